@@ -1,0 +1,54 @@
+//! Object-store access for rfs: one [`Store`] over any [`object_store::ObjectStore`].
+//!
+//! What this crate is *not*: it is no storage trait of its own. A backend is whatever implements
+//! [`object_store::ObjectStore`]; a [`Store`] wraps one and adds what rfs relies on:
+//!
+//! * [`Store::put_new`]: create an object only if it is absent, and know afterwards whose bytes stand there, also
+//!   when the answer was lost on the way;
+//! * [`Store::probe`]: refuse a store whose create-only put does not hold;
+//! * retries with a deadline, capped exponential backoff and full jitter ([`StoreOptions`]);
+//! * a count of requests and bytes by kind ([`Meter`]);
+//! * errors whose kind says what the caller can do ([`StoreErrorKind`]);
+//! * a public suite that tells whether a store is fit for rfs ([`conformance`]).
+//!
+//! Calls use tokio's timer: run them inside a tokio runtime with time enabled.
+//!
+//! ```
+//! use rfs_backends::{PutNew, Store, StoreOptions};
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! let store = Store::from_url("memory://", StoreOptions::default())?;
+//! assert_eq!(store.put_new("log/0001", "writer 1".into()).await?, PutNew::Created);
+//! assert_eq!(store.put_new("log/0001", "writer 2".into()).await?, PutNew::Exists("writer 1".into()));
+//! # Ok::<(), rfs_backends::StoreError>(())
+//! # }).unwrap();
+//! ```
+//!
+//! # Features
+//!
+//! * `s3`: `s3://` URLs. Brings an HTTP client and TLS.
+
+mod call;
+mod classify;
+pub mod conformance;
+mod create;
+mod error;
+mod flushed;
+mod local;
+mod memory;
+mod meter;
+mod options;
+#[cfg(feature = "s3")]
+mod s3;
+#[cfg(feature = "s3")]
+mod s3_answer;
+mod store;
+mod upload;
+mod url;
+
+pub use create::PutNew;
+pub use error::{StoreError, StoreErrorKind};
+pub use meter::{Count, Meter, MeterSnapshot, RequestKind};
+pub use object_store;
+pub use options::StoreOptions;
+pub use store::{ObjectInfo, Store};

@@ -1,0 +1,213 @@
+//! Deadlines, limits and platform settings of a store.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+/// The smallest part that S3 takes, the last one excepted.
+pub(crate) const SMALLEST_PART: u64 = 5 << 20;
+
+/// How a [`Store`](crate::Store) treats its backend. Built by chaining.
+///
+/// ```
+/// use rfs_backends::StoreOptions;
+/// use std::time::Duration;
+///
+/// let options = StoreOptions::default()
+///     .with_deadline(Duration::from_secs(10))
+///     .with_endpoint("http://127.0.0.1:9000")
+///     .with_allow_http(true)
+///     .with_access_key_id("key")
+///     .with_secret_access_key("secret");
+/// assert!(!format!("{options:?}").contains("secret\""));
+/// ```
+#[derive(Clone)]
+pub struct StoreOptions {
+    pub(crate) deadline: Duration,
+    pub(crate) attempt_timeout: Duration,
+    pub(crate) backoff_initial: Duration,
+    pub(crate) backoff_max: Duration,
+    pub(crate) jitter_seed: u64,
+    pub(crate) min_bytes_per_second: u64,
+    pub(crate) multipart_threshold: u64,
+    pub(crate) part_bytes: u64,
+    pub(crate) concurrency: usize,
+    pub(crate) max_object_bytes: u64,
+    pub(crate) max_listed: usize,
+    pub(crate) assume_put_if_absent: bool,
+    pub(crate) platform: BTreeMap<String, String>,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_mins(1),
+            attempt_timeout: Duration::from_secs(20),
+            backoff_initial: Duration::from_millis(100),
+            backoff_max: Duration::from_secs(5),
+            jitter_seed: 0,
+            min_bytes_per_second: 1 << 20,
+            multipart_threshold: 8 << 20,
+            part_bytes: 8 << 20,
+            concurrency: 64,
+            max_object_bytes: 1 << 30,
+            max_listed: 4_000_000,
+            assume_put_if_absent: false,
+            platform: BTreeMap::new(),
+        }
+    }
+}
+
+impl StoreOptions {
+    /// How long one call may take with all its retries, in the absence of large bodies (60 s).
+    /// See [`with_min_bytes_per_second`](Self::with_min_bytes_per_second) for what bodies add.
+    #[must_use]
+    pub fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// How long one attempt may take before it is given up and tried again (20 s).
+    #[must_use]
+    pub fn with_attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.attempt_timeout = timeout;
+        self
+    }
+
+    /// The pause before retry n is random between nothing and `initial * 2^n`, at most `max` (100 ms, 5 s).
+    #[must_use]
+    pub fn with_backoff(mut self, initial: Duration, max: Duration) -> Self {
+        self.backoff_initial = initial;
+        self.backoff_max = max;
+        self
+    }
+
+    /// Seeds the pauses between retries, so that a run can be repeated (0). Give each process its own, so that many
+    /// that fail together do not return together.
+    #[must_use]
+    pub fn with_jitter_seed(mut self, seed: u64) -> Self {
+        self.jitter_seed = seed;
+        self
+    }
+
+    /// The slowest link that is not yet an outage: attempts and calls that move a body are granted this much more
+    /// time, one second for each so many bytes (1 MiB). At least 1.
+    #[must_use]
+    pub fn with_min_bytes_per_second(mut self, bytes: u64) -> Self {
+        self.min_bytes_per_second = bytes.max(1);
+        self
+    }
+
+    /// From how many bytes on [`put_large`](crate::Store::put_large) uploads in parts (8 MiB). At least 5 MiB.
+    #[must_use]
+    pub fn with_multipart_threshold(mut self, bytes: u64) -> Self {
+        self.multipart_threshold = bytes.max(SMALLEST_PART);
+        self
+    }
+
+    /// The size of a part of a multipart upload, in bytes (8 MiB). At least 5 MiB, which is S3's smallest.
+    #[must_use]
+    pub fn with_part_bytes(mut self, bytes: u64) -> Self {
+        self.part_bytes = bytes.max(SMALLEST_PART);
+        self
+    }
+
+    /// How many requests may be under way at once (64). At least 1.
+    #[must_use]
+    pub fn with_concurrency(mut self, requests: usize) -> Self {
+        self.concurrency = requests.clamp(1, 1 << 16);
+        self
+    }
+
+    /// The largest object or range that is read into memory, in bytes (1 GiB).
+    #[must_use]
+    pub fn with_max_object_bytes(mut self, bytes: u64) -> Self {
+        self.max_object_bytes = bytes;
+        self
+    }
+
+    /// The longest listing that is read into memory, in objects (4,000,000).
+    #[must_use]
+    pub fn with_max_listed(mut self, objects: usize) -> Self {
+        self.max_listed = objects;
+        self
+    }
+
+    /// Opts out of [`probe`](crate::Store::probe): it then succeeds without asking (false).
+    ///
+    /// On a store without put-if-absent, two writers can both believe that they own a volume, and one loses its
+    /// commits. Set this only where something else makes sure that there is never more than one writer.
+    #[must_use]
+    pub fn with_assume_put_if_absent(mut self, assume: bool) -> Self {
+        self.assume_put_if_absent = assume;
+        self
+    }
+
+    /// Where the platform's service answers, for example `http://127.0.0.1:9000`.
+    #[must_use]
+    pub fn with_endpoint(self, endpoint: impl Into<String>) -> Self {
+        self.with_platform("endpoint", endpoint)
+    }
+
+    /// The platform's region, for example `us-east-1`.
+    #[must_use]
+    pub fn with_region(self, region: impl Into<String>) -> Self {
+        self.with_platform("region", region)
+    }
+
+    /// The public half of a static credential.
+    #[must_use]
+    pub fn with_access_key_id(self, id: impl Into<String>) -> Self {
+        self.with_platform("access_key_id", id)
+    }
+
+    /// The secret half of a static credential. Never printed.
+    #[must_use]
+    pub fn with_secret_access_key(self, secret: impl Into<String>) -> Self {
+        self.with_platform("secret_access_key", secret)
+    }
+
+    /// The session token of a temporary credential. Never printed.
+    #[must_use]
+    pub fn with_session_token(self, token: impl Into<String>) -> Self {
+        self.with_platform("session_token", token)
+    }
+
+    /// Whether an endpoint without TLS may be used (false).
+    #[must_use]
+    pub fn with_allow_http(self, allow: bool) -> Self {
+        self.with_platform("allow_http", allow.to_string())
+    }
+
+    /// Any other setting of the platform, by the name that the platform's builder in [`object_store`] knows, for
+    /// example `virtual_hosted_style_request`. An unknown name is an error when the store is opened.
+    #[must_use]
+    pub fn with_platform(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.platform.insert(name.into(), value.into());
+        self
+    }
+
+    /// The further time that moving `bytes` is granted.
+    pub(crate) fn allowance(&self, bytes: u64) -> Duration {
+        Duration::from_millis(bytes.saturating_mul(1000) / self.min_bytes_per_second.max(1))
+    }
+}
+
+impl fmt::Debug for StoreOptions {
+    /// Names the platform settings without their values, some of which are secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreOptions")
+            .field("deadline", &self.deadline)
+            .field("attempt_timeout", &self.attempt_timeout)
+            .field("backoff_initial", &self.backoff_initial)
+            .field("backoff_max", &self.backoff_max)
+            .field("jitter_seed", &self.jitter_seed)
+            .field("min_bytes_per_second", &self.min_bytes_per_second)
+            .field("multipart_threshold", &self.multipart_threshold)
+            .field("part_bytes", &self.part_bytes)
+            .field("concurrency", &self.concurrency)
+            .field("max_object_bytes", &self.max_object_bytes)
+            .field("max_listed", &self.max_listed)
+            .field("assume_put_if_absent", &self.assume_put_if_absent)
+            .field("platform", &self.platform.keys())
+            .finish()
+    }
+}

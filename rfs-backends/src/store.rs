@@ -1,0 +1,555 @@
+//! The handle: keys in, bytes out, over any object store.
+
+use crate::{
+    Meter, RequestKind, StoreError, StoreErrorKind, StoreOptions,
+    call::{Call, Jitter, Limit},
+    classify::{Failure, Repeat},
+    url,
+};
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use object_store::{
+    GetOptions, GetResult, GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload,
+    path::Path,
+};
+use std::{fmt, future::Future, ops::Range, sync::Arc, time::Duration};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
+
+/// Keys of one listing page of S3, by which listings are counted.
+const KEYS_PER_PAGE: usize = 1000;
+
+/// The longest part of a key between two slashes: no local file name may be longer.
+const LONGEST_SEGMENT: usize = 255;
+
+/// The longest key with its prefix: S3 takes no longer one.
+const LONGEST_KEY: usize = 1024;
+
+/// An object store, and a prefix in it under which all keys lie.
+///
+/// A clone is the same store: it shares the limits and the [`Meter`]. Keys are relative to the prefix, parts are
+/// separated by `/`, and what is stored under a key is what was given, byte by byte.
+///
+/// Every call ends by its deadline, which is [`StoreOptions::with_deadline`] plus the time that its body is granted.
+/// A call that ends in an error may have been executed all the same; a put can always be repeated with the same bytes.
+/// Dropping a call's future abandons it, with the same uncertainty.
+#[derive(Clone)]
+pub struct Store {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) backend: Arc<dyn ObjectStore>,
+    url: String,
+    prefix: Path,
+    pub(crate) options: StoreOptions,
+    pub(crate) meter: Arc<Meter>,
+    permits: Semaphore,
+    jitter: Jitter,
+}
+
+/// What a listing says of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// The key, relative to the [`Store`]'s prefix.
+    pub key: String,
+    /// The size in bytes.
+    pub size: u64,
+    /// When the store says that the object was last written, in milliseconds since 1970 UTC, by the store's clock.
+    pub last_modified_ms: i64,
+}
+
+impl Store {
+    /// A store over any implementation of [`ObjectStore`], with all keys under `prefix`.
+    ///
+    /// `url_for_messages` names the store in errors; it must hold no secret. Backends that retry by themselves do so
+    /// below the meter and the deadlines: turn their retries off.
+    ///
+    /// ```
+    /// use rfs_backends::{Store, StoreOptions, object_store::{memory::InMemory, path::Path}};
+    /// use std::sync::Arc;
+    ///
+    /// let store = Store::new(Arc::new(InMemory::new()), "mine://", Path::from("jobs"), StoreOptions::default());
+    /// assert_eq!(store.url(), "mine://");
+    /// ```
+    pub fn new(
+        inner: Arc<dyn ObjectStore>,
+        url_for_messages: &str,
+        prefix: Path,
+        options: StoreOptions,
+    ) -> Self {
+        let permits = options.concurrency;
+        Self::assemble(inner, url_for_messages.to_owned(), prefix, options, Arc::default(), permits)
+    }
+
+    /// Opens the store that a URL names.
+    ///
+    /// * `memory://name[/prefix]`: in this process, shared by all who open the same name, until the process ends.
+    ///   `memory://` alone is a fresh store that nobody else sees.
+    /// * `file:///dir`: a directory, which is made if it is missing. File and directory are flushed to disk before a
+    ///   put is acknowledged. What a crash leaves half written (files named `NAME#N`) is never listed or read.
+    ///   Characters that have a meaning in URLs are written as `%XX`.
+    /// * `s3://bucket[/prefix]` (feature `s3`): S3 or a store that speaks its protocol. Settings come from the
+    ///   options, and where they are silent from `AWS_ENDPOINT_URL` or `AWS_ENDPOINT`, `AWS_REGION`,
+    ///   `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` and `AWS_ALLOW_HTTP`. With no static
+    ///   credential in either, the platform's own chain is asked (web identity, container, instance metadata).
+    ///
+    /// Opening `file://` touches the disk and blocks for as long; the others send nothing yet.
+    ///
+    /// # Errors
+    /// [`BadUrl`](StoreErrorKind::BadUrl) for a malformed URL or option, [`Unsupported`](StoreErrorKind::Unsupported)
+    /// if this build lacks the scheme's feature, [`Denied`](StoreErrorKind::Denied) if a directory can't be made.
+    pub fn from_url(url: &str, options: StoreOptions) -> Result<Self, StoreError> {
+        url::open(url, options)
+    }
+
+    pub(crate) fn assemble(
+        backend: Arc<dyn ObjectStore>,
+        url: String,
+        prefix: Path,
+        options: StoreOptions,
+        meter: Arc<Meter>,
+        permits: usize,
+    ) -> Self {
+        let jitter = Jitter::new(options.jitter_seed);
+        let permits = Semaphore::new(permits);
+        Self { inner: Arc::new(Inner { backend, url, prefix, options, meter, permits, jitter }) }
+    }
+
+    /// The same store with its own limit on concurrent requests.
+    pub(crate) fn with_permits(&self, permits: usize) -> Self {
+        let inner = &self.inner;
+        Self::assemble(
+            Arc::clone(&inner.backend),
+            inner.url.clone(),
+            inner.prefix.clone(),
+            inner.options.clone(),
+            Arc::clone(&inner.meter),
+            permits,
+        )
+    }
+
+    /// The URL, as it stands in messages.
+    pub fn url(&self) -> &str {
+        &self.inner.url
+    }
+
+    /// The prefix under which all keys lie.
+    pub fn prefix(&self) -> &Path {
+        &self.inner.prefix
+    }
+
+    /// Whether the caller vouched for the store's create-only puts, so that they are not tried out.
+    #[must_use]
+    pub fn assumes_put_if_absent(&self) -> bool {
+        self.inner.options.assume_put_if_absent
+    }
+
+    /// Requests and bytes so far, of all clones of this store.
+    pub fn meter(&self) -> &Meter {
+        &self.inner.meter
+    }
+
+    /// The backend below. What is done through it is neither metered nor retried, and sees keys with their prefix.
+    pub fn inner(&self) -> &Arc<dyn ObjectStore> {
+        &self.inner.backend
+    }
+
+    /// Writes an object, replacing what is there.
+    ///
+    /// Meant for names that only one writer uses, where writing the same bytes twice does no harm.
+    pub async fn put(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
+        self.put_payload("writing", key, bytes.into()).await
+    }
+
+    pub(crate) async fn put_payload(
+        &self,
+        doing: &'static str,
+        key: &str,
+        payload: PutPayload,
+    ) -> Result<(), StoreError> {
+        let inner = &*self.inner;
+        let path = inner.path(doing, key)?;
+        let mut call = inner.call(doing, key, payload.content_length() as u64);
+        call.run(|limit| inner.attempt_put(&path, payload.clone(), PutMode::Overwrite, limit)).await
+    }
+
+    /// Reads a whole object.
+    ///
+    /// # Errors
+    /// [`NotFound`](StoreErrorKind::NotFound); [`TooLarge`](StoreErrorKind::TooLarge), before anything is read, if the
+    /// object is over [`StoreOptions::with_max_object_bytes`]; [`Truncated`](StoreErrorKind::Truncated) if fewer bytes
+    /// come than the store announced.
+    pub async fn get(&self, key: &str) -> Result<Bytes, StoreError> {
+        let inner = &*self.inner;
+        let path = inner.path("reading", key)?;
+        inner.call("reading", key, 0).run(|limit| inner.attempt_get(&path, None, limit)).await
+    }
+
+    /// Reads exactly the bytes of `range`. An empty range is answered without asking the store.
+    ///
+    /// ```
+    /// use rfs_backends::{Store, StoreErrorKind, StoreOptions};
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let store = Store::from_url("memory://", StoreOptions::default())?;
+    /// store.put("a", "0123456789".into()).await?;
+    /// assert_eq!(store.get_range("a", 2..5).await?, "234");
+    /// let error = store.get_range("a", 8..12).await.unwrap_err();
+    /// assert_eq!(error.kind(), StoreErrorKind::Truncated);
+    /// # Ok::<(), rfs_backends::StoreError>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// [`NotFound`](StoreErrorKind::NotFound); [`Truncated`](StoreErrorKind::Truncated) if the object, or the answer,
+    /// ends before the range does; [`TooLarge`](StoreErrorKind::TooLarge) for a range over
+    /// [`StoreOptions::with_max_object_bytes`].
+    pub async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        let inner = &*self.inner;
+        let path = inner.path("reading", key)?;
+        let call = |bytes| inner.call("reading", key, bytes);
+        let Some(length) = range.end.checked_sub(range.start) else {
+            let detail = format!("the range {}..{} ends before it begins", range.start, range.end);
+            return Err(call(0).fail(Failure::new(StoreErrorKind::BadKey, Repeat::Never, detail)));
+        };
+        if length == 0 {
+            return Ok(Bytes::new());
+        }
+        if length > inner.options.max_object_bytes {
+            return Err(call(0).fail(inner.too_large("a range", length)));
+        }
+        call(length).run(|limit| inner.attempt_get(&path, Some(range.clone()), limit)).await
+    }
+
+    /// The size and time of an object, without its bytes.
+    pub async fn head(&self, key: &str) -> Result<ObjectInfo, StoreError> {
+        let inner = &*self.inner;
+        let path = inner.path("looking at", key)?;
+        let meta = inner.call("looking at", key, 0).run(|limit| inner.attempt_head(&path, limit)).await?;
+        Ok(ObjectInfo {
+            key: key.to_owned(),
+            size: meta.size,
+            last_modified_ms: meta.last_modified.timestamp_millis(),
+        })
+    }
+
+    /// Lists all objects below `prefix`, sorted by key, whatever order the store has.
+    ///
+    /// `prefix` counts by whole parts: `a/b` lists `a/b/c`, not `a/bc` and not `a/b` itself; a slash at its end
+    /// changes nothing, and the empty prefix lists everything. With `after`, a key of this store, only what sorts
+    /// after it is listed. The keys are relative to the store, not to `prefix`.
+    ///
+    /// Each page received grants the time of one more attempt, beyond the deadline.
+    ///
+    /// ```
+    /// use rfs_backends::{Store, StoreOptions};
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let store = Store::from_url("memory://", StoreOptions::default())?;
+    /// for key in ["log/2", "log/1", "logs/1", "log/3"] {
+    ///     store.put(key, "x".into()).await?;
+    /// }
+    /// let keys: Vec<_> = store.list("log", Some("log/1")).await?.into_iter().map(|object| object.key).collect();
+    /// assert_eq!(keys, ["log/2", "log/3"]);
+    /// # Ok::<(), rfs_backends::StoreError>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// [`TooLarge`](StoreErrorKind::TooLarge) if there are more than [`StoreOptions::with_max_listed`].
+    pub async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<ObjectInfo>, StoreError> {
+        let inner = &*self.inner;
+        let below = match prefix.strip_suffix('/').unwrap_or(prefix) {
+            "" => inner.prefix.clone(),
+            below => inner.path("listing", below)?,
+        };
+        let offset = after.map(|key| inner.path("listing", key)).transpose()?;
+        let mut listed = inner
+            .call("listing", prefix, 0)
+            .run(|limit| inner.attempt_list(&below, offset.as_ref(), limit))
+            .await?;
+        listed.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        // A page boundary between two equal keys can't be told from a repeated page.
+        listed.dedup_by(|a, b| a.key == b.key);
+        Ok(listed)
+    }
+
+    /// Deletes an object. That it is missing is success.
+    pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        let inner = &*self.inner;
+        let path = inner.path("deleting", key)?;
+        inner.call("deleting", key, 0).run(|limit| inner.attempt_delete(&path, limit)).await
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("url", &self.inner.url)
+            .field("prefix", &self.inner.prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    pub(crate) fn call(&self, doing: &'static str, key: &str, body: u64) -> Call<'_> {
+        Call::new(&self.options, &self.jitter, doing, self.target(key), body)
+    }
+
+    /// The backend's path of a key. Refused is what some store can't take, so that a volume can move to any store.
+    pub(crate) fn path(&self, doing: &'static str, key: &str) -> Result<Path, StoreError> {
+        let refuse =
+            |why: &str| Err(StoreError::new(StoreErrorKind::BadKey, doing, self.target(key), why, None));
+        // The parser forgives a slash at either end; two names for one object would be one too many.
+        let slashed = key.is_empty() || key.starts_with('/') || key.ends_with('/');
+        let Some(relative) = Path::parse(key).ok().filter(|_| !slashed) else {
+            return refuse("a part is empty, `.`, `..`, or has a control character");
+        };
+        for segment in relative.as_ref().split('/') {
+            if segment.len() > LONGEST_SEGMENT {
+                return refuse("a part is over 255 bytes");
+            }
+            let digits = segment.rsplit_once('#').map(|(_, digits)| digits);
+            if digits
+                .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
+            {
+                return refuse("a part ends in `#` and digits, which file:// keeps for unfinished files");
+            }
+        }
+        if self.prefix.as_ref().is_empty() {
+            return Ok(relative);
+        }
+        if self.prefix.as_ref().len() + 1 + relative.as_ref().len() > LONGEST_KEY {
+            return refuse("the key with its prefix is over 1024 bytes");
+        }
+        match Path::parse(format!("{}/{relative}", self.prefix)) {
+            Ok(path) => Ok(path),
+            Err(_) => refuse("the store's prefix is malformed"),
+        }
+    }
+
+    fn target(&self, key: &str) -> String {
+        let key = crate::error::shorten(key);
+        if key.is_empty() {
+            return self.url.clone();
+        }
+        format!("{}{}{key}", self.url, if self.url.ends_with('/') { "" } else { "/" })
+    }
+
+    /// The key of a backend's path, or nothing for what does not lie under the prefix.
+    fn key_of(&self, path: &Path) -> Option<String> {
+        let prefix = self.prefix.as_ref();
+        let key = if prefix.is_empty() {
+            path.as_ref()
+        } else {
+            path.as_ref().strip_prefix(prefix)?.strip_prefix('/')?
+        };
+        (!key.is_empty()).then(|| key.to_owned())
+    }
+
+    fn too_large(&self, what: &str, size: u64) -> Failure {
+        Failure::too_large(what, size, "bytes", "with_max_object_bytes", self.options.max_object_bytes)
+    }
+
+    /// Waits for its turn among the concurrent requests.
+    pub(crate) async fn permit(&self, limit: Limit) -> Result<SemaphorePermit<'_>, Failure> {
+        let permit = tokio::time::timeout_at(limit.deadline(), self.permits.acquire()).await;
+        match permit {
+            // A turn that comes with the deadline comes too late: nobody would wait for the answer.
+            Ok(Ok(permit)) if Instant::now() < limit.deadline() => Ok(permit),
+            _ => Err(Failure::new(
+                StoreErrorKind::Deadline,
+                Repeat::UntilDeadline,
+                format!("all {} concurrent requests are busy", self.options.concurrency),
+            )),
+        }
+    }
+
+    pub(crate) async fn attempt_put(
+        &self,
+        path: &Path,
+        payload: PutPayload,
+        mode: PutMode,
+        limit: Limit,
+    ) -> Result<(), Failure> {
+        let _permit = self.permit(limit).await?;
+        let bytes = payload.content_length() as u64;
+        self.meter.request(RequestKind::Put, bytes);
+        let put = self.backend.put_opts(path, payload, mode.into());
+        within(limit.until(self.options.allowance(bytes)), put).await?;
+        Ok(())
+    }
+
+    /// Reads an object or exactly a range of it.
+    pub(crate) async fn attempt_get(
+        &self,
+        path: &Path,
+        range: Option<Range<u64>>,
+        limit: Limit,
+    ) -> Result<Bytes, Failure> {
+        let ranged = range.is_some();
+        let permit = self.permit(limit).await?;
+        self.meter.request(RequestKind::Get, 0);
+        let options = GetOptions::new().with_range(range.clone());
+        let answer = match within(limit.until(Duration::ZERO), self.backend.get_opts(path, options)).await {
+            Ok(answer) => answer,
+            Err(failure) => {
+                drop(permit);
+                return Err(match range {
+                    Some(range) => self.explain_range(path, &range, failure, limit).await,
+                    None => failure,
+                });
+            }
+        };
+        let length = answer.range.end.saturating_sub(answer.range.start);
+        if let Some(range) = range {
+            if answer.range != range {
+                return Err(short_object(&range, answer.meta.size));
+            }
+        } else if length > self.options.max_object_bytes {
+            return Err(self.too_large("an object", length));
+        }
+        let further = self.options.allowance(length);
+        // The length of a range was known, and granted, when the call began.
+        let limit = if ranged { limit } else { limit.extended(further) };
+        match tokio::time::timeout_at(limit.until(further), self.body(answer, length)).await {
+            Ok(body) => body,
+            Err(_) => Err(Failure::timed_out()),
+        }
+    }
+
+    /// A range beyond an object's end is refused by each backend in its own words; the size tells it apart from an
+    /// outage.
+    async fn explain_range(
+        &self,
+        path: &Path,
+        range: &Range<u64>,
+        failure: Failure,
+        limit: Limit,
+    ) -> Failure {
+        let open = failure.kind == StoreErrorKind::Unreachable || failure.kind == StoreErrorKind::Truncated;
+        if !open {
+            return failure;
+        }
+        match self.attempt_head(path, limit).await {
+            Ok(meta) if meta.size < range.end => short_object(range, meta.size),
+            _ => failure,
+        }
+    }
+
+    async fn body(&self, answer: GetResult, length: u64) -> Result<Bytes, Failure> {
+        let short = |got: u64| Failure::truncated(Repeat::Few, format!("{got} of {length} bytes came"));
+        let mut stream = match answer.payload {
+            GetResultPayload::Stream(stream) => stream,
+            // One read of a length that is known to be allowed.
+            GetResultPayload::File(..) => {
+                let bytes = answer.bytes().await?;
+                self.meter.bytes(RequestKind::Get, bytes.len() as u64);
+                return if bytes.len() as u64 == length { Ok(bytes) } else { Err(short(bytes.len() as u64)) };
+            }
+        };
+        let mut first = Bytes::new();
+        let mut rest = Vec::new();
+        let mut got = 0_u64;
+        while let Some(chunk) = stream.try_next().await? {
+            self.meter.bytes(RequestKind::Get, chunk.len() as u64);
+            got = got.saturating_add(chunk.len() as u64);
+            if got > length {
+                let detail = format!("more than the {length} bytes announced came");
+                return Err(Failure::new(StoreErrorKind::Other, Repeat::Few, detail));
+            }
+            if first.is_empty() {
+                first = chunk;
+                continue;
+            }
+            if rest.is_empty() {
+                // Believes an announced length only so far: what follows must first arrive.
+                rest.reserve(usize::try_from(length).unwrap_or(usize::MAX).min(64 << 20));
+                rest.extend_from_slice(&first);
+            }
+            rest.extend_from_slice(&chunk);
+        }
+        match got {
+            got if got < length => Err(short(got)),
+            _ if rest.is_empty() => Ok(first),
+            _ => Ok(rest.into()),
+        }
+    }
+
+    async fn attempt_head(&self, path: &Path, limit: Limit) -> Result<ObjectMeta, Failure> {
+        let _permit = self.permit(limit).await?;
+        self.meter.request(RequestKind::Head, 0);
+        within(limit.until(Duration::ZERO), self.backend.head(path)).await
+    }
+
+    async fn attempt_list(
+        &self,
+        below: &Path,
+        after: Option<&Path>,
+        mut limit: Limit,
+    ) -> Result<Vec<ObjectInfo>, Failure> {
+        let _permit = self.permit(limit).await?;
+        self.meter.request(RequestKind::List, 0);
+        let below = (!below.as_ref().is_empty()).then_some(below);
+        let mut stream = match after {
+            Some(after) => self.backend.list_with_offset(below, after),
+            None => self.backend.list(below),
+        };
+        let mut listed = Vec::new();
+        let mut received = 0_usize;
+        while let Some(meta) =
+            within(limit.until(Duration::ZERO), async { stream.next().await.transpose() }).await?
+        {
+            if received > 0 && received.is_multiple_of(KEYS_PER_PAGE) {
+                self.meter.request(RequestKind::List, 0);
+                limit = limit.extended_by_one();
+            }
+            received += 1;
+            self.meter.bytes(RequestKind::List, meta.location.as_ref().len() as u64);
+            if received > self.options.max_listed {
+                return Err(Failure::too_large(
+                    "a listing of at least",
+                    received as u64,
+                    "objects",
+                    "with_max_listed",
+                    self.options.max_listed as u64,
+                ));
+            }
+            // Some stores list in another order than by key and so understand the offset in another way.
+            if after.is_some_and(|after| meta.location.as_ref() <= after.as_ref()) {
+                continue;
+            }
+            if let Some(key) = self.key_of(&meta.location) {
+                let last_modified_ms = meta.last_modified.timestamp_millis();
+                listed.push(ObjectInfo { key, size: meta.size, last_modified_ms });
+            }
+        }
+        Ok(listed)
+    }
+
+    async fn attempt_delete(&self, path: &Path, limit: Limit) -> Result<(), Failure> {
+        let _permit = self.permit(limit).await?;
+        self.meter.request(RequestKind::Delete, 0);
+        match within(limit.until(Duration::ZERO), self.backend.delete(path)).await {
+            Err(failure) if failure.kind == StoreErrorKind::NotFound => Ok(()),
+            outcome => outcome,
+        }
+    }
+}
+
+fn short_object(range: &Range<u64>, size: u64) -> Failure {
+    let detail = format!("bytes {}..{} of an object of {size} bytes", range.start, range.end);
+    Failure::truncated(Repeat::Never, detail)
+}
+
+/// A request's outcome, or that there was none in time.
+pub(crate) async fn within<T>(
+    until: Instant,
+    request: impl Future<Output = object_store::Result<T>>,
+) -> Result<T, Failure> {
+    match tokio::time::timeout_at(until, request).await {
+        Ok(outcome) => Ok(outcome?),
+        Err(_) => Err(Failure::timed_out()),
+    }
+}

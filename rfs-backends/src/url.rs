@@ -1,0 +1,102 @@
+//! From a URL to a store. Strict: what is not understood whole is refused, never guessed.
+
+use crate::{Store, StoreError, StoreOptions, local, memory};
+use object_store::path::Path;
+
+/// No URL is longer.
+const LONGEST_URL: usize = 2048;
+
+/// The longest volume prefix: it leaves room for the keys below it.
+const LONGEST_PREFIX: usize = 768;
+
+pub(crate) fn open(url: &str, options: StoreOptions) -> Result<Store, StoreError> {
+    if url.len() > LONGEST_URL {
+        return Err(StoreError::bad_url(
+            url,
+            format!("{} bytes, at most {LONGEST_URL} are taken", url.len()),
+        ));
+    }
+    if url.chars().any(char::is_control) {
+        return Err(StoreError::bad_url(url, "it has a control character"));
+    }
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return Err(StoreError::bad_url(url, "it has no scheme"));
+    };
+    if rest.contains(['?', '#']) {
+        return Err(StoreError::bad_url(url, "it has a query or fragment; settings belong in StoreOptions"));
+    }
+    match scheme {
+        "memory" => memory::open(url, rest, options),
+        "file" => local::open(url, rest, options),
+        "s3" => open_s3(url, rest, options),
+        _ => Err(StoreError::bad_url(url, format!("unknown scheme {scheme:?}"))),
+    }
+}
+
+#[cfg(feature = "s3")]
+fn open_s3(url: &str, rest: &str, options: StoreOptions) -> Result<Store, StoreError> {
+    crate::s3::open(url, rest, options)
+}
+
+#[cfg(not(feature = "s3"))]
+fn open_s3(url: &str, rest: &str, _options: StoreOptions) -> Result<Store, StoreError> {
+    name_and_prefix(url, rest, "bucket")?;
+    let detail = "this build has no s3:// stores: build with the feature `s3`";
+    Err(StoreError::new(crate::StoreErrorKind::Unsupported, "opening", url, detail, None))
+}
+
+/// Splits `name/prefix`. `what` is what the name names, for messages.
+pub(crate) fn name_and_prefix<'a>(
+    url: &str,
+    rest: &'a str,
+    what: &str,
+) -> Result<(&'a str, Path), StoreError> {
+    let (name, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    if name.is_empty() {
+        return Err(StoreError::bad_url(url, format!("the {what} is empty")));
+    }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if name.len() > 255 || !name.bytes().all(plain) || !name.starts_with(|c: char| c.is_ascii_alphanumeric())
+    {
+        let detail =
+            format!("the {what} may have letters, digits, `.`, `_` and `-`, and starts with the former two");
+        return Err(StoreError::bad_url(url, detail));
+    }
+    let stripped = prefix.strip_suffix('/').unwrap_or(prefix);
+    let edge = prefix == "/" || stripped.starts_with('/') || stripped.ends_with('/');
+    let prefix = stripped;
+    if prefix.len() > LONGEST_PREFIX {
+        return Err(StoreError::bad_url(url, format!("the prefix is over {LONGEST_PREFIX} bytes")));
+    }
+    if prefix.contains('%') || prefix.contains('\\') || edge {
+        return Err(StoreError::bad_url(
+            url,
+            "the prefix has `%`, `\\` or an empty part; write it as the key has it",
+        ));
+    }
+    match Path::parse(prefix) {
+        Ok(prefix) => Ok((name, prefix)),
+        Err(_) => Err(StoreError::bad_url(url, "a part of the prefix is empty, `.` or `..`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_prefixes() {
+        let split =
+            |rest| name_and_prefix("u", rest, "bucket").map(|(name, prefix)| (name, prefix.to_string()));
+        for (rest, name, prefix) in
+            [("b", "b", ""), ("b/", "b", ""), ("b/p/q", "b", "p/q"), ("my-b.1/p/", "my-b.1", "p")]
+        {
+            assert_eq!(split(rest).expect("accepted"), (name, prefix.to_owned()));
+        }
+        for rest in
+            ["", "/p", "-b", "b b", "u:p@b/x", "b//p", "b/p//q", "b/../q", "b/.", "b/a%2Fb", "b/p//", "b//"]
+        {
+            assert!(split(rest).is_err(), "{rest:?} must be refused");
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! What a store must do, on stores that behave and on stores that do not.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
+
+mod canned;
+mod conformance;
+mod create;
+mod double;
+mod http;
+mod s3;
+mod store;
+mod upload;
+mod urls;

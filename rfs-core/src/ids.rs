@@ -1,0 +1,198 @@
+//! The numbers of a volume, each a type of its own so that none is taken for another.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::{Errno, NAME_MAX};
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(
+            Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+        )]
+        #[serde(transparent)]
+        pub struct $name(pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}", self.0)
+            }
+        }
+
+        impl $name {
+            /// The number after this one.
+            #[must_use]
+            pub const fn next(self) -> Self {
+                Self(self.0 + 1)
+            }
+        }
+    };
+}
+
+number! {
+    /// Inode number: names one file, directory or symlink for the life of the volume, and is never reused.
+    Ino
+}
+number! {
+    /// Log sequence number: how many Changes the history holds up to and with this one. 0 is the empty history.
+    Lsn
+}
+number! {
+    /// Number of a segment in the history of a volume. It grows along the history; two histories that part may
+    /// both use a number.
+    SegmentId
+}
+number! {
+    /// Who holds a lock. Given out by the volume; unique in one writer's session.
+    OwnerId
+}
+number! {
+    /// Position in a directory listing: stays valid while entries come and go. 0 is the start.
+    Cookie
+}
+
+impl Ino {
+    /// The root directory.
+    pub const ROOT: Self = Self(1);
+}
+
+/// Names one commit of a volume: the epoch of its writer, and its number in that epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct CommitId {
+    /// Which writer's turn it was.
+    pub epoch: u64,
+    /// Number in the epoch, from 0.
+    pub number: u64,
+}
+
+impl fmt::Display for CommitId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.epoch, self.number)
+    }
+}
+
+/// Where a byte of file content is in the journal: a segment, and a logical offset in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    /// The segment.
+    pub segment: SegmentId,
+    /// Offset in the segment's uncompressed form, in bytes.
+    pub position: u64,
+}
+
+/// A run of a file's bytes that is in the journal. The file offset is the extent's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Extent {
+    /// Where the first byte is.
+    pub place: Place,
+    /// How many bytes.
+    pub len: u64,
+}
+
+/// Nanoseconds since 1970-01-01 UTC, as a signed 64-bit number: from 1677 to 2262.
+///
+/// A time outside is clamped to the nearest that can be stored, as Linux does with the limits of a file system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The time `nanos` nanoseconds after 1970-01-01 UTC.
+    #[must_use]
+    pub const fn from_nanos(nanos: i64) -> Self {
+        Self(nanos)
+    }
+
+    /// The time of a Linux `timespec`, clamped to what can be stored.
+    #[must_use]
+    pub fn from_parts(seconds: i64, nanos: u32) -> Self {
+        let whole = i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+        Self(whole.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64)
+    }
+
+    /// Nanoseconds since 1970-01-01 UTC.
+    #[must_use]
+    pub const fn as_nanos(self) -> i64 {
+        self.0
+    }
+
+    /// Whole seconds (rounded down) and the nanoseconds beyond them.
+    #[must_use]
+    pub const fn to_parts(self) -> (i64, u32) {
+        (self.0.div_euclid(1_000_000_000), self.0.rem_euclid(1_000_000_000) as u32)
+    }
+}
+
+/// A name in a directory: 1 to 255 bytes, none of them `/` or NUL, and neither `.` nor `..`.
+///
+/// Cloning shares the bytes.
+///
+/// ```
+/// use rfs_core::{Errno, Name};
+/// assert_eq!(Name::new(b"a/b").unwrap_err(), Errno::Invalid);
+/// assert_eq!(Name::new(&[b'x'; 256]).unwrap_err(), Errno::NameTooLong);
+/// assert_eq!(Name::new(b"log")?.as_bytes(), b"log");
+/// # Ok::<(), Errno>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Name(Arc<[u8]>);
+
+impl Name {
+    /// Checks and keeps a name.
+    ///
+    /// # Errors
+    /// `ENAMETOOLONG` over 255 bytes; `EINVAL` for an empty name, `.`, `..`, or one with `/` or NUL.
+    pub fn new(bytes: &[u8]) -> Result<Self, Errno> {
+        if bytes.len() > NAME_MAX {
+            return Err(Errno::NameTooLong);
+        }
+        let plain = !bytes.is_empty()
+            && bytes != b"."
+            && bytes != b".."
+            && !bytes.iter().any(|byte| matches!(byte, b'/' | 0));
+        if plain { Ok(Self(Arc::from(bytes))) } else { Err(Errno::Invalid) }
+    }
+
+    /// The bytes of the name.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0.escape_ascii())
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.0))
+    }
+}
+
+impl Serialize for Name {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Name;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a directory entry's name")
+            }
+            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Name, E> {
+                Name::new(bytes).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_bytes(Visitor)
+    }
+}

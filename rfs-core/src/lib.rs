@@ -1,0 +1,69 @@
+//! The logical file model of rfs: what a volume *is*, apart from where its bytes are.
+//!
+//! This crate does no I/O, reads no clock and uses no randomness: everything it needs comes in as an argument.
+//! It is not a file system that can be used by itself; the crate `rfs` is.
+//!
+//! The way of one operation:
+//!
+//! ```text
+//! Op --decide--> Change --apply--> Tree
+//! ```
+//!
+//! [`decide`] resolves paths, validates and reads the tree only. [`Tree::apply`] is the only function that changes
+//! a tree: live, in recovery, in a replica and in repair it is the same code, so that the live path cannot drift
+//! from replay.
+//!
+//! ```
+//! use rfs_core::{At, Context, Op, Outcome, Place, SegmentId, Timestamp, Tree, decide};
+//!
+//! let mut tree = Tree::new(Timestamp::from_nanos(0));
+//! let context = Context::new(Timestamp::from_nanos(1));
+//! let decision = decide(&tree, &context, &Op::Mkdir { at: At::root("logs"), mode: 0o755 })?;
+//! for change in &decision.changes {
+//!     tree.apply(change, Place { segment: SegmentId(0), position: 0 })?;
+//! }
+//! assert!(matches!(decision.outcome, Outcome::Made { .. }));
+//! assert!(tree.check().is_ok());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod apply;
+mod batch;
+mod change;
+mod check;
+mod decide;
+mod errno;
+mod extents;
+mod hash;
+mod ids;
+mod inode;
+mod item;
+mod map;
+mod op;
+mod resolve;
+mod tree;
+
+pub use apply::ApplyError;
+pub use batch::{Batch, BatchError, decide_batch};
+pub use change::{Change, Replaced};
+pub use check::Violation;
+pub use decide::{Decision, decide};
+pub use errno::Errno;
+pub use hash::StateHash;
+pub use ids::{CommitId, Cookie, Extent, Ino, Lsn, Name, OwnerId, Place, SegmentId, Timestamp};
+pub use inode::{Attr, Body, Inode, Kind, Node, Times};
+pub use item::Item;
+pub use map::Map;
+pub use op::{Access, At, Context, LockMode, Op, OpenFlags, Outcome, Precondition, SetTime, Target, WriteAt};
+pub use tree::{Checkpoint, DirEntry, Entry, EntryKey, FileRange, Tree};
+
+/// Longest name of one directory entry, in bytes.
+pub const NAME_MAX: usize = 255;
+/// Longest path, in bytes, as Linux's `PATH_MAX` counts it: with the terminating NUL.
+pub const PATH_MAX: usize = 4096;
+/// Most symlinks that one path resolution follows before it is refused with `ELOOP`.
+pub const SYMLINKS_MAX: usize = 40;
+/// Largest size of a file, in bytes.
+pub const FILE_SIZE_MAX: u64 = i64::MAX as u64;
+/// Most hard links to one inode.
+pub const LINK_MAX: u32 = 65_000;

@@ -1,0 +1,218 @@
+//! From a path to an inode, step by step as Linux does it, so that every error is the one Linux gives.
+//!
+//! A walk stands at a directory. It takes the components of a path one by one, all but the last; what the last
+//! one means is for the Op to say. Symlinks on the way are followed without recursion: what is left of the path
+//! waits on a stack while the link's target is walked.
+
+use crate::tree::Entry;
+use crate::{At, Body, Errno, Ino, Kind, NAME_MAX, Name, PATH_MAX, SYMLINKS_MAX, Target, Tree};
+
+/// The last component of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Last<'a> {
+    /// A name to look up in the directory where the walk stands. It may be too long.
+    Normal(&'a [u8]),
+    /// `.`
+    Dot,
+    /// `..`
+    DotDot,
+    /// There is none: the path is made of slashes.
+    Root,
+}
+
+/// A path up to its last component, which is not looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Resolved<'a> {
+    /// The directory that the last component is in.
+    pub(crate) parent: Ino,
+    /// The last component.
+    pub(crate) last: Last<'a>,
+    /// Whether slashes follow it.
+    pub(crate) trailing_slash: bool,
+}
+
+/// The state of a path resolution.
+#[derive(Debug)]
+pub(crate) struct Walk<'a> {
+    tree: &'a Tree,
+    /// Where the walk stands: a directory, as soon as a component was taken.
+    pub(crate) ino: Ino,
+    /// The component that is next.
+    pub(crate) last: Last<'a>,
+    /// Whether slashes follow it.
+    pub(crate) trailing_slash: bool,
+    symlinks: usize,
+}
+
+impl Tree {
+    /// The inode that a path leads to. A symlink at its end is followed if `follow`, or if a slash comes after it.
+    ///
+    /// ```
+    /// use rfs_core::{At, Errno, Ino, Timestamp, Tree};
+    /// let tree = Tree::new(Timestamp::from_nanos(0));
+    /// assert_eq!(tree.lookup(&At::root("/.."), true), Ok(Ino::ROOT));
+    /// assert_eq!(tree.lookup(&At::root("missing"), true), Err(Errno::NotFound));
+    /// ```
+    ///
+    /// # Errors
+    /// `ENOENT`, `ENOTDIR`, `ELOOP`, `ENAMETOOLONG`; `EINVAL` for a path with a NUL; `ESTALE` when the inode that
+    /// the path starts from is gone.
+    pub fn lookup(&self, at: &At, follow: bool) -> Result<Ino, Errno> {
+        let (mut walk, mut path) = Walk::start(self, at)?;
+        let mut follow = follow;
+        let mut directory = false;
+        loop {
+            walk.reach_last(path)?;
+            let Last::Normal(name) = walk.last else {
+                return walk.dots();
+            };
+            if walk.trailing_slash {
+                follow = true;
+                directory = true;
+            }
+            let (_, entry) = self.child(walk.ino, name)?.ok_or(Errno::NotFound)?;
+            if entry.kind != Kind::Symlink || !follow {
+                return if directory && entry.kind != Kind::Directory {
+                    Err(Errno::NotADirectory)
+                } else {
+                    Ok(entry.ino)
+                };
+            }
+            path = walk.follow(entry.ino)?;
+            if path.is_empty() {
+                return Ok(walk.ino);
+            }
+        }
+    }
+
+    /// The inode that an Op is about.
+    ///
+    /// # Errors
+    /// Those of [`Tree::lookup`]; `ESTALE` when an inode given by number is gone.
+    pub fn target(&self, target: &Target) -> Result<Ino, Errno> {
+        match target {
+            Target::Path { at, follow } => self.lookup(at, *follow),
+            Target::Ino(ino) => self.inode(*ino).map(|_| *ino).ok_or(Errno::Stale),
+        }
+    }
+
+    /// The directory that a path's last component is in, and that component.
+    pub(crate) fn resolve_parent<'a>(&'a self, at: &'a At) -> Result<Resolved<'a>, Errno> {
+        let (mut walk, path) = Walk::start(self, at)?;
+        walk.reach_last(path)?;
+        Ok(Resolved { parent: walk.ino, last: walk.last, trailing_slash: walk.trailing_slash })
+    }
+
+    /// The entry of a directory with this name, if there is one.
+    pub(crate) fn child(&self, parent: Ino, name: &[u8]) -> Result<Option<(&Name, Entry)>, Errno> {
+        if name.len() > NAME_MAX {
+            // A removed directory answers before the length is looked at.
+            let removed = self.inode(parent).is_none_or(|inode| inode.nlink == 0);
+            return Err(if removed { Errno::NotFound } else { Errno::NameTooLong });
+        }
+        Ok(self.find_entry(parent, name))
+    }
+}
+
+impl<'a> Walk<'a> {
+    /// A walk at the start of a path, and the path.
+    pub(crate) fn start(tree: &'a Tree, at: &'a At) -> Result<(Self, &'a [u8]), Errno> {
+        let path = at.path.as_slice();
+        if path.is_empty() {
+            return Err(Errno::NotFound);
+        }
+        if path.len() >= PATH_MAX {
+            return Err(Errno::NameTooLong);
+        }
+        if path.contains(&0) {
+            return Err(Errno::Invalid);
+        }
+        let ino = if path[0] == b'/' { Ino::ROOT } else { at.base };
+        if !tree.inode(ino).ok_or(Errno::Stale)?.is_dir() {
+            return Err(Errno::NotADirectory);
+        }
+        Ok((Self { tree, ino, last: Last::Root, trailing_slash: false, symlinks: 0 }, path))
+    }
+
+    /// Takes every component of a path but the last.
+    pub(crate) fn reach_last(&mut self, path: &'a [u8]) -> Result<(), Errno> {
+        let mut path = skip_slashes(path);
+        if path.is_empty() {
+            return Ok(());
+        }
+        let mut waiting: Vec<&'a [u8]> = Vec::new();
+        loop {
+            let end = path.iter().position(|byte| *byte == b'/').unwrap_or(path.len());
+            let (component, slashes) = path.split_at(end);
+            self.last = match component {
+                b"." => Last::Dot,
+                b".." => Last::DotDot,
+                name => Last::Normal(name),
+            };
+            path = skip_slashes(slashes);
+            if path.is_empty() {
+                let Some(outer) = waiting.pop() else {
+                    self.trailing_slash = !slashes.is_empty();
+                    return Ok(());
+                };
+                path = outer;
+            }
+            if let Some(target) = self.take()? {
+                waiting.push(path);
+                path = target;
+            }
+        }
+    }
+
+    /// Where `.`, `..` or no component at all leads to.
+    pub(crate) fn dots(&self) -> Result<Ino, Errno> {
+        if self.last != Last::DotDot {
+            return Ok(self.ino);
+        }
+        match self.tree.inode(self.ino).map(|inode| &inode.body) {
+            // Nothing but a directory that was removed while it was open can have a parent that is gone.
+            Some(Body::Directory { parent, .. }) if self.tree.inode(*parent).is_some() => Ok(*parent),
+            _ => Err(Errno::NotFound),
+        }
+    }
+
+    /// Follows a symlink in the directory where the walk stands. Yields the path that is to be walked next; it is
+    /// empty when the link leads to the root itself.
+    pub(crate) fn follow(&mut self, symlink: Ino) -> Result<&'a [u8], Errno> {
+        if self.symlinks == SYMLINKS_MAX {
+            return Err(Errno::TooManySymlinks);
+        }
+        self.symlinks += 1;
+        let target = self.tree.read_link(symlink)?;
+        if target.first() != Some(&b'/') {
+            return Ok(target);
+        }
+        self.ino = Ino::ROOT;
+        Ok(skip_slashes(target))
+    }
+
+    /// Takes the component that is next. Yields the path to walk before the rest, when it is a symlink.
+    fn take(&mut self) -> Result<Option<&'a [u8]>, Errno> {
+        let Last::Normal(name) = self.last else {
+            self.ino = self.dots()?;
+            return Ok(None);
+        };
+        let (_, entry) = self.tree.child(self.ino, name)?.ok_or(Errno::NotFound)?;
+        match entry.kind {
+            Kind::Directory => {
+                self.ino = entry.ino;
+                Ok(None)
+            }
+            Kind::Symlink => {
+                let target = self.follow(entry.ino)?;
+                Ok((!target.is_empty()).then_some(target))
+            }
+            Kind::File => Err(Errno::NotADirectory),
+        }
+    }
+}
+
+fn skip_slashes(path: &[u8]) -> &[u8] {
+    let start = path.iter().position(|byte| *byte != b'/').unwrap_or(path.len());
+    &path[start..]
+}

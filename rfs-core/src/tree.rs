@@ -1,0 +1,253 @@
+//! The tree: the whole logical state of a volume, in persistent maps.
+
+use std::cmp::Ordering;
+use std::ops::{Bound, Range};
+
+use equivalent::{Comparable, Equivalent};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Attr, Body, CommitId, Cookie, Errno, Extent, Ino, Inode, Kind, LockMode, Map, Name, OwnerId, Place,
+    SegmentId, Times, Timestamp,
+};
+
+/// The key of a directory entry.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct EntryKey {
+    /// The directory.
+    pub parent: Ino,
+    /// The name in it.
+    pub name: Name,
+}
+
+/// [`EntryKey`] with the name borrowed, so that a lookup allocates nothing.
+pub(crate) struct EntryRef<'a> {
+    pub(crate) parent: Ino,
+    pub(crate) name: &'a [u8],
+}
+
+impl Equivalent<EntryKey> for EntryRef<'_> {
+    fn equivalent(&self, key: &EntryKey) -> bool {
+        self.compare(key) == Ordering::Equal
+    }
+}
+
+impl Comparable<EntryKey> for EntryRef<'_> {
+    fn compare(&self, key: &EntryKey) -> Ordering {
+        self.parent.cmp(&key.parent).then_with(|| self.name.cmp(key.name.as_bytes()))
+    }
+}
+
+/// What a directory entry leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Entry {
+    /// The inode.
+    pub ino: Ino,
+    /// What it is.
+    pub kind: Kind,
+    /// Its position in listings of the directory.
+    pub cookie: Cookie,
+}
+
+/// One line of a directory listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirEntry {
+    /// The name.
+    pub name: Name,
+    /// The inode.
+    pub ino: Ino,
+    /// What it is.
+    pub kind: Kind,
+    /// Give this to [`Tree::read_dir`] to go on after this entry.
+    pub cookie: Cookie,
+}
+
+/// A named commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The commit.
+    pub commit: CommitId,
+    /// When it was named.
+    pub time: Timestamp,
+}
+
+/// A run of a file: bytes in the journal, or a hole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileRange {
+    /// Offsets in the file.
+    pub range: Range<u64>,
+    /// Where its first byte is; `None` is a hole, which reads as zeros.
+    pub place: Option<Place>,
+}
+
+/// The logical state of a volume. Cloning is O(1): a clone is a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tree {
+    pub(crate) inodes: Map<Ino, Inode>,
+    pub(crate) entries: Map<EntryKey, Entry>,
+    /// The entries again, in order of their cookies.
+    pub(crate) listing: Map<(Ino, Cookie), Name>,
+    pub(crate) extents: Map<(Ino, u64), Extent>,
+    /// Inodes without a name, kept for the handles that hold them.
+    pub(crate) orphans: Map<Ino, ()>,
+    pub(crate) locks: Map<(Ino, OwnerId), LockMode>,
+    /// For each segment that content lies in, how many of its bytes are live.
+    pub(crate) segments: Map<SegmentId, u64>,
+    pub(crate) checkpoints: Map<String, Checkpoint>,
+    pub(crate) next_ino: Ino,
+}
+
+impl Tree {
+    /// An empty volume: a root directory with mode 755, owned by user and group 0.
+    #[must_use]
+    pub fn new(time: Timestamp) -> Self {
+        let times = Times { accessed: time, modified: time, changed: time, born: time };
+        let body = Body::Directory { parent: Ino::ROOT, entries: 0, next_cookie: 1 };
+        let root = Inode { mode: 0o755, uid: 0, gid: 0, nlink: 2, size: 0, times, body };
+        let mut inodes = Map::default();
+        inodes.insert(Ino::ROOT, root);
+        Self {
+            inodes,
+            entries: Map::default(),
+            listing: Map::default(),
+            extents: Map::default(),
+            orphans: Map::default(),
+            locks: Map::default(),
+            segments: Map::default(),
+            checkpoints: Map::default(),
+            next_ino: Ino(2),
+        }
+    }
+
+    /// The inode with this number.
+    #[must_use]
+    pub fn inode(&self, ino: Ino) -> Option<&Inode> {
+        self.inodes.get(&ino)
+    }
+
+    /// The attributes of an inode.
+    ///
+    /// # Errors
+    /// `ESTALE` when there is no such inode (any more).
+    pub fn attr(&self, ino: Ino) -> Result<Attr, Errno> {
+        let inode = self.inode(ino).ok_or(Errno::Stale)?;
+        Ok(Attr {
+            ino,
+            kind: inode.kind(),
+            mode: inode.mode,
+            uid: inode.uid,
+            gid: inode.gid,
+            nlink: inode.nlink,
+            size: inode.size,
+            times: inode.times,
+        })
+    }
+
+    /// The entry `name` of a directory.
+    #[must_use]
+    pub fn entry(&self, parent: Ino, name: &Name) -> Option<Entry> {
+        self.find_entry(parent, name.as_bytes()).map(|(_, entry)| entry)
+    }
+
+    /// The entry with these bytes as its name, and the name as it is kept: it can be shared.
+    pub(crate) fn find_entry(&self, parent: Ino, name: &[u8]) -> Option<(&Name, Entry)> {
+        let (key, entry) = self.entries.find(&EntryRef { parent, name })?;
+        Some((&key.name, *entry))
+    }
+
+    /// At most `limit` entries of a directory, from the one after `after`, in a stable order. `.` and `..` are
+    /// not among them. An entry that is there during the whole of a listing is seen exactly once, whatever comes
+    /// and goes meanwhile.
+    ///
+    /// # Errors
+    /// `ENOTDIR`, `ESTALE`.
+    pub fn read_dir(&self, dir: Ino, after: Cookie, limit: usize) -> Result<Vec<DirEntry>, Errno> {
+        if !self.inode(dir).ok_or(Errno::Stale)?.is_dir() {
+            return Err(Errno::NotADirectory);
+        }
+        let after = Bound::Excluded((dir, after));
+        let listed = self.listing.range((after, Bound::Included((dir, Cookie(u64::MAX))))).take(limit);
+        let entries = listed.filter_map(|((_, cookie), name)| {
+            let entry = self.entry(dir, name)?;
+            Some(DirEntry { name: name.clone(), ino: entry.ino, kind: entry.kind, cookie: *cookie })
+        });
+        Ok(entries.collect())
+    }
+
+    /// Where the bytes of a file's range are: runs in order, without a gap, clipped to the file's size.
+    ///
+    /// # Errors
+    /// `EISDIR` for a directory, `EINVAL` for a symlink, `ESTALE`.
+    pub fn file_ranges(&self, ino: Ino, range: Range<u64>) -> Result<Vec<FileRange>, Errno> {
+        let inode = self.inode(ino).ok_or(Errno::Stale)?;
+        match inode.kind() {
+            Kind::File => {}
+            Kind::Directory => return Err(Errno::IsADirectory),
+            Kind::Symlink => return Err(Errno::Invalid),
+        }
+        let end = range.end.min(inode.size);
+        let mut at = range.start;
+        let mut ranges = Vec::new();
+        while at < end {
+            let (next, place) = self.run_at(ino, at, end);
+            ranges.push(FileRange { range: at..next, place });
+            at = next;
+        }
+        Ok(ranges)
+    }
+
+    /// Where a symlink points.
+    ///
+    /// # Errors
+    /// `EINVAL` when it is not a symlink, `ESTALE`.
+    pub fn read_link(&self, ino: Ino) -> Result<&[u8], Errno> {
+        match &self.inode(ino).ok_or(Errno::Stale)?.body {
+            Body::Symlink { target } => Ok(target),
+            _ => Err(Errno::Invalid),
+        }
+    }
+
+    /// The locks on a file and who holds them.
+    pub fn locks(&self, ino: Ino) -> impl Iterator<Item = (OwnerId, LockMode)> {
+        let held = self.locks.range((ino, OwnerId(0))..=(ino, OwnerId(u64::MAX)));
+        held.map(|((_, owner), mode)| (*owner, *mode))
+    }
+
+    /// Whether a writer's death left locks or nameless inodes behind.
+    #[must_use]
+    pub fn needs_new_session(&self) -> bool {
+        !self.locks.is_empty() || !self.orphans.is_empty()
+    }
+
+    /// The named commits.
+    #[must_use]
+    pub const fn checkpoints(&self) -> &Map<String, Checkpoint> {
+        &self.checkpoints
+    }
+
+    /// For each segment that content lies in, how many of its bytes are live.
+    #[must_use]
+    pub const fn segments(&self) -> &Map<SegmentId, u64> {
+        &self.segments
+    }
+
+    /// How many inodes there are.
+    #[must_use]
+    pub fn inode_count(&self) -> usize {
+        self.inodes.len()
+    }
+
+    /// The end of the run of like bytes at `at`, and where its first byte is.
+    fn run_at(&self, ino: Ino, at: u64, end: u64) -> (u64, Option<Place>) {
+        if let Some((&(holder, start), extent)) = self.extents.at_or_before(&(ino, at))
+            && holder == ino
+            && start + extent.len > at
+        {
+            let position = extent.place.position + (at - start);
+            let place = Place { segment: extent.place.segment, position };
+            return ((start + extent.len).min(end), Some(place));
+        }
+        let next = self.extents.range((ino, at)..(ino, end)).next();
+        (next.map_or(end, |(&(_, start), _)| start), None)
+    }
+}

@@ -1,0 +1,119 @@
+//! The content of files against a table that says of each byte where it is.
+
+use std::collections::BTreeMap;
+
+use rfs_core::{At, Change, Ino, Place, SegmentId, StateHash, Timestamp, Tree};
+
+use crate::support::{Fs, Random};
+
+/// Where a byte is.
+type Byte = Option<(u64, u64)>;
+
+fn bytes_of(tree: &Tree, ino: Ino) -> Vec<Byte> {
+    let mut bytes = Vec::new();
+    for run in tree.file_ranges(ino, 0..u64::MAX).expect("a file") {
+        assert_eq!(run.range.start, bytes.len() as u64, "runs follow each other");
+        bytes.extend(
+            (0..run.range.end - run.range.start)
+                .map(|skip| run.place.map(|place| (place.segment.0, place.position + skip))),
+        );
+    }
+    bytes
+}
+
+fn any_content_change(random: &mut Random, ino: Ino) -> (Change, Place) {
+    let time = Timestamp::from_nanos(1);
+    let change = if random.one_in(6) {
+        Change::Truncate { ino, size: random.below(50), time }
+    } else {
+        Change::Write { ino, offset: random.below(40), len: 1 + random.below(12), time }
+    };
+    (change, Place { segment: SegmentId(random.below(3)), position: random.below(20) })
+}
+
+#[test]
+fn extents_say_of_each_byte_where_it_is() {
+    for seed in 0..60 {
+        let mut random = Random(seed);
+        let mut fs = Fs::new();
+        fs.create("a").expect("a new file");
+        fs.create("b").expect("a new file");
+        let inos = [fs.ino("a"), fs.ino("b")];
+        let mut table: BTreeMap<Ino, Vec<Byte>> = inos.map(|ino| (ino, Vec::new())).into();
+        for _ in 0..120 {
+            let ino = random.pick(&inos);
+            let (change, place) = any_content_change(&mut random, ino);
+            fs.tree.apply(&change, place).expect("it fits");
+            let bytes = table.get_mut(&ino).expect("one of the two");
+            match change {
+                Change::Truncate { size, .. } => bytes.resize(size as usize, None),
+                Change::Write { offset, len, .. } => {
+                    bytes.resize(bytes.len().max((offset + len) as usize), None);
+                    for skip in 0..len {
+                        bytes[(offset + skip) as usize] = Some((place.segment.0, place.position + skip));
+                    }
+                }
+                _ => unreachable!("only content changes"),
+            }
+            for (ino, bytes) in &table {
+                assert_eq!(&bytes_of(&fs.tree, *ino), bytes, "seed {seed}");
+            }
+            assert_eq!(fs.tree.check(), Ok(()), "seed {seed}");
+            let live: u64 = fs.tree.segments().iter().map(|(_, live)| live).sum();
+            let written = table.values().flatten().flatten().count() as u64;
+            assert_eq!(live, written, "seed {seed}");
+        }
+        for name in ["a", "b"] {
+            fs.unlink(name).expect("it is there");
+        }
+        assert!(fs.tree.segments().is_empty());
+    }
+}
+
+#[test]
+fn adjacent_writes_are_one_write() {
+    for seed in 0..400 {
+        let mut random = Random(seed);
+        let mut fs = Fs::new();
+        fs.create("a").expect("a new file");
+        let ino = fs.ino("a");
+        for _ in 0..random.below(12) {
+            let (change, place) = any_content_change(&mut random, ino);
+            fs.tree.apply(&change, place).expect("it fits");
+        }
+        let mut merged = fs.tree.clone();
+        let (start, time) = (random.below(40), Timestamp::from_nanos(9));
+        let place = Place { segment: SegmentId(random.below(4)), position: random.below(20) };
+        let mut len = 0;
+        for _ in 0..2 + random.below(4) {
+            let part = 1 + random.below(10);
+            let change = Change::Write { ino, offset: start + len, len: part, time };
+            let at = Place { position: place.position + len, ..place };
+            fs.tree.apply(&change, at).expect("it fits");
+            len += part;
+        }
+        merged.apply(&Change::Write { ino, offset: start, len, time }, place).expect("it fits");
+        assert_eq!(fs.tree, merged, "seed {seed}");
+        assert_eq!(StateHash::of(&fs.tree), StateHash::of(&merged), "seed {seed}");
+        assert_eq!(merged.check(), Ok(()), "seed {seed}");
+    }
+}
+
+#[test]
+fn ranges_are_clipped_and_holes_are_told() {
+    let mut fs = Fs::new();
+    fs.create("a").expect("a new file");
+    let ino = fs.ino("a");
+    let place = Place { segment: SegmentId(7), position: 100 };
+    fs.tree
+        .apply(&Change::Write { ino, offset: 10, len: 10, time: Timestamp::default() }, place)
+        .expect("it fits");
+    fs.truncate("a", 30).expect("a file");
+    let runs = fs.tree.file_ranges(ino, 5..25).expect("a file");
+    let shown: Vec<_> = runs.iter().map(|run| (run.range.clone(), run.place.map(|at| at.position))).collect();
+    assert_eq!(shown, [(5..10, None), (10..20, Some(100)), (20..25, None)]);
+    assert!(fs.tree.file_ranges(ino, 30..u64::MAX).expect("a file").is_empty());
+    let inside = fs.tree.file_ranges(ino, 12..14).expect("a file");
+    assert_eq!(inside[0].place, Some(Place { position: 102, ..place }));
+    assert_eq!(fs.tree.lookup(&At::root("a"), true), Ok(ino));
+}

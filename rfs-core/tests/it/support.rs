@@ -1,0 +1,149 @@
+//! A volume without a journal, and a source of arbitrary numbers.
+
+use std::collections::BTreeSet;
+
+use rfs_core::{
+    Access, At, Attr, Context, Decision, Errno, Ino, Op, OpenFlags, Outcome, Place, SegmentId, SetTime,
+    Target, Timestamp, Tree, WriteAt, decide,
+};
+
+/// A tree with all that surrounds it: a clock that ticks with each Op, open inodes, and a journal's end.
+pub(crate) struct Fs {
+    pub(crate) tree: Tree,
+    pub(crate) open: BTreeSet<Ino>,
+    pub(crate) now: i64,
+    pub(crate) place: Place,
+}
+
+impl Fs {
+    pub(crate) fn new() -> Self {
+        let tree = Tree::new(Timestamp::from_nanos(0));
+        Self { tree, open: BTreeSet::new(), now: 0, place: Place { segment: SegmentId(1), position: 64 } }
+    }
+
+    pub(crate) fn decide(&mut self, op: &Op) -> Result<Decision, Errno> {
+        self.now += 1;
+        let is_open = |ino| self.open.contains(&ino);
+        decide(
+            &self.tree,
+            &Context { is_open: &is_open, ..Context::new(Timestamp::from_nanos(self.now)) },
+            op,
+        )
+    }
+
+    /// Decides and applies an Op.
+    pub(crate) fn run(&mut self, op: &Op) -> Result<Outcome, Errno> {
+        let decision = self.decide(op)?;
+        assert!(decision.changes.len() <= 1, "one Op is one Change at most");
+        for change in &decision.changes {
+            self.tree.apply(change, self.place).expect("what was decided on this tree fits it");
+            self.place.position += change.payload_len();
+        }
+        Ok(decision.outcome)
+    }
+
+    pub(crate) fn mkdir(&mut self, path: &str) -> Result<Outcome, Errno> {
+        self.run(&Op::Mkdir { at: At::root(path), mode: 0o755 })
+    }
+
+    pub(crate) fn create(&mut self, path: &str) -> Result<Outcome, Errno> {
+        self.open(path, OpenFlags { create: true, ..OpenFlags::default() })
+    }
+
+    pub(crate) fn open(&mut self, path: &str, flags: OpenFlags) -> Result<Outcome, Errno> {
+        let access = Access { read: true, write: false };
+        self.run(&Op::Open { at: At::root(path), access, flags, mode: 0o644 })
+    }
+
+    pub(crate) fn symlink(&mut self, target: &str, path: &str) -> Result<Outcome, Errno> {
+        self.run(&Op::Symlink { target: target.into(), at: At::root(path) })
+    }
+
+    pub(crate) fn link(&mut self, from: &str, to: &str) -> Result<Outcome, Errno> {
+        self.run(&Op::Link { from: path(from, false), to: At::root(to) })
+    }
+
+    pub(crate) fn unlink(&mut self, path: &str) -> Result<Outcome, Errno> {
+        self.run(&Op::Unlink { at: At::root(path) })
+    }
+
+    pub(crate) fn rmdir(&mut self, path: &str) -> Result<Outcome, Errno> {
+        self.run(&Op::Rmdir { at: At::root(path) })
+    }
+
+    pub(crate) fn rename(&mut self, from: &str, to: &str) -> Result<Outcome, Errno> {
+        self.run(&Op::Rename { from: At::root(from), to: At::root(to) })
+    }
+
+    pub(crate) fn write(&mut self, path_: &str, at: WriteAt, len: u64) -> Result<Outcome, Errno> {
+        self.run(&Op::Write { target: path(path_, true), at, len })
+    }
+
+    pub(crate) fn truncate(&mut self, path_: &str, size: u64) -> Result<Outcome, Errno> {
+        self.run(&Op::Truncate { target: path(path_, true), size })
+    }
+
+    pub(crate) fn chmod(&mut self, path_: &str, mode: u32) -> Result<Outcome, Errno> {
+        self.run(&Op::SetMode { target: path(path_, true), mode })
+    }
+
+    pub(crate) fn set_times(
+        &mut self,
+        path_: &str,
+        accessed: SetTime,
+        modified: SetTime,
+    ) -> Result<Outcome, Errno> {
+        self.run(&Op::SetTimes { target: path(path_, true), accessed, modified })
+    }
+
+    pub(crate) fn stat(&self, path: &str) -> Result<Attr, Errno> {
+        self.tree.lookup(&At::root(path), true).and_then(|ino| self.tree.attr(ino))
+    }
+
+    pub(crate) fn lstat(&self, path: &str) -> Result<Attr, Errno> {
+        self.tree.lookup(&At::root(path), false).and_then(|ino| self.tree.attr(ino))
+    }
+
+    pub(crate) fn ino(&self, path: &str) -> Ino {
+        self.lstat(path).expect("the path exists").ino
+    }
+}
+
+pub(crate) fn path(path: &str, follow: bool) -> Target {
+    Target::Path { at: At::root(path), follow }
+}
+
+/// Numbers that follow from a seed (splitmix64).
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^ (bits >> 31)
+    }
+
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    pub(crate) fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    pub(crate) fn pick<T: Clone>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len() as u64) as usize].clone()
+    }
+
+    /// Mostly small, sometimes at the very end of the range.
+    pub(crate) fn extreme(&mut self) -> u64 {
+        match self.below(8) {
+            0 => u64::MAX - self.below(3),
+            1 => (1 << 63) - 2 + self.below(4),
+            2 => self.next(),
+            _ => self.below(6),
+        }
+    }
+}

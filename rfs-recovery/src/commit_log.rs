@@ -1,0 +1,333 @@
+//! The commit log: who owns the volume, and what is committed.
+//!
+//! Invariants, checked exhaustively by the model that the project keeps with its design:
+//!
+//! - In an epoch the object with the highest number decides: a commit is the head; a fence ends the epoch.
+//! - The highest object of an epoch is never collected, nor is the newest commit.
+//! - An opener puts its fence right above the head, create-only, and then lists once more above it: anything there
+//!   means that it slept, that its fence stands in a collected number, and that it owns nothing.
+//! - A writer has one commit in flight. A put whose answer was lost is put again, byte for byte, until it is known
+//!   whose object stands there.
+
+use bytes::Bytes;
+use rfs_backends::{PutNew, Store};
+use rfs_core::{CommitId, Lsn, StateHash, Timestamp};
+use rfs_journal::{ByteSection, ChainHash};
+
+use crate::envelope::{self, ObjectHash, ObjectKind};
+use crate::objects::{
+    AddedSegment, Commit, CommitObject, CommitRef, Fence, FetchedCommit, ImageRef, StoredSegment, Superblock,
+    decode_commit, encode_commit, fetch_commit,
+};
+use crate::{Keys, RecoveryError, keys};
+
+/// How often an opener tries to take a volume over while others do the same.
+const TAKEOVER_TRIES: usize = 16;
+
+/// The commit log as one list showed it.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    /// Every commit and fence, in order.
+    pub ids: Vec<CommitId>,
+    /// The newest commit; none when the volume has none yet.
+    pub head: Option<FetchedCommit>,
+    /// Where the next commit, or the fence that ends the epoch, would stand.
+    pub slot: CommitId,
+}
+
+/// Makes a volume at an empty URL. When there is one already, returns that one.
+///
+/// # Errors
+/// The store's; `NoPutIfAbsent` when it is not safe.
+pub async fn create(store: &Store, volume: u128, time: Timestamp) -> Result<Superblock, RecoveryError> {
+    store.probe(volume).await?;
+    let superblock = Superblock { volume, created: time };
+    let (object, _) = envelope::seal(ObjectKind::Superblock, &superblock);
+    match store.put_new(keys::SUPERBLOCK, object.into()).await? {
+        PutNew::Created => Ok(superblock),
+        PutNew::Exists(object) => decode_superblock(store, &object),
+    }
+}
+
+/// Which volume is at the store's URL.
+///
+/// # Errors
+/// `NoVolume`, `Damaged`, `UnknownFormat`, or the store's.
+pub async fn read_superblock(store: &Store) -> Result<Superblock, RecoveryError> {
+    match store.get(keys::SUPERBLOCK).await {
+        Ok(object) => decode_superblock(store, &object),
+        Err(error) if error.kind() == rfs_backends::StoreErrorKind::NotFound => {
+            Err(RecoveryError::NoVolume { store: store.url().to_owned() })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Sees that the store still refuses to create what exists: a second create of the superblock, by `writer`.
+///
+/// # Errors
+/// `CreateNotRefused` when the store let it pass, or the store's.
+pub async fn probe_superblock(
+    store: &Store,
+    superblock: &Superblock,
+    writer: u128,
+) -> Result<(), RecoveryError> {
+    // The bytes differ from those that stand there, and still decode to the same volume if the store lets them pass.
+    let (mut object, _) = envelope::seal(ObjectKind::Superblock, superblock);
+    object.extend(writer.to_be_bytes());
+    match store.put_new(keys::SUPERBLOCK, object.into()).await? {
+        PutNew::Exists(_) => Ok(()),
+        PutNew::Created => Err(RecoveryError::CreateNotRefused { store: store.url().to_owned() }),
+    }
+}
+
+fn decode_superblock(store: &Store, object: &Bytes) -> Result<Superblock, RecoveryError> {
+    let opened = envelope::open(store.url(), keys::SUPERBLOCK, object)?;
+    opened.body(store.url(), keys::SUPERBLOCK, ObjectKind::Superblock)
+}
+
+/// Lists the commit log and finds its head.
+///
+/// # Errors
+/// `Damaged`, `Missing`, `UnknownFormat`, or the store's.
+pub async fn list(store: &Store, keys: Keys) -> Result<Listing, RecoveryError> {
+    let objects = store.list(&keys.commits(), None).await?;
+    let mut ids: Vec<CommitId> = objects.iter().filter_map(|object| keys.parse_commit(&object.key)).collect();
+    ids.sort_unstable();
+    let Some(last) = ids.last().copied() else {
+        return Ok(Listing { ids, head: None, slot: CommitId { epoch: 0, number: 0 } });
+    };
+    let mut head = None;
+    let mut slot = CommitId { epoch: last.epoch, number: last.number + 1 };
+    for id in ids.iter().rev() {
+        match fetch_commit(store, keys, *id).await? {
+            CommitObject::Commit(commit) => {
+                head = Some(*commit);
+                break;
+            }
+            CommitObject::Fence(fence) if *id == last => {
+                slot = CommitId { epoch: fence.next_epoch, number: 0 }
+            }
+            CommitObject::Fence(_) => {}
+        }
+    }
+    Ok(Listing { ids, head, slot })
+}
+
+/// Takes the volume over: ends the running epoch with a fence. The listing's head is final then, and
+/// `slot.epoch + 1` is the caller's.
+///
+/// # Errors
+/// `Fenced` when others take over faster than this opener, or the store's.
+pub async fn take_over(
+    store: &Store,
+    keys: Keys,
+    writer: u128,
+    time: Timestamp,
+) -> Result<Listing, RecoveryError> {
+    let mut rival = (0, 0);
+    for _ in 0..TAKEOVER_TRIES {
+        let listing = list(store, keys).await?;
+        let slot = listing.slot;
+        let next_epoch = slot.epoch + 1;
+        let fence = Fence { volume: keys.0, at: slot, writer, next_epoch, time };
+        let (object, _) = envelope::seal(ObjectKind::Fence, &fence);
+        match store.put_new(&keys.commit(slot), object.into()).await? {
+            PutNew::Created => {}
+            PutNew::Exists(object) => {
+                rival = whose(decode_commit(store.url(), keys, slot, &object)?);
+                continue;
+            }
+        }
+        let above = store.list(&keys.commits(), Some(&keys.commit(slot))).await?;
+        let mut above = above.iter().filter_map(|object| keys.parse_commit(&object.key));
+        match above.find(|id| id.epoch == slot.epoch && id.number > slot.number) {
+            None => return Ok(listing),
+            Some(id) => rival = (0, id.epoch),
+        }
+    }
+    Err(RecoveryError::Fenced { by: rival.0, epoch: rival.1 })
+}
+
+/// What a commit is to make durable.
+#[derive(Debug)]
+pub struct Draft {
+    /// The LSN at which it ends.
+    pub end: Lsn,
+    /// The chain hash at `end`.
+    pub chain: ChainHash,
+    /// The state hash at `end`.
+    pub state: StateHash,
+    /// When it is made.
+    pub time: Timestamp,
+    /// The segments that it adds; those without a key are inlined.
+    pub segments: Vec<(AddedSegment, rfs_journal::SegmentHeader)>,
+    /// The bytes of the inlined segments, one behind the other.
+    pub inline: Vec<Bytes>,
+    /// The newest whole image.
+    pub image: Option<ImageRef>,
+    /// Its name.
+    pub checkpoint: Option<String>,
+    /// The caller's own.
+    pub metadata: Vec<u8>,
+}
+
+/// A commit that is durable.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// The commit.
+    pub reference: CommitRef,
+    /// Where its segments are.
+    pub segments: Vec<StoredSegment>,
+    /// Bytes of its object.
+    pub bytes: u64,
+}
+
+/// Publishes the commits of one epoch, in order.
+#[derive(Debug)]
+pub struct Publisher {
+    store: Store,
+    keys: Keys,
+    writer: u128,
+    epoch: u64,
+    next: u64,
+    previous: Option<CommitRef>,
+    base: Lsn,
+    unresolved: Option<Unresolved>,
+}
+
+/// A commit that was, or will be, put, and whose outcome is not known.
+#[derive(Debug)]
+struct Unresolved {
+    id: CommitId,
+    object: Bytes,
+    hash: ObjectHash,
+    end: Lsn,
+    segments: Vec<StoredSegment>,
+}
+
+impl Publisher {
+    /// A publisher for the owner of `epoch`, whose first commit extends `previous`, which ends at `base`.
+    #[must_use]
+    pub const fn new(
+        store: Store,
+        keys: Keys,
+        writer: u128,
+        epoch: u64,
+        previous: Option<CommitRef>,
+        base: Lsn,
+    ) -> Self {
+        Self { store, keys, writer, epoch, next: 0, previous, base, unresolved: None }
+    }
+
+    /// Which commit the next one, or the unresolved one, is.
+    #[must_use]
+    pub const fn next_id(&self) -> CommitId {
+        CommitId { epoch: self.epoch, number: self.next }
+    }
+
+    /// Whether a commit was prepared whose outcome is not known yet.
+    #[must_use]
+    pub const fn is_unresolved(&self) -> bool {
+        self.unresolved.is_some()
+    }
+
+    /// Fixes what the next commit says. Nothing is sent yet.
+    ///
+    /// # Panics
+    /// When the one before is unresolved: its content must not change, since it may be durable already.
+    pub fn prepare(&mut self, draft: Draft) {
+        assert!(self.unresolved.is_none(), "one commit is in flight at a time");
+        let id = self.next_id();
+        let Draft { end, chain, state, time, segments, inline, image, checkpoint, metadata } = draft;
+        let (added, headers): (Vec<_>, Vec<_>) = segments.into_iter().unzip();
+        let commit = Commit {
+            volume: self.keys.0,
+            id,
+            writer: self.writer,
+            previous: self.previous,
+            base: self.base,
+            end,
+            chain,
+            state,
+            time,
+            segments: added,
+            image,
+            checkpoint,
+            metadata: ByteSection(metadata),
+        };
+        let (object, hash, inline_start) = encode_commit(&commit, &inline);
+        let commit_key = self.keys.commit(id);
+        let mut next_inline = inline_start;
+        let segments = commit.segments.into_iter().zip(headers).map(|(added, header)| {
+            let offset = if added.key.is_some() { 0 } else { next_inline };
+            next_inline += if added.key.is_some() { 0 } else { added.len };
+            let key = added.key.unwrap_or_else(|| commit_key.clone());
+            let (hash, len, footer_len) = (added.hash, added.len, added.footer_len);
+            StoredSegment { header: header.into(), hash, len, footer_len, key, offset }
+        });
+        let segments = segments.collect();
+        self.unresolved = Some(Unresolved { id, object, hash, end, segments });
+    }
+
+    /// Puts the prepared commit, and finds out whose object stands there then. After an outage it is called again,
+    /// and puts the same bytes.
+    ///
+    /// # Errors
+    /// `Fenced` when another writer took over; nothing of this commit will ever be seen. The store's otherwise: then
+    /// the commit may or may not be durable, and stays prepared.
+    ///
+    /// # Panics
+    /// When nothing is prepared.
+    pub async fn settle(&mut self) -> Result<Published, RecoveryError> {
+        let unresolved = self.unresolved.as_ref().expect("a commit was prepared");
+        let key = self.keys.commit(unresolved.id);
+        match self.store.put_new(&key, unresolved.object.clone()).await? {
+            PutNew::Created => {}
+            PutNew::Exists(object) => {
+                let (by, epoch) = whose(decode_commit(self.store.url(), self.keys, unresolved.id, &object)?);
+                return Err(RecoveryError::Fenced { by, epoch });
+            }
+        }
+        let Unresolved { id, object, hash, end, segments } =
+            self.unresolved.take().expect("a commit was prepared");
+        let reference = CommitRef { id, hash };
+        self.previous = Some(reference);
+        self.base = end;
+        self.next += 1;
+        Ok(Published { reference, segments, bytes: object.len() as u64 })
+    }
+
+    /// Sees whether another writer took over, with one list.
+    ///
+    /// # Errors
+    /// `Fenced`, or the store's.
+    pub async fn check_fence(&self) -> Result<(), RecoveryError> {
+        let mut after = self.next_id();
+        let listed_from = if after.number == 0 {
+            // Nothing of this epoch is there: our own fence stands above the head of the one before.
+            after.epoch -= 1;
+            CommitId { epoch: after.epoch, number: u64::MAX }
+        } else {
+            CommitId { epoch: after.epoch, number: after.number - 1 }
+        };
+        let above = self.store.list(&self.keys.commits(), Some(&self.keys.commit(listed_from))).await?;
+        let mut ids = above.iter().filter_map(|object| self.keys.parse_commit(&object.key));
+        let own = self.unresolved.as_ref().map(|unresolved| unresolved.id);
+        match ids.find(|id| *id > listed_from && Some(*id) != own) {
+            None => Ok(()),
+            Some(id) => {
+                let (by, epoch) = whose(fetch_commit(&self.store, self.keys, id).await?);
+                Err(RecoveryError::Fenced { by, epoch })
+            }
+        }
+    }
+}
+
+/// Who put an object, and which epoch is theirs.
+fn whose(object: CommitObject) -> (u128, u64) {
+    match object {
+        CommitObject::Fence(fence) => (fence.writer, fence.next_epoch),
+        CommitObject::Commit(commit) => (commit.commit.writer, commit.commit.id.epoch),
+    }
+}

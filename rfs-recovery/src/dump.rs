@@ -1,0 +1,38 @@
+//! Prints a volume's objects readably.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+use rfs_journal::dump_segment;
+
+use crate::RecoveryError;
+use crate::envelope::{self, ObjectKind};
+use crate::image::ImageBody;
+use crate::objects::{Commit, Fence, Superblock};
+
+/// Any object of a volume in words: superblock, commit (with its inlined segment), fence, image, segment.
+///
+/// # Errors
+/// `Damaged` or `UnknownFormat` when it cannot be read.
+pub fn dump_object(store: &str, key: &str, object: &Bytes) -> Result<String, RecoveryError> {
+    if rfs_journal::read_header(key, object).is_ok() {
+        return Ok(dump_segment(key, object)?);
+    }
+    let opened = envelope::open(store, key, object)?;
+    let mut out = format!("object hash {}\n", opened.hash);
+    let printed = if opened.is(ObjectKind::Superblock) {
+        write!(out, "{:#?}", opened.body::<Superblock>(store, key, ObjectKind::Superblock)?)
+    } else if opened.is(ObjectKind::Fence) {
+        write!(out, "{:#?}", opened.body::<Fence>(store, key, ObjectKind::Fence)?)
+    } else if opened.is(ObjectKind::Image) {
+        write!(out, "{:#?}", opened.body::<ImageBody>(store, key, ObjectKind::Image)?)
+    } else {
+        write!(out, "{:#?}", opened.body::<Commit>(store, key, ObjectKind::Commit)?)
+    };
+    printed.expect("writing to a String does not fail");
+    if opened.is(ObjectKind::Commit) && !opened.attachment.is_empty() {
+        out.push_str("\ninlined ");
+        out.push_str(&dump_segment(key, &opened.attachment)?);
+    }
+    Ok(out)
+}

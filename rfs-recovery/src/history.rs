@@ -1,0 +1,70 @@
+//! The history of one inode, found by the segment indexes.
+
+use rfs_core::{Ino, Lsn};
+use rfs_journal::{Footer, Record, RecordPosition};
+
+use crate::content::Content;
+use crate::objects::StoredSegment;
+use crate::{RecoveryError, envelope};
+
+/// The history of one inode.
+#[derive(Clone, Debug, PartialEq)]
+pub struct History {
+    /// Its records, in order.
+    pub records: Vec<Record>,
+    /// The history is complete after this LSN: what was before was collected.
+    pub complete_after: Lsn,
+}
+
+/// The committed records of an inode. Of each segment only the index, and the Changes of the frames that it names,
+/// are read.
+///
+/// # Errors
+/// `Missing`, `Damaged`, or the store's.
+pub async fn history(content: &Content, ino: Ino) -> Result<History, RecoveryError> {
+    let mut records = Vec::new();
+    let mut complete_after = None;
+    let mut expected = None;
+    for stored in content.segments() {
+        let footer = content.footer(&stored).await?;
+        if expected.is_some_and(|expected| expected != footer.base) || complete_after.is_none() {
+            complete_after = Some(footer.base);
+        }
+        expected = Some(footer.end);
+        if let Some(positions) = footer.index.get(&ino) {
+            records.extend(named_records(content, &stored, &footer, positions).await?);
+        }
+    }
+    Ok(History { records, complete_after: complete_after.unwrap_or_default() })
+}
+
+async fn named_records(
+    content: &Content,
+    stored: &StoredSegment,
+    footer: &Footer,
+    positions: &[RecordPosition],
+) -> Result<Vec<Record>, RecoveryError> {
+    let id = stored.header.id;
+    if let Some(all) = footer.records(&stored.key, id) {
+        let all = all?;
+        let at = |position: &RecordPosition| {
+            let frame = &footer.frames[position.frame as usize];
+            (frame.base.0 - footer.base.0) as usize + position.record as usize
+        };
+        return Ok(positions.iter().map(|position| all[at(position)].clone()).collect());
+    }
+    let mut named = Vec::with_capacity(positions.len());
+    for of_frame in positions.chunk_by(|a, b| a.frame == b.frame) {
+        let frame = &footer.frames[of_frame[0].frame as usize];
+        let start = stored.offset + frame.changes_start();
+        let changes = content.fetch(stored, start, u64::from(frame.changes_len)).await?;
+        if !frame.has_changes(&changes) {
+            let what =
+                format!("the Changes of the frame at byte {} do not have their checksum", frame.position);
+            return Err(envelope::damaged(content.store().url(), &stored.key, &what));
+        }
+        let records = frame.decode(&stored.key, id, &changes)?;
+        named.extend(of_frame.iter().map(|position| records[position.record as usize].clone()));
+    }
+    Ok(named)
+}

@@ -1,0 +1,96 @@
+//! The names of a volume's objects: made and parsed here only.
+//!
+//! ```text
+//! superblock
+//! <volume>/commits/<epoch>-<number>
+//! <volume>/segments/<id>-<epoch>-<writer>
+//! <volume>/images/<epoch>-<number>-<writer>
+//! ```
+//! The volume is 32 hexadecimal digits, a writer too, every other number 16: so names sort as their numbers do, and
+//! none is the leading path of another. The volume id in every name keeps a writer of a deleted volume away from a
+//! new one at the same URL.
+
+use rfs_core::{CommitId, SegmentId};
+
+/// The one object whose name does not hold the volume id: it tells it.
+pub const SUPERBLOCK: &str = "superblock";
+
+/// Makes and parses the names of one volume's objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keys(pub u128);
+
+impl Keys {
+    /// What all commits' names start with.
+    #[must_use]
+    pub fn commits(self) -> String {
+        format!("{:032x}/commits", self.0)
+    }
+
+    /// What all segments' names start with.
+    #[must_use]
+    pub fn segments(self) -> String {
+        format!("{:032x}/segments", self.0)
+    }
+
+    /// What all images' names start with.
+    #[must_use]
+    pub fn images(self) -> String {
+        format!("{:032x}/images", self.0)
+    }
+
+    /// The name of a commit, or of the fence that stands in its place.
+    #[must_use]
+    pub fn commit(self, id: CommitId) -> String {
+        format!("{}/{:016x}-{:016x}", self.commits(), id.epoch, id.number)
+    }
+
+    /// The name of a segment uploaded by a writer.
+    #[must_use]
+    pub fn segment(self, id: SegmentId, epoch: u64, writer: u128) -> String {
+        format!("{}/{:016x}-{epoch:016x}-{writer:032x}", self.segments(), id.0)
+    }
+
+    /// The name of the image of a commit's state, uploaded by a writer.
+    #[must_use]
+    pub fn image(self, of: CommitId, writer: u128) -> String {
+        format!("{}/{:016x}-{:016x}-{writer:032x}", self.images(), of.epoch, of.number)
+    }
+
+    /// The commit that `key` names.
+    #[must_use]
+    pub fn parse_commit(self, key: &str) -> Option<CommitId> {
+        let (epoch, number) = key.strip_prefix(&self.commits())?.strip_prefix('/')?.split_once('-')?;
+        Some(CommitId { epoch: hex16(epoch)?, number: hex16(number)? })
+    }
+
+    /// The segment number in `key`.
+    #[must_use]
+    pub fn parse_segment(self, key: &str) -> Option<SegmentId> {
+        let rest = key.strip_prefix(&self.segments())?.strip_prefix('/')?;
+        Some(SegmentId(hex16(rest.split('-').next()?)?))
+    }
+}
+
+fn hex16(digits: &str) -> Option<u64> {
+    let plain = digits.len() == 16 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if plain { u64::from_str_radix(digits, 16).ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_back_and_sort_as_their_numbers() {
+        let keys = Keys(7);
+        let ids =
+            [(1, 0), (1, 15), (1, 16), (2, 0), (300, 1)].map(|(epoch, number)| CommitId { epoch, number });
+        let names = ids.map(|id| keys.commit(id));
+        assert!(names.is_sorted());
+        assert_eq!(names.clone().map(|name| keys.parse_commit(&name)), ids.map(Some));
+        assert_eq!(keys.parse_segment(&keys.segment(SegmentId(9), 1, 2)), Some(SegmentId(9)));
+        assert_eq!(Keys(8).parse_commit(&names[0]), None);
+        assert_eq!(keys.parse_commit(&names[0].to_uppercase()), None);
+        assert_eq!(keys.parse_commit(&format!("{}x", names[0])), None);
+    }
+}

@@ -1,0 +1,25 @@
+//! Commits, images and recovery: how the journal of a volume becomes durable in an object store, and how its state
+//! is rebuilt from there.
+//!
+//! The commit protocol is in [`commit_log`]: one create-only put makes a commit durable, and a fence object ends the
+//! epoch of a writer that was taken over. [`state`] rebuilds a tree: the newest image, then the journal behind it.
+//! The crate has no public API for applications; the crate `rfs` is that.
+
+pub mod collect;
+pub mod commit_log;
+mod content;
+mod dump;
+mod envelope;
+mod error;
+mod history;
+pub mod image;
+mod keys;
+pub mod objects;
+pub mod state;
+
+pub use content::Content;
+pub use dump::dump_object;
+pub use envelope::{FORMAT, ObjectHash, ObjectKind};
+pub use error::RecoveryError;
+pub use history::{History, history};
+pub use keys::{Keys, SUPERBLOCK};

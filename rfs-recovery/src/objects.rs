@@ -1,0 +1,257 @@
+//! The bodies of a volume's objects. The order of the fields is part of the format.
+
+use bytes::Bytes;
+use rfs_backends::Store;
+use rfs_core::{CommitId, Lsn, SegmentId, StateHash, Timestamp};
+use rfs_journal::{ByteSection, ChainHash, SegmentHash, SegmentHeader};
+use serde::{Deserialize, Serialize};
+
+use crate::envelope::{self, ObjectHash, ObjectKind};
+use crate::{Keys, RecoveryError};
+
+/// The body of the superblock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Superblock {
+    /// The volume id.
+    pub volume: u128,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+/// Names a commit together with what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitRef {
+    /// Which commit.
+    pub id: CommitId,
+    /// Its object's hash.
+    pub hash: ObjectHash,
+}
+
+/// The body of a commit: makes the history up to `end` durable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commit {
+    /// The volume.
+    pub volume: u128,
+    /// Which commit this is.
+    pub id: CommitId,
+    /// Who made it.
+    pub writer: u128,
+    /// The commit that it extends; none for the first of the volume.
+    pub previous: Option<CommitRef>,
+    /// The LSN at which the commit before ended.
+    pub base: Lsn,
+    /// The LSN at which this one ends.
+    pub end: Lsn,
+    /// The chain hash at `end`.
+    pub chain: ChainHash,
+    /// The tree's state hash at `end`.
+    pub state: StateHash,
+    /// When it was made.
+    pub time: Timestamp,
+    /// The segments that it adds, in order. They hold the Changes from `base` to `end`.
+    pub segments: Vec<AddedSegment>,
+    /// The newest image that was whole when this commit was made.
+    pub image: Option<ImageRef>,
+    /// Its name, if it is a checkpoint.
+    pub checkpoint: Option<String>,
+    /// The caller's own.
+    pub metadata: ByteSection,
+}
+
+/// A segment that a commit adds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddedSegment {
+    /// Its number.
+    pub id: SegmentId,
+    /// Epoch of the writer that began it.
+    pub epoch: u64,
+    /// That writer.
+    pub writer: u128,
+    /// Its identity.
+    pub hash: SegmentHash,
+    /// Its length in bytes.
+    pub len: u64,
+    /// Bytes of its footer, trailer included.
+    pub footer_len: u32,
+    /// Its object; none when it is inlined: such segments follow the commit's body one behind the other.
+    pub key: Option<String>,
+}
+
+/// Where a segment is in the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredSegment {
+    /// Its header.
+    pub header: StoredHeader,
+    /// Its identity.
+    pub hash: SegmentHash,
+    /// Its length in bytes.
+    pub len: u64,
+    /// Bytes of its footer, trailer included.
+    pub footer_len: u32,
+    /// The object that holds it.
+    pub key: String,
+    /// Where it starts in that object.
+    pub offset: u64,
+}
+
+/// The fields of a [`SegmentHeader`] beside the volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredHeader {
+    /// Number of the segment.
+    pub id: SegmentId,
+    /// Epoch of the writer that began it.
+    pub epoch: u64,
+    /// That writer.
+    pub writer: u128,
+    /// The LSN before its first record.
+    pub base: Lsn,
+    /// The chain hash at that LSN.
+    pub chain: ChainHash,
+}
+
+impl StoredHeader {
+    /// The segment's header.
+    #[must_use]
+    pub const fn of(self, volume: u128) -> SegmentHeader {
+        let Self { id, epoch, writer, base, chain } = self;
+        SegmentHeader { volume, id, epoch, writer, base, chain }
+    }
+}
+
+impl From<SegmentHeader> for StoredHeader {
+    fn from(header: SegmentHeader) -> Self {
+        let SegmentHeader { id, epoch, writer, base, chain, .. } = header;
+        Self { id, epoch, writer, base, chain }
+    }
+}
+
+/// Names an image together with what it says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageRef {
+    /// The commit whose state it is.
+    pub of: CommitId,
+    /// Its object.
+    pub key: String,
+    /// Its object's hash.
+    pub hash: ObjectHash,
+}
+
+/// The body of a fence: ends an epoch, and says who owns the next one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fence {
+    /// The volume.
+    pub volume: u128,
+    /// Whose place it takes: the epoch that it ends, and the number above that epoch's last commit.
+    pub at: CommitId,
+    /// Who put it.
+    pub writer: u128,
+    /// The epoch that this writer owns.
+    pub next_epoch: u64,
+    /// When it was put.
+    pub time: Timestamp,
+}
+
+/// What stands at a commit's name.
+#[derive(Clone, Debug)]
+pub enum CommitObject {
+    /// A commit.
+    Commit(Box<FetchedCommit>),
+    /// The end of an epoch.
+    Fence(Fence),
+}
+
+/// A commit as it came from the store.
+#[derive(Clone, Debug)]
+pub struct FetchedCommit {
+    /// Its body.
+    pub commit: Commit,
+    /// Its object's hash.
+    pub hash: ObjectHash,
+    /// The inlined segments' bytes; empty when there are none.
+    pub inline: Bytes,
+    /// Where those start in the object.
+    pub inline_start: u64,
+}
+
+impl FetchedCommit {
+    /// Names this commit.
+    #[must_use]
+    pub const fn reference(&self) -> CommitRef {
+        CommitRef { id: self.commit.id, hash: self.hash }
+    }
+}
+
+/// Encodes a commit with the bytes of its inlined segments.
+pub(crate) fn encode_commit(commit: &Commit, inline: &[Bytes]) -> (Bytes, ObjectHash, u64) {
+    let (mut object, hash) = envelope::seal(ObjectKind::Commit, commit);
+    let inline_start = object.len() as u64;
+    for piece in inline {
+        object.extend_from_slice(piece);
+    }
+    (object.into(), hash, inline_start)
+}
+
+/// Decodes what stands at a commit's name.
+///
+/// # Errors
+/// `Damaged`, `UnknownFormat`.
+pub fn decode_commit(
+    store: &str,
+    keys: Keys,
+    id: CommitId,
+    object: &Bytes,
+) -> Result<CommitObject, RecoveryError> {
+    let key = keys.commit(id);
+    let opened = envelope::open(store, &key, object)?;
+    let misplaced =
+        || envelope::damaged(store, &key, "it says that it is another volume's, or stands elsewhere");
+    if opened.is(ObjectKind::Fence) {
+        let fence: Fence = opened.body(store, &key, ObjectKind::Fence)?;
+        let right = fence.volume == keys.0 && fence.at == id && fence.next_epoch == id.epoch + 1;
+        return if right && opened.attachment.is_empty() {
+            Ok(CommitObject::Fence(fence))
+        } else {
+            Err(misplaced())
+        };
+    }
+    let commit: Commit = opened.body(store, &key, ObjectKind::Commit)?;
+    if commit.volume != keys.0 || commit.id != id {
+        return Err(misplaced());
+    }
+    let inlined = commit.segments.iter().filter(|added| added.key.is_none()).map(|added| added.len);
+    let inlined = inlined.fold(Some(0_u64), |sum, len| sum?.checked_add(len));
+    if inlined != Some(opened.attachment.len() as u64) || commit.end < commit.base {
+        return Err(envelope::damaged(
+            store,
+            &key,
+            "its inlined segments are cut, or its numbers do not fit",
+        ));
+    }
+    Ok(CommitObject::Commit(Box::new(FetchedCommit {
+        commit,
+        hash: opened.hash,
+        inline_start: opened.attachment_start,
+        inline: opened.attachment,
+    })))
+}
+
+/// Fetches what stands at a commit's name.
+pub(crate) async fn fetch_commit(
+    store: &Store,
+    keys: Keys,
+    id: CommitId,
+) -> Result<CommitObject, RecoveryError> {
+    let key = keys.commit(id);
+    let object = store.get(&key).await.map_err(|error| missing(store, &key, error))?;
+    decode_commit(store.url(), keys, id, &object)
+}
+
+/// `Missing` for an object that is not there, else the store's error.
+pub(crate) fn missing(store: &Store, key: &str, error: rfs_backends::StoreError) -> RecoveryError {
+    match error.kind() {
+        rfs_backends::StoreErrorKind::NotFound => {
+            RecoveryError::Missing { store: store.url().to_owned(), key: key.to_owned() }
+        }
+        _ => error.into(),
+    }
+}

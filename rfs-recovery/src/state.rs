@@ -1,0 +1,293 @@
+//! Rebuilds the state of a volume at a commit: the newest image before it, then the journal.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use rfs_backends::Store;
+use rfs_core::{CommitId, Lsn, SegmentId, StateHash, Timestamp, Tree};
+use rfs_journal::{ChainHash, Footer, Record, VerifiedSegment, verify_segment};
+
+use crate::commit_log::Listing;
+use crate::image::read_image;
+use crate::objects::{
+    CommitObject, CommitRef, FetchedCommit, ImageRef, StoredSegment, fetch_commit, missing,
+};
+use crate::{Keys, RecoveryError};
+
+/// How many objects are fetched at a time.
+const FETCHES: usize = 16;
+/// A segment up to this size is fetched whole; of a larger one the footer does, where it repeats the Changes.
+const WHOLE_BYTES: u64 = 1 << 20;
+
+/// The state of a volume at a commit.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// The tree.
+    pub tree: Tree,
+    /// Its state hash.
+    pub state: StateHash,
+    /// The commit; none for a volume without any.
+    pub commit: Option<CommitRef>,
+    /// When it was made.
+    pub time: Option<Timestamp>,
+    /// Its LSN.
+    pub lsn: Lsn,
+    /// Its chain hash.
+    pub chain: ChainHash,
+    /// The number of the next segment.
+    pub next_segment: SegmentId,
+    /// Where the history's segments are, as far as they are kept.
+    pub segments: BTreeMap<SegmentId, StoredSegment>,
+    /// The image that it was rebuilt from.
+    pub image: Option<ImageRef>,
+    /// Bytes of journal since that image.
+    pub replayed_bytes: u64,
+    /// Where each commit since that image ends, the image's own first.
+    pub boundaries: Vec<(Lsn, ChainHash)>,
+}
+
+impl State {
+    /// The state of a volume without any commit.
+    #[must_use]
+    pub fn empty(created: Timestamp) -> Self {
+        let tree = Tree::new(created);
+        Self {
+            state: StateHash::of(&tree),
+            tree,
+            commit: None,
+            time: None,
+            lsn: Lsn(0),
+            chain: ChainHash::default(),
+            next_segment: SegmentId(0),
+            segments: BTreeMap::new(),
+            image: None,
+            replayed_bytes: 0,
+            boundaries: vec![(Lsn(0), ChainHash::default())],
+        }
+    }
+}
+
+/// Rebuilds the state at `commit`, which `listing` names, verifying every byte and the state hash.
+///
+/// # Errors
+/// `Missing`, `Damaged`, `UnknownFormat`, `Diverged`, or the store's.
+pub async fn load(
+    store: &Store,
+    keys: Keys,
+    created: Timestamp,
+    listing: &Listing,
+    commit: FetchedCommit,
+) -> Result<State, RecoveryError> {
+    let image = commit.commit.image.clone();
+    let mut state = match &image {
+        Some(image) => from_image(store, keys, image).await?,
+        None => State::empty(created),
+    };
+    let from = image.as_ref().map(|image| image.of);
+    let commits = commits_since(store, keys, listing, from, commit).await?;
+    for fetched in &commits {
+        extend(store, keys, &mut state, fetched).await?;
+    }
+    Ok(state)
+}
+
+async fn from_image(store: &Store, keys: Keys, image: &ImageRef) -> Result<State, RecoveryError> {
+    let (body, tree) = read_image(store, keys, image).await?;
+    let segments = body.segments.into_iter().map(|kept| (kept.stored.header.id, kept.stored)).collect();
+    Ok(State {
+        tree,
+        state: body.state,
+        commit: None,
+        time: None,
+        lsn: body.lsn,
+        chain: body.chain,
+        next_segment: body.next_segment,
+        segments,
+        image: Some(image.clone()),
+        replayed_bytes: 0,
+        boundaries: vec![(body.lsn, body.chain)],
+    })
+}
+
+/// The commits after `from` up to and with `last`, in order, each extending the one before.
+async fn commits_since(
+    store: &Store,
+    keys: Keys,
+    listing: &Listing,
+    from: Option<CommitId>,
+    last: FetchedCommit,
+) -> Result<Vec<FetchedCommit>, RecoveryError> {
+    if from == Some(last.commit.id) {
+        return Ok(Vec::new());
+    }
+    let between = listing.ids.iter().copied();
+    let between = between.filter(|id| Some(*id) > from && *id < last.commit.id).collect::<Vec<_>>();
+    let fetched = stream::iter(between).map(|id| fetch_commit(store, keys, id)).buffered(FETCHES);
+    let mut by_id = BTreeMap::new();
+    let mut fetched = std::pin::pin!(fetched);
+    while let Some(object) = fetched.try_next().await? {
+        if let CommitObject::Commit(commit) = object {
+            by_id.insert(commit.commit.id, *commit);
+        }
+    }
+    let mut commits = vec![last];
+    loop {
+        let first = &commits[commits.len() - 1];
+        let Some(previous) = first.commit.previous.filter(|previous| Some(previous.id) != from) else {
+            break;
+        };
+        let key = keys.commit(previous.id);
+        let before = by_id.remove(&previous.id);
+        let before = before
+            .ok_or_else(|| RecoveryError::Missing { store: store.url().to_owned(), key: key.clone() })?;
+        if before.hash != previous.hash {
+            return Err(crate::envelope::damaged(
+                store.url(),
+                &key,
+                "it is not the commit that the next one extends",
+            ));
+        }
+        commits.push(before);
+    }
+    commits.reverse();
+    Ok(commits)
+}
+
+/// Applies one commit to the state of the one before.
+async fn extend(
+    store: &Store,
+    keys: Keys,
+    state: &mut State,
+    fetched: &FetchedCommit,
+) -> Result<(), RecoveryError> {
+    let commit = &fetched.commit;
+    let key = keys.commit(commit.id);
+    let damaged = |what: &str| crate::envelope::damaged(store.url(), &key, what);
+    if commit.base != state.lsn {
+        return Err(damaged("it does not begin where the commit before it ends"));
+    }
+    let before = state.tree.clone();
+    let mut inline = fetched.inline.clone();
+    let mut inline_start = fetched.inline_start;
+    for added in &commit.segments {
+        if added.id != state.next_segment {
+            return Err(damaged("its segments are not numbered on from the commit before it"));
+        }
+        let header = crate::objects::StoredHeader {
+            id: added.id,
+            epoch: added.epoch,
+            writer: added.writer,
+            base: state.lsn,
+            chain: state.chain,
+        };
+        let stored = StoredSegment {
+            header,
+            hash: added.hash,
+            len: added.len,
+            footer_len: added.footer_len,
+            key: added.key.clone().unwrap_or_else(|| key.clone()),
+            offset: if added.key.is_some() { 0 } else { inline_start },
+        };
+        // The lengths were seen to add up when the commit was decoded.
+        let inlined = added.key.is_none().then(|| inline.split_to(added.len as usize));
+        inline_start += inlined.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        let (records, end, chain) = read_records(store, keys, &stored, inlined).await?;
+        for record in &records {
+            apply(store.url(), commit.id, &mut state.tree, record)?;
+        }
+        state.replayed_bytes += stored.len;
+        (state.lsn, state.chain) = (end, chain);
+        state.next_segment = state.next_segment.next();
+        state.segments.insert(stored.header.id, stored);
+    }
+    if (state.lsn, state.chain) != (commit.end, commit.chain) {
+        return Err(damaged("its segments do not end where it says"));
+    }
+    state.state = state.state.update(&before, &state.tree);
+    if state.state != commit.state {
+        return Err(RecoveryError::Diverged {
+            store: store.url().to_owned(),
+            commit: commit.id,
+            what: "replay does not give the state hash that was committed".to_owned(),
+        });
+    }
+    state.commit = Some(fetched.reference());
+    state.time = Some(commit.time);
+    state.boundaries.push((state.lsn, state.chain));
+    Ok(())
+}
+
+/// Applies a record of the history to a tree.
+///
+/// # Errors
+/// `Diverged` when it does not fit.
+pub(crate) fn apply(
+    store: &str,
+    commit: CommitId,
+    tree: &mut Tree,
+    record: &Record,
+) -> Result<(), RecoveryError> {
+    tree.apply(&record.change, record.place).map_err(|error| RecoveryError::Diverged {
+        store: store.to_owned(),
+        commit,
+        what: format!("record {} cannot be applied: {error}", record.lsn),
+    })
+}
+
+/// The records of a stored segment, with the LSN and chain hash at its end.
+async fn read_records(
+    store: &Store,
+    keys: Keys,
+    stored: &StoredSegment,
+    inline: Option<Bytes>,
+) -> Result<(Vec<Record>, Lsn, ChainHash), RecoveryError> {
+    if inline.is_none() && stored.len > WHOLE_BYTES {
+        let footer = fetch_footer(store, keys, stored).await?;
+        if let Some(records) = footer.records(&stored.key, stored.header.id) {
+            return Ok((records?, footer.end, footer.chain));
+        }
+    }
+    let bytes = match inline {
+        Some(bytes) => bytes,
+        None => fetch_whole(store, stored).await?,
+    };
+    let VerifiedSegment { records, footer, .. } = verify(store, keys, stored, &bytes)?;
+    Ok((records, footer.end, footer.chain))
+}
+
+fn verify(
+    store: &Store,
+    keys: Keys,
+    stored: &StoredSegment,
+    bytes: &Bytes,
+) -> Result<VerifiedSegment, RecoveryError> {
+    let segment = verify_segment(&stored.key, bytes, Some(stored.hash))?;
+    if segment.header == stored.header.of(keys.0) {
+        Ok(segment)
+    } else {
+        Err(crate::envelope::damaged(store.url(), &stored.key, "it is another segment than the commit names"))
+    }
+}
+
+async fn fetch_whole(store: &Store, stored: &StoredSegment) -> Result<Bytes, RecoveryError> {
+    let range = stored.offset..stored.offset + stored.len;
+    store.get_range(&stored.key, range).await.map_err(|error| missing(store, &stored.key, error))
+}
+
+/// The footer of a stored segment.
+///
+/// # Errors
+/// `Missing`, `Damaged`, or the store's.
+pub async fn fetch_footer(
+    store: &Store,
+    keys: Keys,
+    stored: &StoredSegment,
+) -> Result<Footer, RecoveryError> {
+    let end = stored.offset + stored.len;
+    let start = end.saturating_sub(u64::from(stored.footer_len));
+    let tail =
+        store.get_range(&stored.key, start..end).await.map_err(|error| missing(store, &stored.key, error))?;
+    let header = stored.header.of(keys.0).encode();
+    Ok(Footer::decode(&stored.key, stored.len, &header, &tail, Some(stored.hash))?)
+}

@@ -1,0 +1,6 @@
+//! Tests of the testkit itself: a wrong judge makes every other test worthless.
+
+mod core;
+mod disk;
+mod linux;
+mod store;

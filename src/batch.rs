@@ -1,0 +1,145 @@
+//! Several operations as one.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rfs_core::{Access, At, Op, OpenFlags, Precondition, WriteAt};
+
+use crate::error::Result;
+use crate::fs::{UMASK, path_bytes, target};
+use crate::volume::Handle;
+
+/// Several operations that happen together or not at all: for every reader, after every crash, in every commit.
+///
+/// An operation sees what those before it in the batch did. When one is refused the error says which, and nothing
+/// was done.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> rfs::Result<()> {
+/// # let volume = rfs::Volume::open_or_create("memory://", rfs::Options::new()).await?;
+/// let fs = volume.fs();
+/// fs.batch().require_missing("/done").write("/result", b"42").write("/done", b"").apply().await?;
+/// let again = fs.batch().require_missing("/done").remove_file("/result").apply().await;
+/// assert_eq!(again.unwrap_err().errno(), Some(rfs::Errno::Canceled));
+/// assert_eq!(fs.read("/result").await?, b"42");
+/// # volume.close().await }
+/// ```
+#[derive(Debug)]
+#[must_use = "a batch does nothing until it is applied"]
+pub struct Batch {
+    handle: Arc<Handle>,
+    ops: Vec<Op>,
+    payloads: Vec<Vec<u8>>,
+}
+
+impl Batch {
+    pub(crate) const fn new(handle: Arc<Handle>) -> Self {
+        Self { handle, ops: Vec::new(), payloads: Vec::new() }
+    }
+
+    /// Makes a file with this content, or replaces the content of the one that is there.
+    pub fn write(mut self, path: impl AsRef<Path>, content: impl AsRef<[u8]>) -> Self {
+        let flags = OpenFlags { create: true, truncate: true, ..OpenFlags::default() };
+        let at = At::root(path_bytes(path.as_ref()));
+        self.ops.push(Op::Open {
+            at,
+            access: Access { read: false, write: true },
+            flags,
+            mode: 0o666 & !UMASK,
+        });
+        self.write_bytes(path.as_ref(), WriteAt::Offset(0), content.as_ref())
+    }
+
+    /// Writes into a file that is there.
+    pub fn write_at(self, path: impl AsRef<Path>, bytes: impl AsRef<[u8]>, offset: u64) -> Self {
+        self.write_bytes(path.as_ref(), WriteAt::Offset(offset), bytes.as_ref())
+    }
+
+    /// Appends to a file that is there.
+    pub fn append(self, path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Self {
+        self.write_bytes(path.as_ref(), WriteAt::End, bytes.as_ref())
+    }
+
+    /// Sets the size of a file.
+    pub fn truncate(self, path: impl AsRef<Path>, size: u64) -> Self {
+        let target = target(path.as_ref(), true);
+        self.push(Op::Truncate { target, size })
+    }
+
+    /// Makes a directory.
+    pub fn create_dir(self, path: impl AsRef<Path>) -> Self {
+        self.push(Op::Mkdir { at: At::root(path_bytes(path.as_ref())), mode: 0o777 & !UMASK })
+    }
+
+    /// Removes an empty directory.
+    pub fn remove_dir(self, path: impl AsRef<Path>) -> Self {
+        self.push(Op::Rmdir { at: At::root(path_bytes(path.as_ref())) })
+    }
+
+    /// Removes a file or symlink.
+    pub fn remove_file(self, path: impl AsRef<Path>) -> Self {
+        self.push(Op::Unlink { at: At::root(path_bytes(path.as_ref())) })
+    }
+
+    /// Renames, replacing what has the new name.
+    pub fn rename(self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Self {
+        let (from, to) = (At::root(path_bytes(from.as_ref())), At::root(path_bytes(to.as_ref())));
+        self.push(Op::Rename { from, to })
+    }
+
+    /// Gives a file another name.
+    pub fn hard_link(self, original: impl AsRef<Path>, link: impl AsRef<Path>) -> Self {
+        self.push(Op::Link {
+            from: target(original.as_ref(), false),
+            to: At::root(path_bytes(link.as_ref())),
+        })
+    }
+
+    /// Makes a symbolic link.
+    pub fn symlink(self, original: impl AsRef<Path>, link: impl AsRef<Path>) -> Self {
+        let at = At::root(path_bytes(link.as_ref()));
+        self.push(Op::Symlink { target: path_bytes(original.as_ref()), at })
+    }
+
+    /// The whole batch is refused with `ECANCELED` unless the path leads to something.
+    pub fn require_exists(self, path: impl AsRef<Path>) -> Self {
+        let target = target(path.as_ref(), true);
+        self.push(Op::Require(Precondition::Exists(target)))
+    }
+
+    /// The whole batch is refused with `ECANCELED` if the path leads to something.
+    pub fn require_missing(self, path: impl AsRef<Path>) -> Self {
+        let target = target(path.as_ref(), true);
+        self.push(Op::Require(Precondition::Missing(target)))
+    }
+
+    /// The whole batch is refused with `ECANCELED` unless the file has this size.
+    pub fn require_size(self, path: impl AsRef<Path>, size: u64) -> Self {
+        let target = target(path.as_ref(), true);
+        self.push(Op::Require(Precondition::Size(target, size)))
+    }
+
+    /// Does all of it.
+    ///
+    /// # Errors
+    /// POSIX's, naming the operation by its number from 0; `EFBIG` over 64 MiB of content.
+    pub async fn apply(self) -> Result<()> {
+        let doing = || format!("batch of {} operations", self.ops.len());
+        let shared = &self.handle.shared;
+        shared.admit(doing).await?;
+        let payloads: Vec<&[u8]> = self.payloads.iter().map(Vec::as_slice).collect();
+        let done = shared.change(|live, caller| live.run_batch(caller, &self.ops, &payloads));
+        done.map(drop).map_err(|refused| refused.doing(doing))
+    }
+
+    fn write_bytes(mut self, path: &Path, at: WriteAt, bytes: &[u8]) -> Self {
+        self.ops.push(Op::Write { target: target(path, true), at, len: bytes.len() as u64 });
+        self.payloads.push(bytes.to_vec());
+        self
+    }
+
+    fn push(mut self, op: Op) -> Self {
+        self.ops.push(op);
+        self
+    }
+}

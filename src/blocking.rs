@@ -1,0 +1,361 @@
+//! The blocking face: the same volume for programs without an async runtime. Names are those of `std::fs`.
+//!
+//! A [`Volume`] here owns a small runtime (one worker thread), which commits in the background. Do not use it from
+//! inside an async task: there the async face belongs.
+//!
+//! ```
+//! use rfs::{Options, blocking::Volume};
+//! let volume = Volume::open_or_create("memory://", Options::new())?;
+//! let fs = volume.fs();
+//! fs.write("/greeting", b"hello")?;
+//! assert_eq!(fs.read("/greeting")?, b"hello");
+//! volume.checkpoint("first")?;
+//! volume.close()?;
+//! # Ok::<(), rfs::Error>(())
+//! ```
+
+use std::future::Future;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::engine::Receipt;
+use crate::error::{Error, ErrorKind, Result};
+use crate::{At, Level, Lsn, Metadata, OpenOptions, Options, Permissions, ReadDir};
+
+/// A volume, as [`crate::Volume`].
+#[derive(Clone, Debug)]
+pub struct Volume {
+    // Dropped before the runtime, which then runs its last task out.
+    volume: crate::Volume,
+    runtime: Arc<Runtime>,
+}
+
+impl Volume {
+    /// As [`crate::Volume::create`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn create(url: &str, options: Options) -> Result<Self> {
+        Self::start(crate::Volume::create(url, options))
+    }
+
+    /// As [`crate::Volume::open`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open(url: &str, options: Options) -> Result<Self> {
+        Self::start(crate::Volume::open(url, options))
+    }
+
+    /// As [`crate::Volume::open_or_create`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_or_create(url: &str, options: Options) -> Result<Self> {
+        Self::start(crate::Volume::open_or_create(url, options))
+    }
+
+    /// As [`crate::Volume::open_read_only`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_read_only(url: &str, options: Options, at: At) -> Result<Self> {
+        Self::start(crate::Volume::open_read_only(url, options, at))
+    }
+
+    fn start(open: impl Future<Output = Result<crate::Volume>>) -> Result<Self> {
+        let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("rfs").enable_all().build();
+        let runtime = runtime.map_err(|error| Error::caused(ErrorKind::Bug, "starting a runtime", error))?;
+        let volume = runtime.block_on(open)?;
+        Ok(Self { volume, runtime: Arc::new(runtime) })
+    }
+
+    /// The files of the volume.
+    #[must_use]
+    pub fn fs(&self) -> Fs {
+        Fs { fs: self.volume.fs(), runtime: Arc::clone(&self.runtime) }
+    }
+
+    /// The volume's async face.
+    #[must_use]
+    pub const fn as_async(&self) -> &crate::Volume {
+        &self.volume
+    }
+
+    /// As [`crate::Volume::position`].
+    #[must_use]
+    pub fn position(&self) -> Lsn {
+        self.volume.position()
+    }
+
+    /// As [`crate::Volume::wait`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn wait(&self, position: Lsn, level: Level) -> Result<()> {
+        self.runtime.block_on(self.volume.wait(position, level))
+    }
+
+    /// As [`crate::Volume::commit`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn commit(&self) -> Result<Receipt> {
+        self.runtime.block_on(self.volume.commit())
+    }
+
+    /// Makes a checkpoint, and waits until it is durable: [`crate::Volume::checkpoint`] and
+    /// [`crate::Commit::wait`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn checkpoint(&self, name: &str) -> Result<Receipt> {
+        self.runtime.block_on(async { self.volume.checkpoint(name).await?.wait().await })
+    }
+
+    /// As [`crate::Volume::close`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn close(self) -> Result<()> {
+        self.runtime.block_on(self.volume.close())
+    }
+}
+
+/// The files of a volume, as [`crate::Fs`].
+#[derive(Clone, Debug)]
+pub struct Fs {
+    fs: crate::Fs,
+    runtime: Arc<Runtime>,
+}
+
+macro_rules! blocking {
+    ($($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) -> $output:ty;)*) => {
+        impl Fs {
+            $(
+                $(#[$doc])*
+                ///
+                /// # Errors
+                /// As there.
+                pub fn $name(&self, $($arg: $type),*) -> Result<$output> {
+                    self.runtime.block_on(self.fs.$name($($arg),*))
+                }
+            )*
+        }
+    };
+}
+
+blocking! {
+    /// As [`crate::Fs::read`].
+    read(path: impl AsRef<Path>) -> Vec<u8>;
+    /// As [`crate::Fs::read_to_string`].
+    read_to_string(path: impl AsRef<Path>) -> String;
+    /// As [`crate::Fs::write`].
+    write(path: impl AsRef<Path>, content: impl AsRef<[u8]>) -> ();
+    /// As [`crate::Fs::copy`].
+    copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> u64;
+    /// As [`crate::Fs::create_dir`].
+    create_dir(path: impl AsRef<Path>) -> ();
+    /// As [`crate::Fs::create_dir_all`].
+    create_dir_all(path: impl AsRef<Path>) -> ();
+    /// As [`crate::Fs::remove_dir`].
+    remove_dir(path: impl AsRef<Path>) -> ();
+    /// As [`crate::Fs::remove_dir_all`].
+    remove_dir_all(path: impl AsRef<Path>) -> ();
+    /// As [`crate::Fs::remove_file`].
+    remove_file(path: impl AsRef<Path>) -> ();
+    /// As [`crate::Fs::rename`].
+    rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> ();
+    /// As [`crate::Fs::hard_link`].
+    hard_link(original: impl AsRef<Path>, link: impl AsRef<Path>) -> ();
+    /// As [`crate::Fs::symlink`].
+    symlink(original: impl AsRef<Path>, link: impl AsRef<Path>) -> ();
+    /// As [`crate::Fs::read_link`].
+    read_link(path: impl AsRef<Path>) -> PathBuf;
+    /// As [`crate::Fs::metadata`].
+    metadata(path: impl AsRef<Path>) -> Metadata;
+    /// As [`crate::Fs::symlink_metadata`].
+    symlink_metadata(path: impl AsRef<Path>) -> Metadata;
+    /// As [`crate::Fs::try_exists`].
+    try_exists(path: impl AsRef<Path>) -> bool;
+    /// As [`crate::Fs::set_permissions`].
+    set_permissions(path: impl AsRef<Path>, permissions: Permissions) -> ();
+    /// As [`crate::Fs::truncate`].
+    truncate(path: impl AsRef<Path>, size: u64) -> ();
+    /// As [`crate::Fs::read_dir`].
+    read_dir(path: impl AsRef<Path>) -> ReadDir;
+}
+
+impl Fs {
+    /// As [`crate::Fs::open`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<File> {
+        self.open_with(path, OpenOptions::new().read(true))
+    }
+
+    /// As [`crate::Fs::create`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn create(&self, path: impl AsRef<Path>) -> Result<File> {
+        self.open_with(path, OpenOptions::new().write(true).create(true).truncate(true))
+    }
+
+    /// As [`crate::OpenOptions::open`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_with(&self, path: impl AsRef<Path>, options: &OpenOptions) -> Result<File> {
+        let file = self.runtime.block_on(options.open(&self.fs, path))?;
+        Ok(File { file, runtime: Arc::clone(&self.runtime) })
+    }
+
+    /// Applies a batch that [`crate::Fs::batch`] started.
+    ///
+    /// # Errors
+    /// As [`crate::Batch::apply`].
+    pub fn apply(&self, batch: impl FnOnce(crate::Batch) -> crate::Batch) -> Result<()> {
+        self.runtime.block_on(batch(self.fs.batch()).apply())
+    }
+}
+
+/// An open file, as [`crate::File`].
+#[derive(Debug)]
+pub struct File {
+    file: crate::File,
+    runtime: Arc<Runtime>,
+}
+
+impl File {
+    /// As [`crate::File::read_at`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        self.runtime.block_on(self.file.read_at(buffer, offset))
+    }
+
+    /// As [`crate::File::write_at`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<usize> {
+        self.runtime.block_on(self.file.write_at(bytes, offset))
+    }
+
+    /// As [`crate::File::write_all_at`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        self.runtime.block_on(self.file.write_all_at(bytes, offset))
+    }
+
+    /// As [`crate::File::append`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn append(&self, bytes: &[u8]) -> Result<u64> {
+        self.runtime.block_on(self.file.append(bytes))
+    }
+
+    /// As [`crate::File::set_len`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_len(&self, size: u64) -> Result<()> {
+        self.runtime.block_on(self.file.set_len(size))
+    }
+
+    /// As [`crate::File::metadata`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn metadata(&self) -> Result<Metadata> {
+        self.file.metadata()
+    }
+
+    /// As [`crate::File::sync_all`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn sync_all(&self) -> Result<()> {
+        self.runtime.block_on(self.file.sync_all())
+    }
+
+    /// As [`crate::File::sync_data`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn sync_data(&self) -> Result<()> {
+        self.runtime.block_on(self.file.sync_data())
+    }
+
+    /// As [`crate::File::lock`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn lock(&self) -> Result<()> {
+        self.runtime.block_on(self.file.lock())
+    }
+
+    /// As [`crate::File::lock_shared`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn lock_shared(&self) -> Result<()> {
+        self.runtime.block_on(self.file.lock_shared())
+    }
+
+    /// As [`crate::File::try_lock`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn try_lock(&self) -> Result<()> {
+        self.file.try_lock()
+    }
+
+    /// As [`crate::File::try_lock_shared`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn try_lock_shared(&self) -> Result<()> {
+        self.file.try_lock_shared()
+    }
+
+    /// As [`crate::File::unlock`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn unlock(&self) -> Result<()> {
+        self.file.unlock()
+    }
+}
+
+impl Read for File {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.runtime.block_on(self.file.read(buffer))
+    }
+}
+
+impl Write for File {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.runtime.block_on(self.file.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Seek for File {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.runtime.block_on(self.file.seek(to))
+    }
+}

@@ -1,0 +1,553 @@
+//! The committer: a task that publishes the history in order, one commit in flight at a time.
+//!
+//! A commit goes through these steps; after an outage it goes on where it stopped:
+//!
+//! 1. *fix*: under the volume's lock the journal is sealed and a snapshot taken;
+//! 2. *write*: the local log is on the disk up to there;
+//! 3. *upload*: segments too large to be inlined are in the store;
+//! 4. *prepare*: the commit's bytes are fixed, and never change from then on;
+//! 5. *settle*: one create-only put, repeated byte for byte until its outcome is known;
+//! 6. *finish*: waiters are told, and what is committed may leave this machine.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use rfs_core::{CommitId, Lsn, SegmentId, StateHash, Timestamp, Tree};
+use rfs_journal::{ChainHash, Sealed};
+use rfs_recovery::commit_log::{Draft, Published, Publisher};
+use rfs_recovery::image::{ImageOf, encode_image};
+use rfs_recovery::objects::{AddedSegment, ImageRef};
+use tokio::time::{Duration, Instant};
+use tracing::{debug, info, info_span, warn};
+
+use super::Shared;
+use super::live::Job;
+use super::shared::wait_for_change;
+use crate::clock::sleep;
+use crate::error::{Error, ErrorKind, Result};
+
+/// How many segments are uploaded at a time.
+const UPLOADS: usize = 4;
+/// How long the committer rests after the store failed it, beyond the store's own retries.
+const REST: Duration = Duration::from_secs(1);
+
+/// A commit that is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Receipt {
+    /// Which commit.
+    pub commit: CommitId,
+    /// Everything up to this position is durable.
+    pub position: Lsn,
+    /// The identity of the journal up to there.
+    pub chain: ChainHash,
+    /// The identity of the tree there.
+    pub state: StateHash,
+    /// When it was made.
+    pub time: Timestamp,
+    /// Bytes of the commit object.
+    pub bytes: u64,
+}
+
+/// Where the commits stand.
+#[derive(Clone, Debug)]
+pub(crate) struct CommitState {
+    pub(crate) committed: Lsn,
+    /// Bytes of journal at the newest commit.
+    pub(crate) committed_bytes: u64,
+    /// The LSN and bytes of journal at the newest commit that was fixed.
+    pub(crate) fixed: Lsn,
+    pub(crate) fixed_bytes: u64,
+    pub(crate) receipt: Option<Receipt>,
+    pub(crate) outage: Option<Outage>,
+    /// How often the store failed a commit.
+    pub(crate) failures: u64,
+    pub(crate) failed: bool,
+}
+
+/// The store is failing commits.
+#[derive(Clone, Debug)]
+pub(crate) struct Outage {
+    pub(crate) since: Instant,
+    pub(crate) error: Error,
+}
+
+/// Segments that are in the store and that no commit names yet.
+#[derive(Debug, Default)]
+pub(crate) struct Uploaded(BTreeMap<SegmentId, String>);
+
+/// The images of a volume, as far as the committer cares.
+#[derive(Debug, Default)]
+pub(crate) struct ImageState {
+    /// What commits name.
+    pub(crate) named: Option<ImageRef>,
+    /// Whole, and to be named by the next commit.
+    pub(crate) ready: Option<ImageRef>,
+    pub(crate) running: bool,
+    /// Bytes and commits since the newest image.
+    pub(crate) bytes_since: u64,
+    pub(crate) commits_since: u64,
+}
+
+/// What the committer goes by.
+#[derive(Debug)]
+pub(crate) struct Committer {
+    pub(crate) publisher: Publisher,
+    pub(crate) writer: u128,
+    /// The last segment, tree, state hash and chain hash that are committed.
+    pub(crate) last_segment: Option<SegmentId>,
+    pub(crate) tree: Tree,
+    pub(crate) state: StateHash,
+    pub(crate) chain: ChainHash,
+    pub(crate) current: Option<Current>,
+}
+
+/// The commit that is on its way.
+#[derive(Debug)]
+pub(crate) struct Current {
+    job: Job,
+    time: Timestamp,
+    /// Set when it was prepared.
+    prepared: Option<(ChainHash, StateHash)>,
+}
+
+/// Runs until the volume is closed, or fails.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let mut due: Option<Instant> = None;
+    let mut resting = false;
+    loop {
+        let rest = resting.then(|| Instant::now() + REST);
+        match due.into_iter().chain(rest).min() {
+            Some(at) => tokio::select! {
+                () = shared.wake.notified() => {}
+                () = sleep(at.saturating_duration_since(Instant::now())) => {}
+            },
+            None => shared.wake.notified().await,
+        }
+        if shared.closing.load(Ordering::Acquire) {
+            return;
+        }
+        let asked = shared.commit_asked.swap(false, Ordering::AcqRel);
+        let (dirty, journaled, jobs) = {
+            let live = shared.live.read();
+            let Some(front) = &live.front else { return };
+            let fixed = shared.commits.borrow().fixed;
+            (front.is_dirty(fixed), front.journaled_bytes, !front.jobs.is_empty())
+        };
+        due = match (dirty, due, shared.options.commit_interval) {
+            (true, None, Some(interval)) => Some(Instant::now() + interval),
+            (true, due, _) => due,
+            (false, ..) => None,
+        };
+        let bytes_due = journaled - shared.commits.borrow().fixed_bytes >= shared.options.commit_bytes;
+        let time_due = due.is_some_and(|due| due <= Instant::now());
+        if !(resting || asked || jobs || (dirty && (bytes_due || time_due))) {
+            upload_ahead(&shared).await;
+            continue;
+        }
+        let wanted = asked || (dirty && (bytes_due || time_due));
+        let done = commit_all(&shared, wanted).await;
+        due = None;
+        resting = match done {
+            Ok(()) => {
+                if shared
+                    .live
+                    .read()
+                    .front
+                    .as_ref()
+                    .is_some_and(|f| f.is_dirty(shared.commits.borrow().fixed))
+                {
+                    // Changed while the commit was on its way: looked at again at once, to arm the timer.
+                    shared.wake.notify_one();
+                }
+                false
+            }
+            Err(error)
+                if matches!(error.kind(), ErrorKind::Fenced | ErrorKind::LocalDisk | ErrorKind::Bug) =>
+            {
+                warn!(%error, "the volume stops");
+                shared.fail(&error);
+                return;
+            }
+            Err(error) => {
+                warn!(%error, "a commit failed and is tried again");
+                shared.commits.send_modify(|state| {
+                    state.failures += 1;
+                    let since = state.outage.as_ref().map_or_else(Instant::now, |outage| outage.since);
+                    state.outage = Some(Outage { since, error });
+                });
+                true
+            }
+        };
+    }
+}
+
+/// Asks for a commit of everything up to now, and waits for it.
+pub(crate) async fn commit_now(shared: &Shared) -> Result<Receipt> {
+    let position = {
+        let live = shared.live.read();
+        live.usable().map_err(|refused| refused.doing(|| "commit".to_owned()))?;
+        live.lsn(Lsn(0))
+    };
+    let mut commits = shared.commits.subscribe();
+    let failures = commits.borrow_and_update().failures;
+    shared.ask_commit();
+    loop {
+        {
+            let state = commits.borrow_and_update();
+            if state.committed >= position
+                && let Some(receipt) = &state.receipt
+            {
+                return Ok(receipt.clone());
+            }
+            if state.failures > failures
+                && let Some(outage) = &state.outage
+            {
+                return Err(outage.error.during("commit (it goes on by itself when the store is back)"));
+            }
+        }
+        shared.live.read().usable().map_err(|refused| refused.doing(|| "commit".to_owned()))?;
+        wait_for_change(&mut commits).await?;
+    }
+}
+
+/// Waits for a commit that was fixed for the caller.
+pub(crate) async fn commit_named(
+    shared: &Shared,
+    mut done: tokio::sync::oneshot::Receiver<Result<Receipt>>,
+    failures: u64,
+) -> Result<Receipt> {
+    let mut commits = shared.commits.subscribe();
+    loop {
+        {
+            let state = commits.borrow_and_update();
+            if state.failures > failures
+                && let Some(outage) = &state.outage
+            {
+                return Err(outage.error.during("checkpoint (it goes on by itself when the store is back)"));
+            }
+        }
+        shared.live.read().usable().map_err(|refused| refused.doing(|| "checkpoint".to_owned()))?;
+        tokio::select! {
+            biased;
+            receipt = &mut done => {
+                return receipt.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "the volume was closed")));
+            }
+            changed = wait_for_change(&mut commits) => changed?,
+        }
+    }
+}
+
+/// Publishes what is fixed, in order, then, if `wanted`, everything up to now.
+async fn commit_all(shared: &Arc<Shared>, mut wanted: bool) -> Result<()> {
+    let mut guard = shared.publisher.lock().await;
+    let Some(committer) = guard.as_mut() else { return Ok(()) };
+    loop {
+        if committer.current.is_none() {
+            let has_commit = shared.commits.borrow().receipt.is_some();
+            let Some(job) = next_job(shared, &mut wanted, has_commit) else { return Ok(()) };
+            committer.current = Some(Current { job, time: shared.options.clock.now(), prepared: None });
+        }
+        committer.publish(shared).await?;
+    }
+}
+
+/// Step 1, fix: the oldest job that was fixed already, or one for everything up to now.
+fn next_job(shared: &Shared, wanted: &mut bool, has_commit: bool) -> Option<Job> {
+    let mut live = shared.live.write();
+    let front = live.front.as_mut()?;
+    let job = match front.jobs.pop_front() {
+        Some(job) => job,
+        None => {
+            let fixed = shared.commits.borrow().fixed;
+            let due = std::mem::take(wanted) && (front.is_dirty(fixed) || !has_commit);
+            if !due {
+                return None;
+            }
+            live.fix_commit(None, Vec::new())?
+        }
+    };
+    drop(live);
+    note_fixed(shared, &job);
+    Some(job)
+}
+
+/// Tells writers which changes a commit will cover.
+pub(crate) fn note_fixed(shared: &Shared, job: &Job) {
+    shared.commits.send_if_modified(|state| {
+        state.fixed = state.fixed.max(job.boundary.lsn);
+        state.fixed_bytes = state.fixed_bytes.max(job.journaled_bytes);
+        false
+    });
+}
+
+impl Committer {
+    async fn publish(&mut self, shared: &Arc<Shared>) -> Result<()> {
+        let current = self.current.as_ref().expect("a commit was fixed");
+        let span = info_span!("commit", id = %current.job.id, lsn = current.job.boundary.lsn.0);
+        let doing = format!("commit {} to {}", current.job.id, shared.store.url());
+        if current.prepared.is_none() {
+            self.prepare(shared, &doing).await?;
+        }
+        let published = self.publisher.settle().await.map_err(|error| Error::recovery(doing, error))?;
+        let _entered = span.enter();
+        self.finish(shared, published);
+        Ok(())
+    }
+
+    /// Steps 2 to 4: write, upload, prepare.
+    async fn prepare(&mut self, shared: &Arc<Shared>, doing: &str) -> Result<()> {
+        let job = &self.current.as_ref().expect("a commit was fixed").job;
+        heavy(shared, |shared| match &shared.driver {
+            Some(driver) => driver.drive(&shared, true),
+            None => Ok(()),
+        })
+        .await?;
+        let sealed = sealed_segments(shared, self.last_segment, job.boundary.segment)?;
+        let mut uploaded = shared.uploaded.lock().await;
+        let inlined = inlined_from(&sealed, &uploaded, shared.options.inline_bytes);
+        upload(shared, &mut uploaded, &sealed[..inlined], self.writer, job.id.epoch).await?;
+        let mut inline = Vec::new();
+        let mut segments = Vec::with_capacity(sealed.len());
+        for segment in &sealed {
+            let key = uploaded.0.get(&segment.header.id).cloned();
+            if key.is_none() {
+                inline.extend(segment_pieces(shared, segment.header.id)?);
+            }
+            segments.push((added(segment, key), segment.header));
+        }
+        drop(uploaded);
+        let chain = sealed.last().map_or(self.chain, |last| last.chain);
+        let (before, tree, state) = (self.tree.clone(), job.tree.clone(), self.state);
+        let state = heavy(shared, move |_| Ok(state.update(&before, &tree))).await?;
+        let image = {
+            let mut image = shared.image.lock();
+            if let Some(ready) = image.ready.take() {
+                image.named = Some(ready);
+            }
+            image.named.clone()
+        };
+        let current = self.current.as_mut().expect("a commit was fixed");
+        if self.publisher.next_id() != current.job.id {
+            return Err(Error::new(ErrorKind::Bug, format!("{doing}: it is not the next commit")));
+        }
+        self.publisher.prepare(Draft {
+            end: current.job.boundary.lsn,
+            chain,
+            state,
+            time: current.time,
+            segments,
+            inline,
+            image,
+            checkpoint: current.job.checkpoint.clone(),
+            metadata: current.job.metadata.clone(),
+        });
+        current.prepared = Some((chain, state));
+        Ok(())
+    }
+
+    /// Step 6: finish.
+    fn finish(&mut self, shared: &Arc<Shared>, published: Published) {
+        let Current { job, time, prepared } = self.current.take().expect("a commit was fixed");
+        let (chain, state) = prepared.expect("the commit was prepared");
+        let receipt = Receipt {
+            commit: published.reference.id,
+            position: job.boundary.lsn,
+            chain,
+            state,
+            time,
+            bytes: published.bytes,
+        };
+        info!(commit = %receipt.commit, lsn = receipt.position.0, bytes = receipt.bytes, "committed");
+        let journal_bytes: u64 = published.segments.iter().map(|stored| stored.len).sum();
+        shared.content.add(published.segments);
+        if let Some(last) = job.boundary.segment {
+            shared.residency.mark_committed(last);
+            self.last_segment = Some(last);
+        }
+        shared.residency.trim(shared.options.memory_bytes);
+        (self.tree, self.state, self.chain) = (job.tree, state, chain);
+        shared.commits.send_modify(|commits| {
+            commits.committed = job.boundary.lsn;
+            commits.committed_bytes = job.journaled_bytes;
+            commits.receipt = Some(receipt.clone());
+            commits.outage = None;
+        });
+        if let Some(done) = job.done {
+            // The caller may have chosen not to wait.
+            let _ = done.send(Ok(receipt.clone()));
+        }
+        self.image_if_due(shared, &receipt, journal_bytes);
+    }
+
+    /// Starts an image of this commit's state in the background, if the last one is far behind.
+    fn image_if_due(&self, shared: &Arc<Shared>, receipt: &Receipt, journal_bytes: u64) {
+        let (bytes, commits) = {
+            let mut image = shared.image.lock();
+            image.bytes_since += journal_bytes;
+            image.commits_since += 1;
+            let due = image.bytes_since >= shared.options.image_bytes
+                || image.commits_since >= shared.options.image_commits;
+            if !due || image.running {
+                return;
+            }
+            image.running = true;
+            (std::mem::take(&mut image.bytes_since), std::mem::take(&mut image.commits_since))
+        };
+        let (task, tree, receipt, writer) =
+            (Arc::clone(shared), self.tree.clone(), receipt.clone(), self.writer);
+        let next_segment = self.last_segment.map_or(SegmentId(0), SegmentId::next);
+        let segments = shared.content.segments();
+        tokio::spawn(async move {
+            let written = write_image(&task, writer, &receipt, next_segment, segments, tree).await;
+            let mut image = task.image.lock();
+            image.running = false;
+            match written {
+                Ok(reference) => image.ready = Some(reference),
+                Err(error) => {
+                    warn!(%error, "an image was not written; it is tried again after the next commit");
+                    image.bytes_since += bytes;
+                    image.commits_since += commits;
+                }
+            }
+        });
+    }
+}
+
+async fn write_image(
+    shared: &Arc<Shared>,
+    writer: u128,
+    receipt: &Receipt,
+    next_segment: SegmentId,
+    segments: Vec<rfs_recovery::objects::StoredSegment>,
+    tree: Tree,
+) -> Result<ImageRef> {
+    let (volume, receipt) = (shared.keys.0, receipt.clone());
+    let encoded = heavy(shared, move |_| {
+        let of = ImageOf {
+            volume,
+            of: receipt.commit,
+            lsn: receipt.position,
+            chain: receipt.chain,
+            state: receipt.state,
+            next_segment,
+            segments: &segments,
+        };
+        Ok(encode_image(writer, &of, &tree))
+    })
+    .await?;
+    let key = encoded.reference.key.clone();
+    let put = shared.store.put_large(&key, encoded.pieces).await;
+    put.map_err(|error| Error::store(format!("write image {key}"), error))?;
+    debug!(%key, "image written");
+    Ok(encoded.reference)
+}
+
+/// Uploads segments that are sealed and too large to be inlined, before a commit asks for them.
+async fn upload_ahead(shared: &Arc<Shared>) {
+    let Ok(mut guard) = shared.publisher.try_lock() else { return };
+    let Some(committer) = guard.as_mut() else { return };
+    let Ok(mut uploaded) = shared.uploaded.try_lock() else { return };
+    let mut ready = Vec::new();
+    let mut id = committer.last_segment.map_or(SegmentId(0), SegmentId::next);
+    while let Some(sealed) = shared.residency.sealed(id) {
+        id = id.next();
+        ready.push(sealed);
+    }
+    ready.retain(|sealed| journal_len(sealed) > shared.options.inline_bytes);
+    let epoch = committer.publisher.next_id().epoch;
+    if let Err(error) = upload(shared, &mut uploaded, &ready, committer.writer, epoch).await {
+        debug!(%error, "an upload ahead of its commit failed; the commit tries again");
+    }
+}
+
+async fn upload(
+    shared: &Arc<Shared>,
+    uploaded: &mut Uploaded,
+    sealed: &[Sealed],
+    writer: u128,
+    epoch: u64,
+) -> Result<()> {
+    let missing = sealed.iter().map(|sealed| sealed.header.id).filter(|id| !uploaded.0.contains_key(id));
+    let missing: Vec<SegmentId> = missing.collect();
+    let mut uploads = stream::iter(missing)
+        .map(|id| async move {
+            let key = shared.keys.segment(id, epoch, writer);
+            let put = shared.store.put_large(&key, segment_pieces(shared, id)?).await;
+            put.map_err(|error| Error::store(format!("upload segment {key}"), error))?;
+            Ok::<_, Error>((id, key))
+        })
+        .buffer_unordered(UPLOADS);
+    while let Some((id, key)) = uploads.try_next().await? {
+        uploaded.0.insert(id, key);
+    }
+    Ok(())
+}
+
+fn segment_pieces(shared: &Shared, id: SegmentId) -> Result<Vec<bytes::Bytes>> {
+    let pieces = shared.residency.segment_bytes(id);
+    let pieces =
+        pieces.map_err(|error| Error::journal(format!("read segment {id} for its commit"), error))?;
+    pieces.ok_or_else(|| Error::new(ErrorKind::Bug, format!("segment {id} left before it was committed")))
+}
+
+/// The segments after `last` up to and with `to`.
+fn sealed_segments(shared: &Shared, last: Option<SegmentId>, to: Option<SegmentId>) -> Result<Vec<Sealed>> {
+    let Some(to) = to else { return Ok(Vec::new()) };
+    let first = last.map_or(0, |last| last.0 + 1);
+    let ids = (first..=to.0).map(SegmentId);
+    let sealed = ids.map(|id| {
+        let sealed = shared.residency.sealed(id);
+        sealed.ok_or_else(|| {
+            Error::new(ErrorKind::Bug, format!("segment {id} was not written before its commit"))
+        })
+    });
+    sealed.collect()
+}
+
+/// From which segment on all are inlined: the last ones, as far as they fit.
+fn inlined_from(sealed: &[Sealed], uploaded: &Uploaded, budget: u64) -> usize {
+    let mut left = budget;
+    let mut from = sealed.len();
+    for segment in sealed.iter().rev() {
+        let Some(rest) = left.checked_sub(journal_len(segment)) else { break };
+        if uploaded.0.contains_key(&segment.header.id) {
+            break;
+        }
+        left = rest;
+        from -= 1;
+    }
+    from
+}
+
+/// Bytes of a segment's frames.
+fn journal_len(sealed: &Sealed) -> u64 {
+    sealed.len - u64::from(sealed.footer_len)
+}
+
+fn added(sealed: &Sealed, key: Option<String>) -> AddedSegment {
+    AddedSegment {
+        id: sealed.header.id,
+        epoch: sealed.header.epoch,
+        writer: sealed.header.writer,
+        hash: sealed.hash,
+        len: sealed.len,
+        footer_len: sealed.footer_len,
+        key,
+    }
+}
+
+/// Does work that takes long: beside the runtime's tasks, unless the volume keeps to one thread.
+async fn heavy<T: Send + 'static>(
+    shared: &Arc<Shared>,
+    work: impl FnOnce(Arc<Shared>) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let shared = Arc::clone(shared);
+    if shared.options.one_thread {
+        return work(shared);
+    }
+    let done = tokio::task::spawn_blocking(move || work(shared)).await;
+    done.unwrap_or_else(|error| Err(Error::caused(ErrorKind::Bug, "working on a commit", error)))
+}

@@ -1,0 +1,177 @@
+//! Drives the local log: a thread that writes and syncs what the appender closed, one sync for all who wait.
+//!
+//! In memory mode, and on an injected disk, there is no thread: whoever waits drives.
+
+use std::sync::Arc;
+use std::sync::Weak;
+
+use parking_lot::{Condvar, Mutex};
+use rfs_core::Lsn;
+use rfs_journal::LogWriter;
+use tokio::sync::watch;
+
+use super::Shared;
+use crate::error::{Error, ErrorKind, Result};
+
+#[derive(Debug)]
+pub(crate) struct Driver {
+    writer: Mutex<LogWriter>,
+    has_disk: bool,
+    thread: Option<Arc<Bell>>,
+    durable: watch::Sender<Lsn>,
+}
+
+/// What the thread waits for.
+#[derive(Debug, Default)]
+struct Bell {
+    wanted: Mutex<Wanted>,
+    rung: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Wanted {
+    write: bool,
+    sync: bool,
+    stop: bool,
+}
+
+impl Driver {
+    /// A driver for `writer`; `with_thread` when it may use a thread of its own, which [`Driver::start`] begins.
+    pub(crate) fn new(writer: LogWriter, with_thread: bool) -> Self {
+        let has_disk = writer.has_disk();
+        let (durable, _) = watch::channel(writer.durable());
+        Self { has_disk, thread: with_thread.then(Arc::default), durable, writer: Mutex::new(writer) }
+    }
+
+    /// Starts the thread, if there is to be one.
+    pub(crate) fn start(shared: &Arc<Shared>) -> Result<()> {
+        let Some(bell) = shared.driver.as_ref().and_then(|driver| driver.thread.clone()) else {
+            return Ok(());
+        };
+        let weak = Arc::downgrade(shared);
+        let thread = std::thread::Builder::new().name("rfs-log".to_owned());
+        let spawned = thread.spawn(move || run_thread(&bell, &weak));
+        spawned.map(drop).map_err(|error| {
+            Error::caused(ErrorKind::LocalDisk, "starting the thread of the local log", error)
+        })
+    }
+
+    /// Whether there is a local disk.
+    pub(crate) const fn has_disk(&self) -> bool {
+        self.has_disk
+    }
+
+    /// Up to where the log is on the local disk.
+    pub(crate) fn durable(&self) -> Lsn {
+        *self.durable.borrow()
+    }
+
+    /// Waits until the log is on the local disk up to `position`.
+    pub(crate) async fn wait(&self, shared: &Shared, position: Lsn) -> Result<()> {
+        let Some(bell) = &self.thread else {
+            if *self.durable.borrow() < position {
+                self.drive(shared, true)?;
+            }
+            return Ok(());
+        };
+        let mut durable = self.durable.subscribe();
+        loop {
+            if *durable.borrow_and_update() >= position {
+                return Ok(());
+            }
+            shared
+                .live
+                .read()
+                .usable()
+                .map_err(|refused| refused.doing(|| format!("sync up to {position}")))?;
+            bell.ring(|wanted| wanted.sync = true);
+            if durable.changed().await.is_err() {
+                return Err(Error::new(ErrorKind::Closed, "the volume was closed"));
+            }
+        }
+    }
+
+    /// The queue is long: has it written.
+    pub(crate) fn relieve(&self, shared: &Shared) -> Result<()> {
+        match &self.thread {
+            // The queue's owner goes on while the thread works it off; only a runaway queue is written in place.
+            Some(bell) if shared.residency.body_bytes() < shared.options.memory_bytes => {
+                bell.ring(|wanted| wanted.write = true);
+                Ok(())
+            }
+            _ => self.drive(shared, false),
+        }
+    }
+
+    /// Writes everything that was appended so far, here and now; with `sync`, to the disk for certain.
+    pub(crate) fn drive(&self, shared: &Shared, sync: bool) -> Result<()> {
+        let mut writer = self.writer.lock();
+        let work = {
+            let mut live = shared.live.write();
+            let Some(front) = &mut live.front else { return Ok(()) };
+            front.appender.close_frame();
+            front.appender.take_work()
+        };
+        let sealed = work.iter().any(rfs_journal::Work::ends_segment);
+        let written = writer.write(work, sync && self.has_disk);
+        writer.recycle(shared.options.local_bytes);
+        drop(writer);
+        shared.residency.trim(shared.options.memory_bytes);
+        match written {
+            Ok(durable) => {
+                if sealed {
+                    // It may be large enough to be uploaded ahead of its commit.
+                    shared.wake.notify_one();
+                }
+                self.durable.send_if_modified(|known| {
+                    let grew = durable > *known;
+                    *known = durable.max(*known);
+                    grew
+                });
+                Ok(())
+            }
+            Err(error) => {
+                let error = Error::journal("writing the local log", error);
+                shared.fail(&error);
+                // Waiters look at the failure when they are woken.
+                self.durable.send_modify(|_| {});
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends the thread.
+    pub(crate) fn stop(&self) {
+        if let Some(bell) = &self.thread {
+            bell.ring(|wanted| wanted.stop = true);
+        }
+    }
+}
+
+impl Bell {
+    fn ring(&self, set: impl FnOnce(&mut Wanted)) {
+        set(&mut self.wanted.lock());
+        self.rung.notify_one();
+    }
+}
+
+fn run_thread(bell: &Bell, shared: &Weak<Shared>) {
+    loop {
+        let sync = {
+            let mut wanted = bell.wanted.lock();
+            while !(wanted.write || wanted.sync || wanted.stop) {
+                bell.rung.wait(&mut wanted);
+            }
+            if wanted.stop {
+                return;
+            }
+            wanted.write = false;
+            std::mem::take(&mut wanted.sync)
+        };
+        let Some(shared) = shared.upgrade() else { return };
+        let Some(driver) = &shared.driver else { return };
+        if driver.drive(&shared, sync).is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! Opens a volume: takes the epoch, rebuilds the state, takes over the local log.
+
+use std::collections::{HashSet, VecDeque};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use parking_lot::{Mutex, RwLock};
+use rfs_backends::Store;
+use rfs_core::{CommitId, Lsn, Op, SegmentId};
+use rfs_journal::{
+    Appender, ChainHash, Cut, Disk, Head, LogEnd, LogWriter, OpenedLog, Orphaned, RealDisk, Residency,
+    WriterIdentity, open_log,
+};
+use rfs_recovery::commit_log::{Listing, Publisher, list, probe_superblock, read_superblock, take_over};
+use rfs_recovery::objects::{CommitObject, Superblock, decode_commit};
+use rfs_recovery::state::{State, load};
+use rfs_recovery::{Content, Keys, RecoveryError};
+use tokio::sync::{Notify, watch};
+use tracing::{debug, info, warn};
+
+use super::committer::{CommitState, Committer, ImageState, Receipt, Uploaded, run};
+use super::driver::Driver;
+use super::live::{Front, Live};
+use super::shared::Shared;
+use crate::error::{Error, ErrorKind, Result};
+use crate::options::Options;
+use crate::volume::At;
+
+/// What a writer found when it opened a volume.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct OpenReport {
+    /// The writer's epoch.
+    pub epoch: u64,
+    /// The newest commit, if there was one.
+    pub commit: Option<CommitId>,
+    /// Bytes of journal that were replayed on top of the newest image.
+    pub replayed_bytes: u64,
+    /// What the local log held.
+    pub local: LocalLog,
+}
+
+/// What the local log held when the volume was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LocalLog {
+    /// There is no local directory, or nothing in it that was not committed.
+    Nothing,
+    /// So many Changes that were not committed, and go on to be part of the volume.
+    Replayed(u64),
+    /// Changes that are not part of the volume, since another writer took over before they were committed. Their
+    /// files are kept in the local directory, under these names.
+    Orphaned {
+        /// The files.
+        files: Vec<String>,
+        /// The position at which they end.
+        end: Lsn,
+    },
+}
+
+/// Opens the volume in `store` as its one writer.
+pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<Shared>, OpenReport)> {
+    let doing = format!("open {}", store.url());
+    let fail = |error: RecoveryError| Error::recovery(doing.clone(), error);
+    let writer = options.entropy.identity();
+    let writer =
+        writer.map_err(|error| Error::caused(ErrorKind::Bug, "drawing a writer's identity", error))?;
+    // The local directory first: a directory that is in use, or another volume's, is no reason to take an epoch.
+    let disk = open_disk(&options)?;
+    let superblock = read_superblock(&store).await.map_err(fail)?;
+    let keys = Keys(superblock.volume);
+    if !store.assumes_put_if_absent() {
+        probe_superblock(&store, &superblock, writer).await.map_err(fail)?;
+    }
+    let listing = take_over(&store, keys, writer, options.clock.now()).await.map_err(fail)?;
+    let epoch = listing.slot.epoch + 1;
+    let state = load_head(&store, &superblock, &listing).await.map_err(fail)?;
+    debug!(epoch, lsn = state.lsn.0, "state rebuilt");
+
+    let residency = Arc::new(Residency::default());
+    let identity = WriterIdentity { volume: superblock.volume, epoch, writer };
+    let log = open_local(disk.as_ref(), identity, &residency, &state)?;
+    let mut tree = state.tree.clone();
+    for record in &log.tail {
+        tree.apply(&record.change, record.place).map_err(|error| {
+            let what = format!("{doing}: record {} of the local log cannot be applied: {error}", record.lsn);
+            Error::new(ErrorKind::Damaged, what)
+        })?;
+    }
+    let report = report(epoch, &state, &log);
+    let lsn = log.writer.end().0;
+    let cut = Cut { frame_bytes: options.frame_bytes, segment_bytes: options.segment_bytes };
+    let front = Front {
+        appender: Appender::new(Arc::clone(&residency), cut, log.next_segment, lsn),
+        journaled_bytes: 0,
+        next_commit: CommitId { epoch, number: 0 },
+        jobs: VecDeque::new(),
+    };
+    let publisher = Publisher::new(store.clone(), keys, writer, epoch, state.commit, state.lsn);
+    let with_thread = disk.is_some() && !options.one_thread;
+    let committer = Committer {
+        publisher,
+        writer,
+        last_segment: state.next_segment.0.checked_sub(1).map(SegmentId),
+        tree: state.tree.clone(),
+        state: state.state,
+        chain: state.chain,
+        current: None,
+    };
+    let parts = Parts {
+        live: Live::new(tree, Some(front)),
+        residency,
+        driver: Some(Driver::new(log.writer, with_thread)),
+    };
+    let shared = share(store, keys, options, state, parts, Some(committer));
+    if shared.live.read().tree.needs_new_session() {
+        shared.run(&Op::NewSession, &[], || doing.clone())?;
+    }
+    Driver::start(&shared)?;
+    if !log.tail.is_empty() {
+        shared.wake.notify_one();
+    }
+    tokio::spawn(run(Arc::clone(&shared)));
+    info!(epoch, commit = ?report.commit, local = ?report.local, "volume opened");
+    Ok((shared, report))
+}
+
+/// Opens a state of the volume in `store` for reading.
+pub(crate) async fn open_reader(store: Store, options: Options, at: &At) -> Result<Arc<Shared>> {
+    let doing = format!("open {} at {at}", store.url());
+    let fail = |error: RecoveryError| Error::recovery(doing.clone(), error);
+    let superblock = read_superblock(&store).await.map_err(fail)?;
+    let keys = Keys(superblock.volume);
+    let listing = list(&store, keys).await.map_err(fail)?;
+    let state = match at {
+        At::Head => load_head(&store, &superblock, &listing).await.map_err(fail)?,
+        At::Commit(id) => load_commit(&store, &superblock, &listing, *id).await.map_err(fail)?,
+        At::Checkpoint(name) => {
+            let head = load_head(&store, &superblock, &listing).await.map_err(fail)?;
+            let id = head.tree.checkpoints().get(name).map(|checkpoint| checkpoint.commit);
+            let id = id.ok_or_else(|| fail(no_such(&store, format!("checkpoint named {name:?}"))))?;
+            load_commit(&store, &superblock, &listing, id).await.map_err(fail)?
+        }
+    };
+    let parts = Parts { live: Live::new(state.tree.clone(), None), residency: Arc::default(), driver: None };
+    Ok(share(store, keys, options, state, parts, None))
+}
+
+async fn load_head(
+    store: &Store,
+    superblock: &Superblock,
+    listing: &Listing,
+) -> std::result::Result<State, RecoveryError> {
+    match &listing.head {
+        Some(head) => load(store, Keys(superblock.volume), superblock.created, listing, head.clone()).await,
+        None => Ok(State::empty(superblock.created)),
+    }
+}
+
+async fn load_commit(
+    store: &Store,
+    superblock: &Superblock,
+    listing: &Listing,
+    id: CommitId,
+) -> std::result::Result<State, RecoveryError> {
+    let keys = Keys(superblock.volume);
+    let missing = || no_such(store, format!("commit {id}"));
+    if !listing.ids.contains(&id) || listing.head.as_ref().is_none_or(|head| head.commit.id < id) {
+        return Err(missing());
+    }
+    let object = store.get(&keys.commit(id)).await?;
+    match decode_commit(store.url(), keys, id, &object)? {
+        CommitObject::Commit(commit) => load(store, keys, superblock.created, listing, *commit).await,
+        CommitObject::Fence(_) => Err(missing()),
+    }
+}
+
+fn no_such(store: &Store, what: String) -> RecoveryError {
+    RecoveryError::NoSuchState { store: store.url().to_owned(), what }
+}
+
+fn open_disk(options: &Options) -> Result<Option<Arc<dyn Disk>>> {
+    if let Some(disk) = &options.disk {
+        return Ok(Some(Arc::clone(disk)));
+    }
+    let Some(dir) = &options.local_dir else { return Ok(None) };
+    match RealDisk::open(dir) {
+        Ok(disk) => Ok(Some(Arc::new(disk))),
+        Err(error) => Err(local_error(dir, error)),
+    }
+}
+
+fn local_error(dir: &Path, error: io::Error) -> Error {
+    let doing = format!("open local directory {}", dir.display());
+    if error.kind() == io::ErrorKind::WouldBlock {
+        return Error::new(
+            ErrorKind::LocalDirectoryInUse,
+            format!("{doing}: another volume uses it; choose another"),
+        );
+    }
+    Error::caused(ErrorKind::LocalDisk, doing, error)
+}
+
+fn open_local(
+    disk: Option<&Arc<dyn Disk>>,
+    identity: WriterIdentity,
+    residency: &Arc<Residency>,
+    state: &State,
+) -> Result<OpenedLog> {
+    let Some(disk) = disk else {
+        return Ok(OpenedLog {
+            writer: LogWriter::in_memory(identity, Arc::clone(residency), state.lsn, state.chain),
+            next_segment: state.next_segment,
+            tail: Vec::new(),
+            end: LogEnd::Clean,
+            orphaned: None,
+        });
+    };
+    let known: HashSet<(Lsn, ChainHash)> = state.boundaries.iter().copied().collect();
+    let head = Head {
+        lsn: state.lsn,
+        chain: state.chain,
+        next_segment: state.next_segment,
+        is_committed: &|lsn, chain| known.contains(&(lsn, chain)),
+    };
+    open_log(disk, identity, residency, &head).map_err(|error| Error::journal("open the local log", error))
+}
+
+fn report(epoch: u64, state: &State, log: &OpenedLog) -> OpenReport {
+    let local = match &log.orphaned {
+        Some(Orphaned { files, end }) => {
+            warn!(
+                ?files,
+                end = end.0,
+                "the local log belongs to a history that was given up, and was put aside"
+            );
+            LocalLog::Orphaned { files: files.clone(), end: *end }
+        }
+        None if log.tail.is_empty() => LocalLog::Nothing,
+        None => LocalLog::Replayed(log.tail.len() as u64),
+    };
+    let commit = state.commit.map(|commit| commit.id);
+    OpenReport { epoch, commit, replayed_bytes: state.replayed_bytes, local }
+}
+
+struct Parts {
+    live: Live,
+    residency: Arc<Residency>,
+    driver: Option<Driver>,
+}
+
+fn share(
+    store: Store,
+    keys: Keys,
+    options: Options,
+    state: State,
+    parts: Parts,
+    committer: Option<Committer>,
+) -> Arc<Shared> {
+    let Parts { live, residency, driver } = parts;
+    let receipt = state.commit.map(|commit| Receipt {
+        commit: commit.id,
+        position: state.lsn,
+        chain: state.chain,
+        state: state.state,
+        time: state.time.unwrap_or_default(),
+        bytes: 0,
+    });
+    let (commits, _) = watch::channel(CommitState {
+        committed: state.lsn,
+        committed_bytes: 0,
+        fixed: state.lsn,
+        fixed_bytes: 0,
+        receipt,
+        outage: None,
+        failures: 0,
+        failed: false,
+    });
+    let image = ImageState {
+        named: state.image,
+        bytes_since: state.replayed_bytes,
+        commits_since: state.boundaries.len() as u64 - 1,
+        ..ImageState::default()
+    };
+    let cache_bytes = options.memory_bytes;
+    Arc::new(Shared {
+        content: Content::new(store.clone(), keys, Arc::clone(&residency), state.segments, cache_bytes),
+        options,
+        store,
+        keys,
+        live: RwLock::new(live),
+        residency,
+        driver,
+        wake: Notify::new(),
+        commit_asked: AtomicBool::new(false),
+        closing: AtomicBool::new(false),
+        commits,
+        locks_changed: Notify::new(),
+        publisher: tokio::sync::Mutex::new(committer),
+        uploaded: tokio::sync::Mutex::new(Uploaded::default()),
+        image: Mutex::new(image),
+    })
+}

@@ -1,0 +1,53 @@
+//! **rfs** gives a program a directory tree whose durable home is an object store.
+//!
+//! Files are written, appended, renamed and locked in the process, at memory speed; each operation is recorded in an
+//! append-only journal. A commit publishes the journal to the store as one create-only put. When the machine dies, a
+//! new process on another machine opens the same URL and goes on from the last commit.
+//!
+//! It is not a mount, not a server, and not a cache of somebody else's objects: the objects that it writes are its
+//! own. One process writes a volume at a time; any number read its commits.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> rfs::Result<()> {
+//! use rfs::{Options, Volume};
+//!
+//! // Any of memory://name, file:///directory, s3://bucket/prefix.
+//! let volume = Volume::open_or_create("memory://example", Options::new()).await?;
+//! let fs = volume.fs();
+//! fs.create_dir_all("/state").await?;
+//! fs.write("/state/position", b"17").await?;
+//! volume.checkpoint("after-17").await?.wait().await?;
+//! drop((fs, volume));
+//!
+//! // Another machine:
+//! let volume = Volume::open("memory://example", Options::new()).await?;
+//! assert_eq!(volume.fs().read("/state/position").await?, b"17");
+//! # volume.close().await }
+//! ```
+
+mod batch;
+pub mod blocking;
+mod clock;
+mod engine;
+mod error;
+mod file;
+mod fs;
+mod metadata;
+mod options;
+mod volume;
+
+pub use batch::Batch;
+pub use clock::{Clock, Entropy, SystemClock};
+pub use engine::{LocalLog, OpenReport, Receipt};
+pub use error::{Error, ErrorKind, Result};
+pub use file::{File, OpenOptions};
+pub use fs::{Fs, ReadDir};
+pub use metadata::{DirEntry, FileType, Metadata, Permissions};
+pub use options::{Level, Options};
+pub use volume::{At, Commit, Volume};
+
+pub use rfs_backends::{self as backends, Store, StoreOptions};
+pub use rfs_core::{Checkpoint, CommitId, Cookie, Errno, Lsn, StateHash, Timestamp, Violation};
+pub use rfs_journal::{ChainHash, Disk, DiskFile, Record};
+pub use rfs_recovery::History;
+pub use rfs_recovery::collect::Collected;

@@ -1,0 +1,214 @@
+//! How a volume is opened.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rfs_backends::{Store, StoreOptions};
+use rfs_journal::Disk;
+
+use crate::clock::{Clock, Entropy, SystemClock};
+
+/// What an acknowledged change survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Level {
+    /// It is applied. It survives nothing, and is seen by every later operation.
+    Memory,
+    /// It is on the local disk: it survives the end of the process and the loss of power. On a volume without a
+    /// local directory this level is only reached together with [`Level::Remote`].
+    Local,
+    /// It is committed to the object store: it survives the loss of the machine.
+    Remote,
+}
+
+/// Options of a volume. The defaults suit a job that checkpoints on its own.
+///
+/// ```
+/// use std::time::Duration;
+/// let options = rfs::Options::new()
+///     .with_local_dir("/var/lib/job/rfs")
+///     .with_commit_interval(Some(Duration::from_secs(30)));
+/// # drop(options);
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Options {
+    pub(crate) store_options: StoreOptions,
+    pub(crate) store: Option<Store>,
+    pub(crate) local_dir: Option<PathBuf>,
+    pub(crate) disk: Option<Arc<dyn Disk>>,
+    pub(crate) level: Level,
+    pub(crate) commit_interval: Option<Duration>,
+    pub(crate) commit_bytes: u64,
+    pub(crate) inline_bytes: u64,
+    pub(crate) segment_bytes: u64,
+    pub(crate) frame_bytes: usize,
+    pub(crate) image_bytes: u64,
+    pub(crate) image_commits: u64,
+    pub(crate) outage_bytes: u64,
+    pub(crate) outage_time: Duration,
+    pub(crate) memory_bytes: u64,
+    pub(crate) local_bytes: u64,
+    pub(crate) keep_commits: usize,
+    pub(crate) collect_grace: Duration,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Entropy,
+    pub(crate) one_thread: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            store_options: StoreOptions::default(),
+            store: None,
+            local_dir: None,
+            disk: None,
+            level: Level::Local,
+            commit_interval: Some(Duration::from_secs(10)),
+            commit_bytes: 64 << 20,
+            inline_bytes: 1 << 20,
+            segment_bytes: 16 << 20,
+            frame_bytes: 256 << 10,
+            image_bytes: 64 << 20,
+            image_commits: 256,
+            outage_bytes: 1 << 30,
+            outage_time: Duration::from_hours(1),
+            memory_bytes: 256 << 20,
+            local_bytes: 512 << 20,
+            keep_commits: 16,
+            collect_grace: Duration::from_hours(1),
+            uid: 0,
+            gid: 0,
+            clock: Arc::new(SystemClock),
+            entropy: Entropy::System,
+            one_thread: false,
+        }
+    }
+}
+
+impl Options {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Options of the object store: endpoint, region, credentials, deadlines.
+    pub fn with_store_options(mut self, options: StoreOptions) -> Self {
+        self.store_options = options;
+        self
+    }
+
+    /// Uses this store instead of making one from the URL: any `ObjectStore` can be wrapped in one.
+    pub fn with_store(mut self, store: Store) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Keeps the journal in this directory too, so that [`Level::Local`] is on the local disk, and a process that
+    /// opens the volume here again finds what was not committed. It serves one volume. Without one (the default)
+    /// the journal is in memory until it is committed.
+    pub fn with_local_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.local_dir = Some(dir.into());
+        self
+    }
+
+    /// Keeps the journal on this disk, such as a simulated one.
+    pub fn with_disk(mut self, disk: Arc<dyn Disk>) -> Self {
+        self.disk = Some(disk);
+        self
+    }
+
+    /// Uses no thread beside the caller's runtime: the tasks themselves write the local log, hash and encode. For
+    /// simulators, where one seed must replay one run.
+    pub fn with_one_thread(mut self) -> Self {
+        self.one_thread = true;
+        self
+    }
+
+    /// What [`File::sync_all`](crate::File::sync_all) and `sync_data` reach. Default: [`Level::Local`].
+    pub fn with_level(mut self, level: Level) -> Self {
+        self.level = level;
+        self
+    }
+
+    /// Commits on its own so long after the first change that is not committed; `None`: never. Default: 10 s.
+    pub fn with_commit_interval(mut self, interval: Option<Duration>) -> Self {
+        self.commit_interval = interval;
+        self
+    }
+
+    /// Commits on its own after so many bytes of journal. Default: 64 MiB.
+    pub fn with_commit_bytes(mut self, bytes: u64) -> Self {
+        self.commit_bytes = bytes.max(1);
+        self
+    }
+
+    /// Up to so many bytes of journal go into the commit object itself, so that the commit is one put. Default:
+    /// 1 MiB.
+    pub fn with_inline_bytes(mut self, bytes: u64) -> Self {
+        self.inline_bytes = bytes;
+        self
+    }
+
+    /// How the journal is cut: a frame of this many bytes takes no more records (default 256 KiB), a segment no more
+    /// frames (default 16 MiB).
+    pub fn with_cut(mut self, frame_bytes: usize, segment_bytes: u64) -> Self {
+        self.frame_bytes = frame_bytes.max(1);
+        self.segment_bytes = segment_bytes.max(1);
+        self
+    }
+
+    /// Writes an image of the tree after so many bytes of journal (default 64 MiB) or so many commits (default 256),
+    /// so that opening does not replay more than that.
+    pub fn with_image_every(mut self, bytes: u64, commits: u64) -> Self {
+        self.image_bytes = bytes.max(1);
+        self.image_commits = commits.max(1);
+        self
+    }
+
+    /// How far work goes on while the store is out of reach: so many bytes of journal that are not committed
+    /// (default 1 GiB), for so long (default one hour). Then changes are refused with
+    /// [`ErrorKind::Outage`](crate::ErrorKind::Outage) until the store is back.
+    pub fn with_outage_budget(mut self, bytes: u64, time: Duration) -> Self {
+        self.outage_bytes = bytes.max(1);
+        self.outage_time = time;
+        self
+    }
+
+    /// How much content is kept in memory (default 256 MiB; what is not committed comes on top in memory mode), and
+    /// on the local disk (default 512 MiB).
+    pub fn with_cache(mut self, memory_bytes: u64, local_bytes: u64) -> Self {
+        self.memory_bytes = memory_bytes;
+        self.local_bytes = local_bytes;
+        self
+    }
+
+    /// What garbage collection keeps beside the named checkpoints: the newest commits (default 16), and every object
+    /// younger than the grace (default one hour).
+    pub fn with_retention(mut self, keep_commits: usize, grace: Duration) -> Self {
+        self.keep_commits = keep_commits.max(1);
+        self.collect_grace = grace;
+        self
+    }
+
+    /// Owner and group of what is made. Default: 0 and 0.
+    pub fn with_owner(mut self, uid: u32, gid: u32) -> Self {
+        self.uid = uid;
+        self.gid = gid;
+        self
+    }
+
+    /// Where the time of day comes from. Default: the system's clock.
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Where identities come from. Default: the operating system.
+    pub fn with_entropy(mut self, entropy: Entropy) -> Self {
+        self.entropy = entropy;
+        self
+    }
+}

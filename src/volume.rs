@@ -1,0 +1,409 @@
+//! Volumes: create, open, commit, wait, look back.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rfs_backends::{MeterSnapshot, Store};
+use rfs_core::{Checkpoint, CommitId, Errno, Lsn, Op, StateHash, Violation};
+use rfs_recovery::collect::{Collected, Retention, collect};
+use rfs_recovery::{History, Keys, commit_log, history};
+use tokio::sync::oneshot;
+
+use crate::engine::{OpenReport, Receipt, Shared, commit_named, commit_now, open_reader, open_writer};
+use crate::error::{Error, ErrorKind, Result};
+use crate::fs::{Fs, path_bytes};
+use crate::options::{Level, Options};
+
+/// Which state of a volume is opened for reading.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum At {
+    /// The newest commit.
+    Head,
+    /// This commit.
+    Commit(CommitId),
+    /// The commit with this name.
+    Checkpoint(String),
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Head => f.write_str("its head"),
+            Self::Commit(id) => write!(f, "commit {id}"),
+            Self::Checkpoint(name) => write!(f, "checkpoint {name:?}"),
+        }
+    }
+}
+
+/// A tree of files whose durable home is an object store.
+///
+/// Cloning gives another handle to the same open volume. The volume is closed when the last handle, [`Fs`] and
+/// [`File`](crate::File) is gone; what was not committed by then is lost, unless there is a local directory. Call
+/// [`Volume::close`] to commit first.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> rfs::Result<()> {
+/// use rfs::{Options, Volume};
+/// let volume = Volume::open_or_create("memory://", Options::new()).await?;
+/// volume.fs().write("/greeting", b"hello").await?;
+/// let receipt = volume.checkpoint("first").await?.wait().await?;
+/// assert_eq!(receipt.position, volume.position());
+/// # volume.close().await }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Volume {
+    handle: Arc<Handle>,
+}
+
+/// Closes the volume when the last one who uses it is gone.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    pub(crate) shared: Arc<Shared>,
+    report: Option<OpenReport>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.closing.store(true, Ordering::Release);
+        self.shared.wake.notify_one();
+        if let Some(driver) = &self.shared.driver {
+            driver.stop();
+        }
+    }
+}
+
+impl Volume {
+    /// Makes a volume at an empty URL and opens it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] when there is a volume already; otherwise as [`Volume::open`].
+    pub async fn create(url: &str, options: Options) -> Result<Self> {
+        let store = store(url, &options)?;
+        if !make(&store, &options).await? {
+            let what =
+                format!("create {}: there is a volume already; open it, or choose another URL", store.url());
+            return Err(Error::new(ErrorKind::Invalid, what));
+        }
+        Self::open_store(store, options).await
+    }
+
+    /// Opens the volume at a URL as its one writer: whoever was it before learns so at its next commit.
+    ///
+    /// URLs: `memory://NAME`, `file:///DIRECTORY`, `s3://BUCKET/PREFIX` (with the feature `s3`).
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoVolume`], [`ErrorKind::Outage`], [`ErrorKind::Denied`], [`ErrorKind::NoBucket`],
+    /// [`ErrorKind::UnsafeStore`], [`ErrorKind::Damaged`], [`ErrorKind::UnknownFormat`],
+    /// [`ErrorKind::LocalDirectoryInUse`], [`ErrorKind::ForeignVolume`], [`ErrorKind::LocalDisk`],
+    /// [`ErrorKind::Invalid`].
+    pub async fn open(url: &str, options: Options) -> Result<Self> {
+        let store = store(url, &options)?;
+        Self::open_store(store, options).await
+    }
+
+    /// Opens the volume at a URL, or makes one there.
+    ///
+    /// # Errors
+    /// As [`Volume::open`].
+    pub async fn open_or_create(url: &str, options: Options) -> Result<Self> {
+        let store = store(url, &options)?;
+        match commit_log::read_superblock(&store).await {
+            Ok(_) => {}
+            Err(rfs_recovery::RecoveryError::NoVolume { .. }) => {
+                make(&store, &options).await?;
+            }
+            Err(error) => return Err(Error::recovery(format!("open {}", store.url()), error)),
+        }
+        Self::open_store(store, options).await
+    }
+
+    /// Opens a state of the volume for reading. It does not disturb the writer, and does not follow it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoSuchState`]; otherwise as [`Volume::open`].
+    pub async fn open_read_only(url: &str, options: Options, at: At) -> Result<Self> {
+        let store = store(url, &options)?;
+        let shared = open_reader(store, options, &at).await?;
+        Ok(Self { handle: Arc::new(Handle { shared, report: None }) })
+    }
+
+    async fn open_store(store: Store, options: Options) -> Result<Self> {
+        let (shared, report) = open_writer(store, options).await?;
+        Ok(Self { handle: Arc::new(Handle { shared, report: Some(report) }) })
+    }
+
+    /// The files of the volume.
+    #[must_use]
+    pub fn fs(&self) -> Fs {
+        Fs::new(Arc::clone(&self.handle))
+    }
+
+    /// The volume's URL.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        self.shared().store.url()
+    }
+
+    /// The volume's id.
+    #[must_use]
+    pub fn id(&self) -> u128 {
+        self.shared().keys.0
+    }
+
+    /// What was found when the volume was opened; none when it is open for reading only.
+    #[must_use]
+    pub fn open_report(&self) -> Option<&OpenReport> {
+        self.handle.report.as_ref()
+    }
+
+    /// The position in the history after the last change.
+    #[must_use]
+    pub fn position(&self) -> Lsn {
+        let committed = self.shared().commits.borrow().committed;
+        self.shared().live.read().lsn(committed)
+    }
+
+    /// Up to which position everything is at `level`.
+    #[must_use]
+    pub fn position_at(&self, level: Level) -> Lsn {
+        let committed = self.shared().commits.borrow().committed;
+        match (level, &self.shared().driver) {
+            (Level::Memory, _) => self.position(),
+            (Level::Local, Some(driver)) if driver.has_disk() => driver.durable().max(committed),
+            _ => committed,
+        }
+    }
+
+    /// Waits until everything up to `position` is at `level`. For [`Level::Remote`] no commit is forced: it waits for
+    /// those that others ask for, or that are made on their own.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Fenced`], [`ErrorKind::LocalDisk`], [`ErrorKind::Closed`].
+    pub async fn wait(&self, position: Lsn, level: Level) -> Result<()> {
+        self.shared().wait(position, level).await
+    }
+
+    /// Commits everything up to now, and waits until it is durable. When nothing changed since the last commit, that
+    /// one's receipt is returned and nothing is sent.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Fenced`] when another writer took over: then nothing since the last commit will be seen.
+    /// [`ErrorKind::Outage`] and other errors of the store: then the commit goes on by itself.
+    pub async fn commit(&self) -> Result<Receipt> {
+        self.writable("commit")?;
+        commit_now(self.shared()).await
+    }
+
+    /// Starts a commit of the state as it is now, under a name that keeps it until it is dropped. Waiting for it is
+    /// up to the caller.
+    ///
+    /// # Errors
+    /// `EEXIST` for a name that is taken, `EINVAL` or `ENAMETOOLONG` for one that cannot be; otherwise as
+    /// [`Volume::commit`].
+    pub async fn checkpoint(&self, name: &str) -> Result<Commit> {
+        self.checkpoint_with(name, Vec::new()).await
+    }
+
+    /// As [`Volume::checkpoint`], with bytes of the caller's own in the commit object (64 KiB at most).
+    ///
+    /// # Errors
+    /// As [`Volume::checkpoint`]; `EFBIG` for too much metadata.
+    pub async fn checkpoint_with(&self, name: &str, metadata: Vec<u8>) -> Result<Commit> {
+        const METADATA_MAX: usize = 64 << 10;
+        let doing = || format!("checkpoint {name:?}");
+        self.writable("checkpoint")?;
+        if metadata.len() > METADATA_MAX {
+            return Err(Error::posix(Errno::TooBig, doing()));
+        }
+        let shared = self.shared();
+        shared.admit(doing).await?;
+        let failures = shared.commits.borrow().failures;
+        let (sender, done) = oneshot::channel();
+        let position = shared
+            .change(|live, caller| {
+                let commit = live.front.as_ref().map_or_else(CommitId::default, |front| front.next_commit);
+                live.run(caller, &Op::AddCheckpoint { name: name.to_owned(), commit }, &[])?;
+                let job = live.fix_commit(Some(name.to_owned()), metadata).ok_or(Errno::ReadOnly)?;
+                let position = job.boundary.lsn;
+                let front = live.front.as_mut().ok_or(Errno::ReadOnly)?;
+                front.jobs.push_back(crate::engine::with_done(job, sender));
+                Ok(position)
+            })
+            .map_err(|refused| refused.doing(doing))?;
+        shared.wake.notify_one();
+        Ok(Commit { handle: Arc::clone(&self.handle), done, failures, position })
+    }
+
+    /// Forgets a checkpoint's name. Its state is collected when nothing else needs it.
+    ///
+    /// # Errors
+    /// `ENOENT` when there is none of this name.
+    pub async fn drop_checkpoint(&self, name: &str) -> Result<()> {
+        let doing = || format!("drop checkpoint {name:?}");
+        self.shared().admit(doing).await?;
+        self.shared().run(&Op::DropCheckpoint { name: name.to_owned() }, &[], doing).map(drop)
+    }
+
+    /// The checkpoints, by name.
+    #[must_use]
+    pub fn checkpoints(&self) -> Vec<(String, Checkpoint)> {
+        let live = self.shared().live.read();
+        live.tree.checkpoints().iter().map(|(name, checkpoint)| (name.clone(), *checkpoint)).collect()
+    }
+
+    /// The committed history of one file, found by the segment indexes: only the places that they name are read.
+    ///
+    /// # Errors
+    /// POSIX's for the path; [`ErrorKind::Damaged`], [`ErrorKind::Outage`].
+    pub async fn history(&self, path: impl AsRef<std::path::Path>) -> Result<History> {
+        let bytes = path_bytes(path.as_ref());
+        let doing = || format!("history of {}", path.as_ref().display());
+        let ino = self.shared().live.read().tree.lookup(&rfs_core::At::root(bytes), false);
+        let ino = ino.map_err(|errno| Error::posix(errno, doing()))?;
+        let found = history(&self.shared().content, ino).await;
+        found.map_err(|error| Error::recovery(doing(), error))
+    }
+
+    /// Deletes the objects that no retained state needs: not the newest commits, the checkpoints, or anything younger
+    /// than the grace. It runs beside the writer's work, between two commits.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Fenced`] before anything is deleted, when another writer took over.
+    pub async fn collect_garbage(&self) -> Result<Collected> {
+        self.writable("collect garbage")?;
+        let shared = self.shared();
+        let doing = || format!("collect garbage in {}", shared.store.url());
+        let mut guard = shared.publisher.lock().await;
+        let Some(committer) = guard.as_mut() else { return Ok(Collected::default()) };
+        let receipt = shared.commits.borrow().receipt.clone();
+        let Some(receipt) = receipt else { return Ok(Collected::default()) };
+        let grace = i64::try_from(shared.options.collect_grace.as_millis()).unwrap_or(i64::MAX);
+        let now = shared.options.clock.now().as_nanos() / 1_000_000;
+        let retention = Retention {
+            newest: receipt.commit,
+            checkpoints: committer
+                .tree
+                .checkpoints()
+                .iter()
+                .map(|(_, checkpoint)| checkpoint.commit)
+                .collect(),
+            keep_commits: shared.options.keep_commits,
+            written_before_ms: if grace == 0 { i64::MAX } else { now.saturating_sub(grace) },
+            last_segment: committer.last_segment,
+        };
+        let collected = collect(&shared.store, shared.keys, &committer.publisher, &retention).await;
+        let collected = collected.map_err(|error| Error::recovery(doing(), error));
+        if let Err(error) = &collected
+            && error.kind() == ErrorKind::Fenced
+        {
+            shared.fail(error);
+        }
+        let collected = collected?;
+        shared.content.forget(&collected.segments);
+        Ok(collected)
+    }
+
+    /// The identity of the tree as it is now. It costs a pass over the whole tree.
+    #[must_use]
+    pub fn state_hash(&self) -> StateHash {
+        let tree = self.shared().live.read().tree.clone();
+        StateHash::of(&tree)
+    }
+
+    /// Verifies every invariant of the tree as it is now.
+    ///
+    /// # Errors
+    /// What does not hold, the first hundred of it.
+    pub fn check(&self) -> std::result::Result<(), Vec<Violation>> {
+        let tree = self.shared().live.read().tree.clone();
+        tree.check()
+    }
+
+    /// What was asked of the object store so far: requests and bytes, by kind.
+    #[must_use]
+    pub fn metered(&self) -> MeterSnapshot {
+        self.shared().store.meter().snapshot()
+    }
+
+    /// Commits what is not committed, waits for it, and closes the volume for all its handles.
+    ///
+    /// # Errors
+    /// As [`Volume::commit`]: the volume is closed all the same, and what the local directory holds is found again.
+    pub async fn close(self) -> Result<()> {
+        let shared = self.shared();
+        let committed = match &shared.driver {
+            Some(_)
+                if shared.live.read().failure.is_none()
+                    && self.position() > shared.commits.borrow().committed =>
+            {
+                commit_now(shared).await.map(drop)
+            }
+            _ => Ok(()),
+        };
+        let closed = Error::new(ErrorKind::Closed, "the volume was closed");
+        shared.fail(&closed);
+        shared.closing.store(true, Ordering::Release);
+        shared.wake.notify_one();
+        if let Some(driver) = &shared.driver {
+            driver.stop();
+        }
+        committed
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+
+    fn writable(&self, doing: &str) -> Result<()> {
+        match &self.shared().driver {
+            Some(_) => Ok(()),
+            None => Err(Error::posix(Errno::ReadOnly, format!("{doing} in {}", self.url()))),
+        }
+    }
+}
+
+/// A commit that was started by [`Volume::checkpoint`]. Dropping it does not stop the commit.
+#[derive(Debug)]
+#[must_use]
+pub struct Commit {
+    handle: Arc<Handle>,
+    done: oneshot::Receiver<Result<Receipt>>,
+    failures: u64,
+    position: Lsn,
+}
+
+impl Commit {
+    /// The position that it makes durable.
+    #[must_use]
+    pub const fn position(&self) -> Lsn {
+        self.position
+    }
+
+    /// Waits until the commit is durable.
+    ///
+    /// # Errors
+    /// As [`Volume::commit`].
+    pub async fn wait(self) -> Result<Receipt> {
+        commit_named(&self.handle.shared, self.done, self.failures).await
+    }
+}
+
+fn store(url: &str, options: &Options) -> Result<Store> {
+    match &options.store {
+        Some(store) => Ok(store.clone()),
+        None => Store::from_url(url, options.store_options.clone())
+            .map_err(|error| Error::store(format!("open {url}"), error)),
+    }
+}
+
+/// Makes a volume, unless there is one; says whether it did.
+async fn make(store: &Store, options: &Options) -> Result<bool> {
+    let doing = format!("create {}", store.url());
+    let id = options.entropy.identity();
+    let id = id.map_err(|error| Error::caused(ErrorKind::Bug, "drawing a volume's identity", error))?;
+    let made = commit_log::create(store, id, options.clock.now()).await;
+    let superblock = made.map_err(|error| Error::recovery(doing, error))?;
+    Ok(Keys(superblock.volume) == Keys(id))
+}

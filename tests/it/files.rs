@@ -1,0 +1,233 @@
+//! Operations on files, through the public API.
+
+use rfs::{Errno, OpenOptions, Permissions, Volume};
+use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
+
+use crate::common::options;
+
+async fn volume() -> Volume {
+    Volume::create("memory://", options(1)).await.unwrap()
+}
+
+#[tokio::test]
+async fn content_is_written_overwritten_cut_and_read() {
+    let volume = volume().await;
+    let fs = volume.fs();
+    let file = OpenOptions::new().read(true).write(true).create_new(true).open(&fs, "/a").await.unwrap();
+    file.write_all_at(b"0123456789", 0).await.unwrap();
+    file.write_all_at(b"ab", 4).await.unwrap();
+    file.write_all_at(b"z", 15).await.unwrap();
+    assert_eq!(fs.read("/a").await.unwrap(), b"0123ab6789\0\0\0\0\0z");
+    file.set_len(6).await.unwrap();
+    file.set_len(8).await.unwrap();
+    let mut buffer = [9; 20];
+    assert_eq!(file.read_at(&mut buffer, 2).await.unwrap(), 6);
+    assert_eq!(&buffer[..6], b"23ab\0\0");
+    let exists = OpenOptions::new().write(true).create_new(true).open(&fs, "/a").await.unwrap_err();
+    assert_eq!(exists.errno(), Some(Errno::Exists));
+    assert_eq!(exists.to_string(), "open /a: the name exists (EEXIST)");
+}
+
+#[tokio::test]
+async fn large_content_crosses_frames_and_segments() {
+    let volume = Volume::create("memory://", options(2).with_cut(4096, 100_000)).await.unwrap();
+    let fs = volume.fs();
+    let content: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
+    fs.write("/big", &content).await.unwrap();
+    assert_eq!(fs.read("/big").await.unwrap(), content);
+    let receipt = volume.commit().await.unwrap();
+    assert_eq!(receipt.position, volume.position());
+    assert_eq!(fs.read("/big").await.unwrap(), content);
+    assert_eq!(fs.copy("/big", "/copy").await.unwrap(), 1_000_000);
+    assert_eq!(fs.read("/copy").await.unwrap(), content);
+    volume.check().unwrap();
+}
+
+#[tokio::test]
+async fn the_cursor_reads_writes_and_seeks() {
+    let volume = volume().await;
+    let mut options = OpenOptions::new();
+    let mut file = options.read(true).write(true).create(true).open(&volume.fs(), "/a").await.unwrap();
+    file.write_all(b"hello world").await.unwrap();
+    file.seek(std::io::SeekFrom::Start(6)).await.unwrap();
+    let mut text = String::new();
+    file.read_to_string(&mut text).await.unwrap();
+    assert_eq!(text, "world");
+    file.seek(std::io::SeekFrom::End(-5)).await.unwrap();
+    file.write_all(b"W").await.unwrap();
+    assert_eq!(volume.fs().read_to_string("/a").await.unwrap(), "hello World");
+    file.seek(std::io::SeekFrom::Current(-100)).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn appends_of_many_tasks_never_mix() {
+    let volume = volume().await;
+    let fs = volume.fs();
+    let mut tasks = Vec::new();
+    for task in 0..8_u8 {
+        let fs = fs.clone();
+        tasks.push(tokio::spawn(async move {
+            let log = OpenOptions::new().append(true).create(true).open(&fs, "/log").await.unwrap();
+            for _ in 0..100 {
+                log.append(&[task; 16]).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let content = fs.read("/log").await.unwrap();
+    assert_eq!(content.len(), 8 * 100 * 16);
+    let mut counts = [0; 8];
+    for chunk in content.chunks(16) {
+        assert!(chunk.iter().all(|byte| *byte == chunk[0]), "an append is torn: {chunk:?}");
+        counts[chunk[0] as usize] += 1;
+    }
+    assert_eq!(counts, [100; 8]);
+}
+
+#[tokio::test]
+async fn names_move_and_go() {
+    let volume = volume().await;
+    let fs = volume.fs();
+    fs.create_dir_all("/a/b/c").await.unwrap();
+    fs.create_dir_all("/a/b/c").await.unwrap();
+    fs.write("/a/b/c/f", b"1").await.unwrap();
+    fs.hard_link("/a/b/c/f", "/g").await.unwrap();
+    fs.symlink("a/b", "/s").await.unwrap();
+    assert_eq!(fs.read("/s/c/f").await.unwrap(), b"1");
+    assert_eq!(fs.metadata("/g").await.unwrap().nlink(), 2);
+    fs.rename("/a/b", "/moved").await.unwrap();
+    assert_eq!(fs.read("/moved/c/f").await.unwrap(), b"1");
+    assert_eq!(fs.metadata("/s").await.unwrap_err().errno(), Some(Errno::NotFound));
+    assert!(fs.symlink_metadata("/s").await.unwrap().is_symlink());
+    assert_eq!(fs.remove_dir("/moved").await.unwrap_err().errno(), Some(Errno::NotEmpty));
+    fs.remove_dir_all("/moved").await.unwrap();
+    assert!(!fs.try_exists("/moved/c/f").await.unwrap());
+    assert_eq!(fs.read("/g").await.unwrap(), b"1");
+    fs.set_permissions("/g", Permissions::from_mode(0o600)).await.unwrap();
+    fs.chown("/g", Some(7), None).await.unwrap();
+    let metadata = fs.metadata("/g").await.unwrap();
+    assert_eq!((metadata.mode(), metadata.uid(), metadata.gid(), metadata.nlink()), (0o600, 7, 0, 1));
+    let through = fs.write("/g/x", b"").await.unwrap_err();
+    assert_eq!(through.errno(), Some(Errno::NotADirectory));
+    let long = fs.write("x".repeat(256), b"").await.unwrap_err();
+    assert_eq!(long.errno(), Some(Errno::NameTooLong));
+    volume.check().unwrap();
+}
+
+#[tokio::test]
+async fn a_removed_file_lives_as_long_as_its_handle() {
+    let volume = volume().await;
+    let fs = volume.fs();
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).open(&fs, "/a").await.unwrap();
+    file.write_all_at(b"still", 0).await.unwrap();
+    fs.remove_file("/a").await.unwrap();
+    fs.write("/a", b"another").await.unwrap();
+    file.write_all_at(b" here", 5).await.unwrap();
+    let mut buffer = [0; 10];
+    file.read_at(&mut buffer, 0).await.unwrap();
+    assert_eq!(&buffer, b"still here");
+    assert_eq!(file.metadata().unwrap().nlink(), 0);
+    volume.commit().await.unwrap();
+    let before = volume.position();
+    drop(file);
+    assert_eq!(volume.position().0, before.0 + 1, "closing it removes it, as a Change of its own");
+    volume.check().unwrap();
+}
+
+#[tokio::test]
+async fn listings_see_each_lasting_entry_once() {
+    let volume = volume().await;
+    let fs = volume.fs();
+    for number in 0..500 {
+        fs.write(format!("/f{number}"), b"").await.unwrap();
+    }
+    let mut entries = fs.read_dir("/").await.unwrap();
+    let mut seen = Vec::new();
+    while let Some(entry) = entries.next_entry().unwrap() {
+        seen.push(entry.file_name().into_string().unwrap());
+        let number = seen.len();
+        fs.write(format!("/new{number}"), b"").await.unwrap();
+        if number.is_multiple_of(2) && number < 400 {
+            let _ = fs.remove_file(format!("/f{}", 499 - number / 2)).await;
+        }
+        if number > 2000 {
+            break;
+        }
+    }
+    for number in 0..300 {
+        let name = format!("f{number}");
+        assert_eq!(seen.iter().filter(|seen| **seen == name).count(), 1, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn locks_exclude_wait_and_die_with_their_handle() {
+    let volume = volume().await;
+    let fs = volume.fs();
+    fs.write("/lock", b"").await.unwrap();
+    let first = fs.open("/lock").await.unwrap();
+    let second = fs.open("/lock").await.unwrap();
+    first.lock_shared().await.unwrap();
+    second.try_lock_shared().unwrap();
+    assert_eq!(first.try_lock().unwrap_err().errno(), Some(Errno::WouldBlock));
+    second.unlock().unwrap();
+    first.try_lock().unwrap();
+    assert_eq!(second.try_lock_shared().unwrap_err().errno(), Some(Errno::WouldBlock));
+    let waiter = tokio::spawn(async move {
+        second.lock().await.unwrap();
+        second
+    });
+    tokio::task::yield_now().await;
+    assert!(!waiter.is_finished());
+    drop(first);
+    let second = waiter.await.unwrap();
+    let third = fs.open("/lock").await.unwrap();
+    assert!(third.try_lock().is_err());
+    drop(second);
+    third.try_lock().unwrap();
+}
+
+#[tokio::test]
+async fn a_batch_happens_whole_or_not_at_all() {
+    let volume = volume().await;
+    let fs = volume.fs();
+    fs.write("/account-a", b"10").await.unwrap();
+    fs.write("/account-b", b"00").await.unwrap();
+    let before = (volume.position(), volume.state_hash());
+    let batch = fs.batch().write_at("/account-a", b"05", 0).write_at("/nowhere", b"05", 0);
+    let error = batch.apply().await.unwrap_err();
+    assert_eq!(error.errno(), Some(Errno::NotFound));
+    assert!(error.to_string().contains("operation 1"), "{error}");
+    assert_eq!((volume.position(), volume.state_hash()), before);
+    let batch = fs.batch().require_size("/account-a", 2).write_at("/account-a", b"05", 0);
+    batch.write_at("/account-b", b"05", 0).rename("/account-b", "/b").create_dir("/d").apply().await.unwrap();
+    assert_eq!(fs.read("/account-a").await.unwrap(), b"05");
+    assert_eq!(fs.read("/b").await.unwrap(), b"05");
+    volume.check().unwrap();
+}
+
+#[test]
+fn the_blocking_face_does_the_same() {
+    use std::io::{Read, Seek, Write};
+    let volume = rfs::blocking::Volume::open_or_create("memory://", rfs::Options::new()).unwrap();
+    let fs = volume.fs();
+    fs.create_dir_all("/a/b").unwrap();
+    let mut file = fs.open_with("/a/b/c", OpenOptions::new().read(true).write(true).create(true)).unwrap();
+    file.write_all(b"hello").unwrap();
+    file.seek(std::io::SeekFrom::Start(1)).unwrap();
+    let mut text = String::new();
+    file.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "ello");
+    file.sync_all().unwrap();
+    fs.apply(|batch| batch.rename("/a/b/c", "/c").remove_dir("/a/b")).unwrap();
+    assert_eq!(fs.read_to_string("/c").unwrap(), "hello");
+    let receipt = volume.checkpoint("one").unwrap();
+    assert_eq!(volume.as_async().checkpoints()[0].1.commit, receipt.commit);
+    drop(file);
+    drop(fs);
+    volume.close().unwrap();
+}

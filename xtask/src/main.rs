@@ -1,0 +1,77 @@
+//! `cargo xtask COMMAND`: finds the command in the table and runs it.
+
+use std::process::ExitCode;
+
+use xtask::{Outcome, ci, deps, documents, serve, test};
+
+struct Command {
+    name: &'static str,
+    arguments: &'static str,
+    summary: &'static str,
+    run: fn(&[String]) -> Outcome,
+}
+
+const COMMANDS: &[Command] = &[
+    Command {
+        name: "ci",
+        arguments: "",
+        summary: "everything that must pass: format, lints, docs, dependencies, documents, tests",
+        run: ci::run,
+    },
+    Command {
+        name: "test",
+        arguments: "[-- ARGS]",
+        summary: "every test and doc test, with the servers they need; ARGS go to the test runner, then without doc tests",
+        run: test::run,
+    },
+    Command {
+        name: "serve",
+        arguments: "[--port PORT]",
+        summary: "run the S3 server of the tests in the foreground, for use by hand",
+        run: serve::run,
+    },
+    Command {
+        name: "deps",
+        arguments: "",
+        summary: "check licences, banned crates, doubled versions and who may know whom",
+        run: deps::run,
+    },
+    Command {
+        name: "documents",
+        arguments: "",
+        summary: "check that no tracked document names a path of the machine it was written on",
+        run: documents::run,
+    },
+];
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let Some(name) = arguments.next() else {
+        eprint!("{}", usage());
+        return ExitCode::from(2);
+    };
+    if matches!(name.as_str(), "help" | "--help" | "-h") {
+        print!("{}", usage());
+        return ExitCode::SUCCESS;
+    }
+    let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
+        eprint!("cargo xtask: there is no command {name:?}\n\n{}", usage());
+        return ExitCode::from(2);
+    };
+    let rest: Vec<String> = arguments.collect();
+    match (command.run)(&rest) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("cargo xtask {name}: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage() -> String {
+    let lines = COMMANDS.iter().map(|command| {
+        let call = format!("{} {}", command.name, command.arguments);
+        format!("  {call:<20} {}\n", command.summary)
+    });
+    ["Usage: cargo xtask COMMAND\n\n".to_owned()].into_iter().chain(lines).collect()
+}

@@ -1,0 +1,157 @@
+//! `cargo xtask test`: every test of the workspace, with the servers that some of them need.
+
+use std::io::IsTerminal;
+use std::process::{Command, ExitStatus, Stdio};
+
+use crate::server::MINISTACK;
+use crate::tally::{self, Runner, Tally};
+use crate::{Outcome, process, workspace};
+
+/// Starts the servers, runs the tests, stops the servers.
+pub fn run(arguments: &[String]) -> Outcome {
+    let chosen = match arguments {
+        [] => arguments,
+        [separator, rest @ ..] if separator == "--" => rest,
+        _ => return Err(format!("takes [-- ARGS], not {arguments:?}")),
+    };
+    let server = MINISTACK.start(&workspace::task_directory(), None)?;
+    eprintln!("the S3 server answers at {}", server.endpoint());
+    let outcome = run_all(chosen, &server.test_environment());
+    server.stop()?;
+    let total = outcome?;
+    if let Some(Tally { passed, failed, skipped }) = total.tally {
+        let skipped = if skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
+        println!("{passed} passed, {failed} failed{skipped}");
+    }
+    if total.failures.is_empty() { Ok(()) } else { Err(total.failures.join("; ")) }
+}
+
+/// What all the runs came to.
+struct Total {
+    /// `None` as soon as one run does not say.
+    tally: Option<Tally>,
+    failures: Vec<String>,
+}
+
+impl Total {
+    /// Runs the command and adds what comes of it.
+    fn run(&mut self, mut command: Command, runner: Runner) -> Outcome {
+        let (status, tally) = tally::run(&mut command, runner)?;
+        self.add(&process::command_line(&command), status, tally);
+        Ok(())
+    }
+
+    fn add(&mut self, line: &str, status: ExitStatus, tally: Option<Tally>) {
+        if !status.success() {
+            self.failures.push(format!("`{line}` failed: {status}"));
+        }
+        self.tally = self.tally.zip(tally).map(|(sum, more)| sum + more);
+    }
+}
+
+fn run_all(chosen: &[String], environment: &[(&str, String)]) -> Result<Total, String> {
+    let mut total = Total { tally: Some(Tally::default()), failures: Vec::new() };
+    let nextest = has_nextest();
+    let mut command = if nextest {
+        cargo(&["nextest", "run", "--no-fail-fast"], environment)
+    } else {
+        eprintln!("cargo-nextest is not installed: running the tests with cargo test");
+        // All kinds but the doc tests, which have a run of their own.
+        cargo(&["test", "--no-fail-fast", "--lib", "--bins", "--tests", "--examples"], environment)
+    };
+    if !picks_packages(chosen) {
+        command.arg("--workspace");
+    }
+    command.args(chosen);
+    let runner = if nextest { Runner::Nextest } else { Runner::Libtest };
+    total.run(command, runner)?;
+    // Whoever picks tests picks no doc tests; and what does not build for tests has none to run.
+    let built = total.tally.is_some() || total.failures.is_empty();
+    if chosen.is_empty() && built {
+        let command = cargo(&["test", "--workspace", "--doc", "--no-fail-fast"], environment);
+        total.run(command, Runner::Libtest)?;
+    }
+    Ok(total)
+}
+
+/// Whether the arguments name packages, which `--workspace` would overrule.
+fn picks_packages(chosen: &[String]) -> bool {
+    chosen
+        .iter()
+        .take_while(|word| *word != "--")
+        .any(|word| word.starts_with("-p") || word.starts_with("--package"))
+}
+
+fn has_nextest() -> bool {
+    let mut command = workspace::cargo();
+    command.args(["nextest", "--version"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// A cargo whose tests see the servers and nothing of the machine's own cloud accounts and proxies.
+fn cargo(arguments: &[&str], environment: &[(&str, String)]) -> Command {
+    let mut command = workspace::cargo();
+    command.args(arguments);
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(is_cloud_account) {
+            command.env_remove(name);
+        }
+    }
+    for name in ["NO_PROXY", "no_proxy"] {
+        let others = std::env::var(name).map(|list| format!(",{list}")).unwrap_or_default();
+        command.env(name, format!("127.0.0.1,localhost{others}"));
+    }
+    // The runner sees a pipe instead of the terminal.
+    if std::io::stderr().is_terminal() && std::env::var_os("CARGO_TERM_COLOR").is_none() {
+        command.env("CARGO_TERM_COLOR", "always");
+    }
+    command.envs(environment.iter().map(|(name, value)| (name, value))).env("RFS_TEST_REQUIRE_SERVERS", "1");
+    command
+}
+
+/// Whether a variable tells an S3 client about an account, an endpoint or a region. Those of the TLS library
+/// are for its build only and removing them would build it anew; a bundle of certificates is harmless.
+fn is_cloud_account(name: &str) -> bool {
+    name.starts_with("AWS_") && !name.starts_with("AWS_LC_") && name != "AWS_CA_BUNDLE"
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    #[test]
+    fn tests_see_no_cloud_account() {
+        for name in ["AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_ENDPOINT_URL_S3"] {
+            assert!(is_cloud_account(name), "{name}");
+        }
+        for name in ["AWS_CA_BUNDLE", "AWS_LC_SYS_NO_ASM", "PATH"] {
+            assert!(!is_cloud_account(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn packages_are_picked_before_the_second_separator() {
+        let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        for line in ["-p rfs-core", "-prfs-core", "--package=rfs-core", "name --package rfs-core"] {
+            assert!(picks_packages(&words(line)), "{line}");
+        }
+        for line in ["name", "name -- -p"] {
+            assert!(!picks_packages(&words(line)), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_failed_or_silent_run_hides_the_total() {
+        let mut total = Total { tally: Some(Tally::default()), failures: Vec::new() };
+        let (success, failure) = (ExitStatus::default(), ExitStatus::from_raw(7 << 8));
+        total.add("cargo test", success, Some(Tally { passed: 2, failed: 0, skipped: 0 }));
+        total.add("cargo test", success, Some(Tally { passed: 1, failed: 0, skipped: 0 }));
+        assert_eq!(total.tally.map(|tally| tally.passed), Some(3));
+        assert!(total.failures.is_empty());
+        total.add("cargo doc", failure, None);
+        assert_eq!(total.tally, None);
+        assert_eq!(total.failures, ["`cargo doc` failed: exit status: 7"]);
+    }
+}

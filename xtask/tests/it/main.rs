@@ -1,0 +1,3 @@
+//! The rules of the project, applied to the project.
+
+mod edges;
