@@ -421,6 +421,8 @@ mod tests {
         tree
     }
 
+    type Damage = fn(&mut Tree);
+
     fn inode(tree: &mut Tree, ino: u64) -> &mut Inode {
         tree.inodes.get_mut(&Ino(ino)).expect("it was made")
     }
@@ -432,7 +434,7 @@ mod tests {
     #[test]
     fn each_broken_invariant_is_named() {
         assert_eq!(tree().check(), Ok(()));
-        let cases: [(&str, fn(&mut Tree)); 30] = [
+        let cases: [(&str, Damage); 30] = [
             ("the root is not", |tree| inode(tree, 1).body = Body::File),
             ("not among the numbers given out", |tree| tree.next_ino = Ino(5)),
             ("has unknown bits", |tree| inode(tree, 3).mode = 0o10_000),

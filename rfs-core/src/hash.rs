@@ -11,7 +11,7 @@
 //! are too few for that.
 //!
 //! An item's encoding is a tag byte and then its fields in order, each number little-endian, each run of bytes
-//! after its length as a 64-bit number. `docs/format.md` gives it field by field.
+//! after its length as a 64-bit number.
 
 use std::fmt;
 

@@ -2,7 +2,9 @@
 
 mod commits;
 mod common;
+mod crash;
 mod files;
 mod local_log;
 mod stores;
+mod target;
 mod zombie;

@@ -1,0 +1,325 @@
+//! A crash at every call that changes the disk or the store, at every level of durability.
+//!
+//! One run of 2,000 operations is done once without a crash, which counts its calls and notes the position after
+//! each operation. Then, for each call, the same run is done again up to a crash in that call (before its effect,
+//! after it, or with a part of it), and the volume is opened again: on a new machine, after a loss of power, and after
+//! a kill. Promises 1 and 2: what is found is the tree after a prefix of the operations, with each batch whole, and
+//! not shorter than what was acknowledged. Promise 3: the history goes on from there and is found again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rfs::{Clock, Entropy, ErrorKind, Level, Lsn, Options, Store, StoreOptions, Timestamp, Volume};
+use rfs_testkit::{
+    Answer, CrashPlan, CrashSide, ManualClock, ModelFs, Profile, Rng, Rules, SimDisk, SimStore, Target,
+    TestOp, Workload,
+};
+
+use crate::target::{dump, expressible, perform};
+
+const OPS: usize = 2_000;
+
+#[derive(Debug)]
+struct TestClock(ManualClock);
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(self.0.now_nanos())
+    }
+}
+
+/// What a run does beside its operations.
+#[derive(Clone, Copy, Debug)]
+struct Habit {
+    /// Whether there is a local disk.
+    disk: bool,
+    /// Every how many operations the local disk is waited for, and a commit is; 0: never.
+    sync_every: usize,
+    commit_every: usize,
+    image_commits: u64,
+}
+
+const MEMORY: Habit = Habit { disk: false, sync_every: 0, commit_every: 19, image_commits: 3 };
+const LOCAL: Habit = Habit { disk: true, sync_every: 3, commit_every: 307, image_commits: 2 };
+const REMOTE: Habit = Habit { disk: true, sync_every: 0, commit_every: 11, image_commits: 9 };
+
+/// What is known of a run when it ends, by a crash or not.
+#[derive(Debug, Default)]
+struct Run {
+    /// The position after each operation, and how many were done by then.
+    positions: Vec<(Lsn, usize)>,
+    local: Lsn,
+    remote: Lsn,
+}
+
+/// The seed of the operations; `RFS_TEST_SEED` gives another one.
+fn seed() -> u64 {
+    std::env::var("RFS_TEST_SEED").map_or(11, |seed| seed.parse().expect("RFS_TEST_SEED is a number"))
+}
+
+fn ops(seed: u64) -> Vec<TestOp> {
+    let profile = Profile { batches: true, max_write_bytes: 3_000, ..Profile::paths() };
+    Workload::new(seed, profile).filter_map(expressible).take(OPS).collect()
+}
+
+fn options(store: &SimStore, disk: Option<&SimDisk>, habit: Habit, seed: u64) -> Options {
+    let quick = StoreOptions::default().with_deadline(Duration::from_secs(3)).with_jitter_seed(seed);
+    let store = Store::new(Arc::new(store.clone()), "sim://", object_store::path::Path::from("v"), quick);
+    let clock = TestClock(ManualClock::ticking(1_700_000_000_000_000_000));
+    let mut options = Options::new()
+        .with_store(store)
+        .with_clock(Arc::new(clock))
+        .with_entropy(Entropy::seeded(seed))
+        .with_commit_interval(None)
+        .with_one_thread()
+        .with_cut(1_500, 30_000)
+        .with_inline_bytes(20_000)
+        .with_image_every(u64::MAX, habit.image_commits)
+        .with_retention(2, Duration::ZERO);
+    if let Some(disk) = disk {
+        options = options.with_disk(Arc::new(disk.clone()));
+    }
+    options
+}
+
+/// Runs until the end or the crash. The answers are the model's.
+async fn run(options: Options, ops: &[TestOp], habit: Habit, answers: Option<&[Answer]>) -> Run {
+    let mut run = Run::default();
+    // An error is the crash: a run without one has a plan that never crashes, and is looked at in full.
+    let _ = run_to_crash(&mut run, options, ops, habit, answers).await;
+    run
+}
+
+async fn run_to_crash(
+    run: &mut Run,
+    options: Options,
+    ops: &[TestOp],
+    habit: Habit,
+    answers: Option<&[Answer]>,
+) -> rfs::Result<()> {
+    let volume = Volume::open_or_create("sim://", options).await?;
+    for (number, op) in ops.iter().enumerate() {
+        let got = perform(&volume, op).await?;
+        if let Some(answers) = answers {
+            assert_eq!(got, answers[number], "operation {number}: {op:?}");
+        }
+        run.positions.push((volume.position(), number + 1));
+        let due = |every: usize| every > 0 && (number + 1).is_multiple_of(every);
+        if due(habit.sync_every) {
+            let position = volume.position();
+            volume.wait(position, Level::Local).await?;
+            run.local = position;
+        }
+        if due(habit.commit_every) {
+            let receipt = if (number / habit.commit_every).is_multiple_of(3) {
+                let commit = volume.checkpoint(&format!("c{number}")).await?;
+                run.positions.push((commit.position(), number + 1));
+                commit.wait().await?
+            } else {
+                volume.commit().await?
+            };
+            run.remote = receipt.position;
+            if (number / habit.commit_every) % 5 == 4 {
+                volume.collect_garbage().await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    runtime.unwrap().block_on(future)
+}
+
+/// The answers of the model, and the run without a crash.
+fn undisturbed(seed: u64, habit: Habit) -> (Vec<TestOp>, Run, u64) {
+    let ops = ops(seed);
+    let mut model = ModelFs::new(Rules::rfs());
+    let answers: Vec<Answer> = ops.iter().map(|op| model.run(op)).collect();
+    let plan = CrashPlan::never();
+    let (store, disk) = (SimStore::new(plan.clone()), SimDisk::new(plan.clone()));
+    let whole =
+        block_on(run(options(&store, habit.disk.then_some(&disk), habit, 1), &ops, habit, Some(&answers)));
+    let done = whole.positions.last().map(|(_, count)| *count);
+    assert_eq!(done, Some(OPS), "the run without a crash ended early");
+    (ops, whole, plan.calls())
+}
+
+/// Opens what a crash left, and sees that it is a prefix that is long enough; then goes on, and opens again.
+async fn recover(
+    store: &SimStore,
+    disk: Option<SimDisk>,
+    habit: Habit,
+    ops: &[TestOp],
+    run: &Run,
+    least: Lsn,
+) {
+    let opened = Volume::open_or_create("sim://", options(store, disk.as_ref(), habit, 2)).await;
+    let volume = opened.expect("what a crash leaves can be opened");
+    let found = volume.position();
+    assert!(found >= least, "positions up to {least} were acknowledged, {found} is found");
+    let count = match run.positions.iter().rev().find(|(position, _)| *position <= found) {
+        Some((position, count)) => {
+            assert_eq!(*position, found, "what is found ends inside an operation");
+            *count
+        }
+        None => {
+            assert_eq!(found, Lsn(0), "what is found ends inside the first operation");
+            0
+        }
+    };
+    let mut model = ModelFs::new(Rules::rfs());
+    for op in &ops[..count] {
+        let _ = model.run(op);
+    }
+    compare(&volume, &mut model, &format!("after {count} operations")).await;
+    volume.check().expect("the tree is sound");
+    // The history goes on: on this machine, and then on another one.
+    for op in &ops[OPS - 20..] {
+        let expected = model.run(op);
+        assert_eq!(perform(&volume, op).await.expect("the volume goes on"), expected);
+    }
+    volume.commit().await.expect("the volume commits");
+    drop(volume);
+    let again = Volume::open("sim://", options(store, None, habit, 3)).await.expect("it opens once more");
+    compare(&again, &mut model, "after going on").await;
+}
+
+async fn compare(volume: &Volume, model: &mut ModelFs, when: &str) {
+    let (found, expected) = (dump(volume).await.expect("everything can be read"), model.dump());
+    let difference = found.diff("found", &expected, "expected");
+    assert!(difference.is_empty(), "{when}:\n{difference}");
+}
+
+/// Crashes in every call of the run whose number leaves `part` when divided by `parts`.
+fn crash_everywhere(habit: Habit, (part, parts): (u64, u64)) {
+    let seed = seed();
+    let (ops, _, calls) = undisturbed(seed, habit);
+    assert!(calls > 100, "{calls} calls");
+    let mut rng = Rng::new(seed);
+    for call in 0..calls {
+        let (side, luck) = (rng.below(3), rng.next());
+        if call % parts != part {
+            continue;
+        }
+        let side = [CrashSide::Before, CrashSide::After, CrashSide::Partly][side as usize];
+        let plan = CrashPlan::at_call(call, side, luck);
+        let (store, disk) = (SimStore::new(plan.clone()), SimDisk::new(plan.clone()));
+        let crashed =
+            block_on(run(options(&store, habit.disk.then_some(&disk), habit, 1), &ops, habit, None));
+        assert!(plan.crashed(), "call {call} of {calls} was not reached again");
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            // Objects are the same for all three, so each works on its own copy.
+            block_on(recover(&copy(&store), None, habit, &ops, &crashed, crashed.remote));
+            if habit.disk {
+                let least = crashed.remote.max(crashed.local);
+                let disk_after = disk.after_power_loss(luck, CrashPlan::never());
+                block_on(recover(&copy(&store), Some(disk_after), habit, &ops, &crashed, least));
+                let disk_after = disk.after_kill(CrashPlan::never());
+                block_on(recover(&copy(&store), Some(disk_after), habit, &ops, &crashed, least));
+            }
+        }));
+        if let Err(panic) = outcome {
+            eprintln!("crash in call {call} of {calls}, {side:?}, luck {luck}, {habit:?}:");
+            plan.trace().iter().rev().take(8).for_each(|line| eprintln!("  {line}"));
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+/// A store with the same objects, for a recovery that must not disturb another.
+fn copy(store: &SimStore) -> SimStore {
+    copy_for(store, &CrashPlan::never())
+}
+
+fn copy_for(store: &SimStore, plan: &CrashPlan) -> SimStore {
+    let copy = SimStore::new(plan.clone());
+    for path in store.paths() {
+        if let Some(object) = store.object(&path) {
+            copy.set_object(&path, object);
+        }
+    }
+    copy
+}
+
+macro_rules! shards {
+    ($($name:ident: $habit:ident $part:literal of $parts:literal;)*) => {
+        $(#[test] fn $name() { crash_everywhere($habit, ($part, $parts)); })*
+    };
+}
+
+shards! {
+    crash_at_every_call_memory_0: MEMORY 0 of 2;
+    crash_at_every_call_memory_1: MEMORY 1 of 2;
+    crash_at_every_call_local_0: LOCAL 0 of 4;
+    crash_at_every_call_local_1: LOCAL 1 of 4;
+    crash_at_every_call_local_2: LOCAL 2 of 4;
+    crash_at_every_call_local_3: LOCAL 3 of 4;
+    crash_at_every_call_remote_0: REMOTE 0 of 4;
+    crash_at_every_call_remote_1: REMOTE 1 of 4;
+    crash_at_every_call_remote_2: REMOTE 2 of 4;
+    crash_at_every_call_remote_3: REMOTE 3 of 4;
+}
+
+/// Machines die while they recover, too: a crash in each call of the next opening and its first commit.
+#[test]
+fn crash_at_every_call_of_recovery() {
+    let (ops, _, calls) = undisturbed(seed(), LOCAL);
+    let mut rng = Rng::new(seed());
+    let mut recoveries = 0;
+    for call in (60..calls).step_by(calls as usize / 12) {
+        let plan = CrashPlan::at_call(call, CrashSide::Partly, rng.next());
+        let (store, disk) = (SimStore::new(plan.clone()), SimDisk::new(plan.clone()));
+        let crashed = block_on(run(options(&store, Some(&disk), LOCAL, 1), &ops, LOCAL, None));
+        let least = crashed.remote.max(crashed.local);
+        let power_loss = rng.next();
+        for second in 0.. {
+            let plan = CrashPlan::at_call(second, CrashSide::Partly, rng.next());
+            let (store, disk) = (copy_for(&store, &plan), disk.after_power_loss(power_loss, plan.clone()));
+            let opened = block_on(async {
+                let volume = Volume::open_or_create("sim://", options(&store, Some(&disk), LOCAL, 4)).await?;
+                volume.commit().await
+            });
+            if !plan.crashed() {
+                opened.expect("a recovery without a crash succeeds");
+                break;
+            }
+            recoveries += 1;
+            let disk = disk.after_power_loss(rng.next(), CrashPlan::never());
+            block_on(recover(&copy(&store), Some(disk), LOCAL, &ops, &crashed, least));
+        }
+    }
+    assert!(recoveries > 50, "{recoveries} recoveries crashed");
+}
+
+/// The checker is checked: a volume that lost its last acknowledged operation does not pass.
+#[test]
+fn a_lost_operation_would_be_seen() {
+    let (ops, whole, _) = undisturbed(11, MEMORY);
+    let store = SimStore::new(CrashPlan::never());
+    let short = block_on(run(options(&store, None, MEMORY, 1), &ops[..MEMORY.commit_every], MEMORY, None));
+    assert!(short.remote > Lsn(0));
+    let more = Lsn(short.remote.0 + 1);
+    let lost = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        block_on(recover(&store, None, MEMORY, &ops, &whole, more));
+    }));
+    assert!(lost.is_err());
+}
+
+/// A crash of the whole volume is an error of every later call, not a hang.
+#[test]
+fn after_the_crash_calls_fail_in_bounded_time() {
+    let plan = CrashPlan::at_call(80, CrashSide::Before, 1);
+    let (store, disk) = (SimStore::new(plan.clone()), SimDisk::new(plan.clone()));
+    let error = block_on(async {
+        let volume = Volume::open_or_create("sim://", options(&store, Some(&disk), LOCAL, 1)).await?;
+        loop {
+            volume.fs().write("/a", b"1").await?;
+            volume.wait(volume.position(), Level::Local).await?;
+        }
+        #[expect(unreachable_code, reason = "it names the type")]
+        rfs::Result::Ok(())
+    });
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::LocalDisk);
+}

@@ -1,0 +1,224 @@
+//! Runs the testkit's operations on a volume's public API.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rfs::{Metadata, OpenOptions, Permissions, Timestamp, Volume};
+use rfs_core::{Kind, SetTime, WriteAt};
+use rfs_testkit::{Answer, Attr, Condition, Content, Dump, Identities, Node, TestOp, Value, What, set_time};
+
+/// The operation as the public API can express it; `None` when it cannot.
+pub(crate) fn expressible(op: TestOp) -> Option<TestOp> {
+    match op {
+        TestOp::Mkdir { path, .. } => Some(TestOp::Mkdir { path, mode: 0o755 }),
+        TestOp::SetMode { what: What::Path { follow: false, .. }, .. }
+        | TestOp::SetOwner { what: What::Path { follow: false, .. }, .. }
+        | TestOp::SetTimes { what: What::Path { follow: false, .. }, .. }
+        | TestOp::Link { from: What::Path { follow: true, .. }, .. }
+        | TestOp::SetTimes { accessed: SetTime::Now, .. }
+        | TestOp::SetTimes { modified: SetTime::Now, .. }
+        | TestOp::ReadDir { what: What::Path { follow: false, .. } } => None,
+        TestOp::Batch(ops) => {
+            let ops: Option<Vec<TestOp>> = ops.into_iter().map(expressible).collect();
+            let ops = ops?;
+            ops.iter().all(in_batch).then_some(TestOp::Batch(ops))
+        }
+        TestOp::Require(_) => None,
+        op => Some(op),
+    }
+}
+
+fn in_batch(op: &TestOp) -> bool {
+    match op {
+        TestOp::Write { what: What::Path { follow, .. }, .. }
+        | TestOp::Truncate { what: What::Path { follow, .. }, .. }
+        | TestOp::Require(
+            Condition::Exists(What::Path { follow, .. })
+            | Condition::Missing(What::Path { follow, .. })
+            | Condition::Size(What::Path { follow, .. }, _),
+        ) => *follow,
+        TestOp::Mkdir { .. }
+        | TestOp::Symlink { .. }
+        | TestOp::Link { .. }
+        | TestOp::Unlink { .. }
+        | TestOp::Rmdir { .. }
+        | TestOp::Rename { .. } => true,
+        _ => false,
+    }
+}
+
+/// Performs one operation.
+pub(crate) async fn perform(volume: &Volume, op: &TestOp) -> Result<Answer, rfs::Error> {
+    match answer(volume, op).await {
+        Ok(value) => Ok(Ok(value)),
+        Err(error) => match error.errno() {
+            Some(errno) => Ok(Err(errno.raw())),
+            None => Err(error),
+        },
+    }
+}
+
+async fn answer(volume: &Volume, op: &TestOp) -> rfs::Result<Value> {
+    let fs = volume.fs();
+    let unit = |()| Value::Unit;
+    match op {
+        TestOp::Create { path, mode } => {
+            let mut options = OpenOptions::new();
+            options.write(true).create_new(true).mode(*mode).open(&fs, host(path)).await.map(drop).map(unit)
+        }
+        TestOp::Read { what, offset, len } => {
+            let file = OpenOptions::new().read(true).no_follow(!follows(what)).open(&fs, path(what)).await?;
+            let pieces = file.read_pieces(*offset, *len).await?;
+            Ok(Value::Bytes(pieces.concat()))
+        }
+        TestOp::Write { what, at, data } => {
+            let mut options = OpenOptions::new();
+            options.write(true).append(*at == WriteAt::End).no_follow(!follows(what));
+            let file = options.open(&fs, path(what)).await?;
+            let WriteAt::Offset(offset) = at else {
+                return file.append(&data.bytes()).await.map(Value::Number);
+            };
+            file.write_all_at(&data.bytes(), *offset).await?;
+            Ok(Value::Number(*offset))
+        }
+        TestOp::Truncate { what, size } => fs.truncate(path(what), *size).await.map(unit),
+        TestOp::Mkdir { path, .. } => fs.create_dir(host(path)).await.map(unit),
+        TestOp::Symlink { target, path } => {
+            fs.symlink(OsStr::from_bytes(&target.0), host(path)).await.map(unit)
+        }
+        TestOp::Link { from, to } => fs.hard_link(path(from), host(to)).await.map(unit),
+        TestOp::Unlink { path } => fs.remove_file(host(path)).await.map(unit),
+        TestOp::Rmdir { path } => fs.remove_dir(host(path)).await.map(unit),
+        TestOp::Rename { from, to } => fs.rename(host(from), host(to)).await.map(unit),
+        TestOp::SetMode { what, mode } => {
+            fs.set_permissions(path(what), Permissions::from_mode(*mode)).await.map(unit)
+        }
+        TestOp::SetOwner { what, uid, gid } => fs.chown(path(what), *uid, *gid).await.map(unit),
+        TestOp::SetTimes { what, accessed, modified } => {
+            fs.set_times(path(what), time(*accessed), time(*modified)).await.map(unit)
+        }
+        TestOp::Stat { what } => {
+            let metadata = match follows(what) {
+                true => fs.metadata(path(what)).await?,
+                false => fs.symlink_metadata(path(what)).await?,
+            };
+            Ok(Value::Attr(attr(&metadata)))
+        }
+        TestOp::ReadLink { path } => {
+            fs.read_link(host(path)).await.map(|link| Value::Link(link.as_os_str().as_bytes().to_vec()))
+        }
+        TestOp::ReadDir { what } => {
+            let mut entries = fs.read_dir(path(what)).await?;
+            let mut names = Vec::new();
+            while let Some(entry) = entries.next_entry()? {
+                names.push(entry.file_name().as_bytes().to_vec());
+            }
+            names.sort();
+            Ok(Value::Names(names))
+        }
+        TestOp::Batch(ops) => {
+            let batch = ops.iter().fold(fs.batch(), |batch, op| match op {
+                TestOp::Write { what, at: WriteAt::End, data } => batch.append(path(what), data.bytes()),
+                TestOp::Write { what, at: WriteAt::Offset(offset), data } => {
+                    batch.write_at(path(what), data.bytes(), *offset)
+                }
+                TestOp::Truncate { what, size } => batch.truncate(path(what), *size),
+                TestOp::Mkdir { path, .. } => batch.create_dir(host(path)),
+                TestOp::Symlink { target, path } => batch.symlink(OsStr::from_bytes(&target.0), host(path)),
+                TestOp::Link { from, to } => batch.hard_link(path(from), host(to)),
+                TestOp::Unlink { path } => batch.remove_file(host(path)),
+                TestOp::Rmdir { path } => batch.remove_dir(host(path)),
+                TestOp::Rename { from, to } => batch.rename(host(from), host(to)),
+                TestOp::Require(Condition::Exists(what)) => batch.require_exists(path(what)),
+                TestOp::Require(Condition::Missing(what)) => batch.require_missing(path(what)),
+                TestOp::Require(Condition::Size(what, size)) => batch.require_size(path(what), *size),
+                other => panic!("{other:?} is not for a batch"),
+            });
+            batch.apply().await.map(unit)
+        }
+        other => panic!("{other:?} is not for this target"),
+    }
+}
+
+/// The whole tree with all content.
+pub(crate) async fn dump(volume: &Volume) -> rfs::Result<Dump> {
+    let fs = volume.fs();
+    let mut found = vec![(Vec::new(), fs.metadata("/").await?)];
+    let mut at = 0;
+    while at < found.len() {
+        let (dir, metadata) = found[at].clone();
+        at += 1;
+        if !metadata.is_dir() {
+            continue;
+        }
+        let mut entries = fs.read_dir(host_of(&dir)).await?;
+        while let Some(entry) = entries.next_entry()? {
+            let mut path = dir.clone();
+            path.push(b'/');
+            path.extend_from_slice(entry.file_name().as_bytes());
+            found.push((path, entry.metadata()?));
+        }
+    }
+    found.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let mut identities = Identities::default();
+    let mut dump = Dump::default();
+    for (path, metadata) in found {
+        let host = host_of(&path);
+        let mut content = Content::default();
+        let mut link = Vec::new();
+        if metadata.is_file() {
+            // Sizes may be huge and sparse: what the journal holds is read, the rest is known to be zeros.
+            content.set_len(metadata.len());
+            const MOST: u64 = 4 << 20;
+            let whole = fs.open(&host).await?.read_pieces(0, metadata.len().min(MOST)).await?.concat();
+            content.write(0, &whole);
+        } else if metadata.is_symlink() {
+            link = fs.read_link(&host).await?.as_os_str().as_bytes().to_vec();
+        }
+        let identity = identities.of(metadata.ino());
+        dump.tree.insert(path, Node { attr: attr(&metadata), content, link, identity });
+    }
+    Ok(dump)
+}
+
+/// The path of a dump's key, in which the root is empty.
+fn host_of(key: &[u8]) -> PathBuf {
+    Path::new("/").join(OsStr::from_bytes(key.strip_prefix(b"/").unwrap_or(key)))
+}
+
+fn attr(metadata: &Metadata) -> Attr {
+    let attr = metadata.attr();
+    Attr {
+        kind: attr.kind,
+        mode: attr.mode,
+        uid: attr.uid,
+        gid: attr.gid,
+        nlink: attr.nlink,
+        size: if attr.kind == Kind::Directory { 0 } else { attr.size },
+        accessed: if attr.kind == Kind::File { set_time(attr.times.accessed.as_nanos()) } else { None },
+        modified: set_time(attr.times.modified.as_nanos()),
+    }
+}
+
+fn time(time: SetTime) -> Option<Timestamp> {
+    match time {
+        SetTime::At(time) => Some(time),
+        SetTime::Keep | SetTime::Now => None,
+    }
+}
+
+fn host(path: &rfs_testkit::Path) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(&path.bytes))
+}
+
+fn path(what: &What) -> PathBuf {
+    match what {
+        What::Path { path, .. } => host(path),
+        What::Handle(slot) => panic!("handle {slot} is not for this target"),
+    }
+}
+
+fn follows(what: &What) -> bool {
+    matches!(what, What::Path { follow: true, .. })
+}
