@@ -276,6 +276,7 @@ impl Volume {
         let shared = self.shared();
         let doing = || format!("collect garbage in {}", shared.store.url());
         let mut guard = shared.publisher.lock().await;
+        shared.live.read().usable().map_err(|refused| refused.doing(doing))?;
         let Some(committer) = guard.as_mut() else { return Ok(Collected::default()) };
         let receipt = shared.commits.borrow().receipt.clone();
         let Some(receipt) = receipt else { return Ok(Collected::default()) };

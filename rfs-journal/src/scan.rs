@@ -23,7 +23,7 @@ use rfs_core::{Lsn, SegmentId};
 use crate::frame::{ChainHash, FRAME_MAGIC, FrameHeader, HeaderFound};
 use crate::reader::{frame_info, index_of, unknown};
 use crate::resident::{FilePart, Residency};
-use crate::segment::{SEGMENT_HEADER_LEN, SegmentFound, SegmentHeader, VolumeId};
+use crate::segment::{SEGMENT_HEADER_LEN, SEGMENT_MAGIC, SegmentFound, SegmentHeader, VolumeId};
 use crate::writer::{Current, Files, LogFile, LogWriter, WriterIdentity, file_number};
 use crate::{Disk, JournalError, Record};
 
@@ -112,10 +112,10 @@ pub fn open_log(
         let what = format!("records {} to {durable} were safe once and are gone", end.0.next());
         return Err(JournalError::damaged(file, offset, what));
     }
-    let torn = match run.last() {
-        Some(at) => walks[at.0].segments.len() == at.1 + 1 && walks[at.0].torn,
-        None => walks.iter().any(|walk| walk.segments.is_empty() && walk.torn),
-    };
+    let torn = walks.iter().enumerate().any(|(file, walk)| {
+        let goes_on_here = run.last().is_some_and(|last| last.0 == file);
+        walk.torn && (goes_on_here || walk.segments.iter().all(|found| found.records.is_empty()))
+    });
     let log_end = if torn { LogEnd::Torn } else { LogEnd::Clean };
     let (writer, tail, next_segment) =
         adopt(disk, identity, residency, head, walks, &run, (end.0, end.1, next_number))?;
@@ -147,7 +147,7 @@ struct Walk {
     file: Arc<dyn crate::DiskFile>,
     len: u64,
     segments: Vec<Found>,
-    /// Something that is not whole stands behind the last whole frame.
+    /// Something was begun behind the last whole frame and is not whole.
     torn: bool,
     /// Up to where the log was synced, by the word of any frame in the file.
     durable: Lsn,
@@ -174,7 +174,7 @@ impl Walk {
                 break;
             }
         }
-        walk.torn = bytes[at..].iter().take(crate::FRAME_HEADER_LEN).any(|byte| *byte != 0);
+        walk.torn = walk.is_cut_off(&bytes[at..]);
         let behind =
             magics(&bytes[at..]).filter_map(|offset| match FrameHeader::find(&bytes[at + offset..]) {
                 HeaderFound::Header(header) => Some(header.durable),
@@ -195,14 +195,15 @@ impl Walk {
             SegmentFound::Unknown(version) => return Err(unknown(&self.name, version)),
             SegmentFound::Nothing => return Ok(None),
         };
-        if header.volume != volume {
-            return Err(foreign(&self.name, header.volume, volume));
-        }
+        // What does not follow was in the file before it was recycled, and may be anything.
         let stale = self.segments.last().is_some_and(|last| {
             (header.id, header.base, header.chain) != (last.header.id.next(), last.end().0, last.end().1)
         });
         if stale {
             return Ok(None);
+        }
+        if header.volume != volume {
+            return Err(foreign(&self.name, header.volume, volume));
         }
         let mut found = Found {
             header,
@@ -231,6 +232,27 @@ impl Walk {
         found.settle(bytes, start, at);
         Ok(Some(found))
     }
+
+    /// Whether a frame, a footer or a segment's header was begun in `rest`, which is behind the last whole frame or
+    /// footer. What else stands there was in the file before it was recycled.
+    fn is_cut_off(&self, rest: &[u8]) -> bool {
+        let begins = |mark: &[u8]| {
+            let len = rest.len().min(mark.len()).min(8);
+            len > 0 && rest[..len] == mark[..len]
+        };
+        let unsealed = self.segments.last().filter(|last| !last.sealed);
+        match FrameHeader::find(rest) {
+            HeaderFound::Header(frame) => {
+                unsealed.is_some_and(|last| (frame.tag, frame.base) == (last.header.tag(), last.end().0))
+            }
+            HeaderFound::Unknown(_) => false,
+            HeaderFound::Nothing => {
+                begins(&FRAME_MAGIC)
+                    || begins(&SEGMENT_MAGIC) && SegmentHeader::find(rest) == SegmentFound::Nothing
+                    || unsealed.is_some_and(|last| begins(&last.footer()))
+            }
+        }
+    }
 }
 
 impl Found {
@@ -256,10 +278,15 @@ impl Found {
         Ok(Some(records))
     }
 
+    /// The footer that the frames give.
+    fn footer(&self) -> bytes::Bytes {
+        let (lsn, chain) = self.end();
+        self.current.clone().seal(lsn, chain).1
+    }
+
     /// Sees whether the segment was sealed: its footer is the one that its frames give.
     fn settle(&mut self, bytes: &[u8], start: usize, at: usize) {
-        let end = self.end();
-        let (_, footer) = self.current.clone().seal(end.0, end.1);
+        let footer = self.footer();
         debug_assert_eq!(start as u64 + self.current.position, at as u64);
         self.sealed = !self.records.is_empty() && bytes[at..].starts_with(&footer);
         self.stop = (at + if self.sealed { footer.len() } else { 0 }) as u64;
@@ -278,18 +305,21 @@ fn choose(walks: &[Walk], head: &Head<'_>) -> Option<Vec<(usize, usize)>> {
             by_end.insert(found.end(), (file, number));
         }
     }
-    let at = (head.lsn, head.chain);
-    let mut run = Vec::new();
-    let mut from = at;
-    while let Some(before) = by_end.get(&from) {
-        let found = &walks[before.0].segments[before.1];
-        from = (found.header.base, found.header.chain);
+    // A segment is followed by another only once it was sealed. If the seal is gone, so is what followed: had it been
+    // safe, there would be evidence.
+    let found = |at: &(usize, usize)| &walks[at.0].segments[at.1];
+    let mut run: Vec<(usize, usize)> = Vec::new();
+    let mut from = (head.lsn, head.chain);
+    while let Some(before) = by_end.get(&from).filter(|at| run.is_empty() || found(at).sealed) {
+        from = (found(before).header.base, found(before).header.chain);
         run.push(*before);
     }
     run.reverse();
-    let mut to = at;
-    while let Some(after) = by_start.get(&to) {
-        to = walks[after.0].segments[after.1].end();
+    let mut to = (head.lsn, head.chain);
+    while run.last().is_none_or(|last| found(last).sealed)
+        && let Some(after) = by_start.get(&to)
+    {
+        to = found(after).end();
         run.push(*after);
     }
     let last = by_end.keys().max_by_key(|(lsn, _)| *lsn);
@@ -415,6 +445,9 @@ fn claim(disk: &Arc<dyn Disk>, volume: VolumeId, is_empty: bool) -> Result<(), J
             0,
             "it does not name a volume, though there are log files",
         ));
+    }
+    if file.len().map_err(JournalError::io("opening", MARKER))? > MARKER_LEN as u64 {
+        return Err(JournalError::damaged(MARKER, 0, "it is longer than any that rfs wrote"));
     }
     file.write_all_at(&wanted, 0).map_err(JournalError::io("write", MARKER))?;
     file.sync_data().map_err(JournalError::io("sync", MARKER))?;

@@ -138,6 +138,12 @@ impl LogWriter {
         done
     }
 
+    /// Lets go of the disk: the log takes nothing more, and the directory is free for another.
+    pub fn release(&mut self) {
+        self.files = None;
+        self.poison.get_or_insert_with(|| "the volume was closed".to_owned());
+    }
+
     /// Makes files whose segments are all committed ready for reuse, oldest first, while the log is over
     /// `budget` bytes.
     pub fn recycle(&mut self, budget: u64) {

@@ -50,6 +50,8 @@ pub async fn collect(
     publisher: &Publisher,
     retention: &Retention,
 ) -> Result<Collected, RecoveryError> {
+    // Asked first too: to a writer that lost its epoch, what its successor collected would look like damage.
+    publisher.check_fence().await?;
     let commits = store.list(&keys.commits(), None).await?;
     let segments = store.list(&keys.segments(), None).await?;
     let images = store.list(&keys.images(), None).await?;

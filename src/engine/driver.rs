@@ -140,11 +140,12 @@ impl Driver {
         }
     }
 
-    /// Ends the thread.
+    /// Ends the thread, and lets go of the local directory.
     pub(crate) fn stop(&self) {
         if let Some(bell) = &self.thread {
             bell.ring(|wanted| wanted.stop = true);
         }
+        self.writer.lock().release();
     }
 }
 

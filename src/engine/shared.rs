@@ -1,6 +1,6 @@
 //! What the handles, the log driver and the committer of one volume share.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
@@ -167,7 +167,7 @@ impl Shared {
                 (Some(place), None) => {
                     read.push(self.content.read(place, len).await.map_err(ReadError::Recovery)?)
                 }
-                (None, None) => read.push(Bytes::from(vec![0; len as usize])),
+                (None, None) => push_zeros(&mut read, len),
             }
         }
         Ok(read)
@@ -187,6 +187,16 @@ impl Shared {
         drop(live);
         self.commits.send_modify(|state| state.failed = true);
         self.locks_changed.notify_waiters();
+    }
+}
+
+/// A hole, in pieces that share their memory: it may be larger than any memory.
+fn push_zeros(pieces: &mut Vec<Bytes>, mut len: u64) {
+    static ZEROS: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(vec![0; 1 << 20]));
+    while len > 0 {
+        let piece = len.min(ZEROS.len() as u64);
+        pieces.push(ZEROS.slice(..piece as usize));
+        len -= piece;
     }
 }
 

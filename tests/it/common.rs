@@ -11,7 +11,7 @@ pub(crate) fn options(seed: u64) -> Options {
 
 /// A name that no other test of this process uses.
 pub(crate) fn memory_url(test: &str) -> String {
-    format!("memory://{test}")
+    format!("memory://{}", test.replace("::", "-"))
 }
 
 /// Everything in a volume, as text: path, kind and content.
@@ -48,19 +48,62 @@ async fn line(fs: &Fs, entry: &rfs::DirEntry) -> String {
 }
 
 /// The S3 server of `cargo xtask test`, as a URL below which this test has its own prefix, with the store's options.
-/// Without the server the test says in one line that it did not run.
-pub(crate) fn s3(test: &str) -> Option<(String, rfs::StoreOptions)> {
-    let Ok(endpoint) = std::env::var("RFS_TEST_S3_ENDPOINT") else {
-        assert!(std::env::var_os("RFS_TEST_REQUIRE_SERVERS").is_none(), "the servers were to be there");
-        eprintln!("SKIPPED (no S3 server; run `cargo xtask test`): {test}");
-        return None;
-    };
-    let var = |name: &str| std::env::var(name).unwrap();
+pub(crate) fn s3(test: &str) -> (String, rfs::StoreOptions) {
+    let var =
+        |name: &str| std::env::var(name).expect("`cargo xtask test` starts the server and says where it is");
     let options = rfs::StoreOptions::default()
-        .with_endpoint(endpoint)
+        .with_endpoint(var("RFS_TEST_S3_ENDPOINT"))
         .with_region("us-east-1")
         .with_access_key_id(var("RFS_TEST_S3_ACCESS_KEY"))
         .with_secret_access_key(var("RFS_TEST_S3_SECRET_KEY"))
         .with_allow_http(true);
-    Some((format!("s3://{}/rfs-{}/{test}", var("RFS_TEST_S3_BUCKET"), std::process::id()), options))
+    (format!("s3://{}/rfs-{}/{test}", var("RFS_TEST_S3_BUCKET"), std::process::id()), options)
 }
+
+/// A URL on one kind of store, fresh for one test.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(crate) url: String,
+    pub(crate) options: rfs::StoreOptions,
+    /// Keeps a directory as long as the test needs it.
+    pub(crate) _dir: Option<std::sync::Arc<tempfile::TempDir>>,
+}
+
+impl Place {
+    pub(crate) fn memory(test: &str) -> Self {
+        Self { url: memory_url(test), options: rfs::StoreOptions::default(), _dir: None }
+    }
+
+    pub(crate) fn file(_: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("file://{}/store", dir.path().display());
+        Self { url, options: rfs::StoreOptions::default(), _dir: Some(std::sync::Arc::new(dir)) }
+    }
+}
+
+/// Makes a test of each function on each kind of store.
+macro_rules! on_each_store {
+    ($($test:ident)*) => {
+        mod memory { $(
+            #[tokio::test]
+            async fn $test() {
+                super::$test(crate::common::Place::memory(concat!(module_path!(), "-", stringify!($test)))).await;
+            }
+        )* }
+        mod file { $(
+            #[tokio::test]
+            async fn $test() {
+                super::$test(crate::common::Place::file(stringify!($test))).await;
+            }
+        )* }
+        mod s3 { $(
+            #[tokio::test]
+            #[ignore = "needs an S3 server: run `cargo xtask test`"]
+            async fn $test() {
+                let (url, options) = crate::common::s3(stringify!($test));
+                super::$test(crate::common::Place { url, options, _dir: None }).await;
+            }
+        )* }
+    };
+}
+pub(crate) use on_each_store;

@@ -1,1 +1,183 @@
-//! local_log
+//! The local log, as a volume's owner sees it: what survives a kill, what is put aside, what is recycled.
+
+use std::path::Path;
+
+use rfs::{ErrorKind, Level, LocalLog, OpenOptions, Options, Volume};
+
+use crate::common::{listing, memory_url, options};
+
+/// With a thread of its own for the log, as a program has it.
+fn threaded(seed: u64, dir: &Path) -> Options {
+    Options::new()
+        .with_entropy(rfs::Entropy::seeded(seed))
+        .with_commit_interval(None)
+        .with_local_dir(dir)
+        .with_cut(4096, 1 << 20)
+}
+
+/// Level Local: what was synced is found again by a process that opens the same directory, without any commit.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_synced_survives_the_process() {
+    let (dir, url) = (tempfile::tempdir().unwrap(), memory_url("synced"));
+    let volume = Volume::create(&url, threaded(1, dir.path())).await.unwrap();
+    let fs = volume.fs();
+    fs.write("/committed", b"1").await.unwrap();
+    volume.commit().await.unwrap();
+    let file = OpenOptions::new().append(true).create(true).open(&fs, "/log").await.unwrap();
+    for number in 0..100_u8 {
+        file.append(&[number; 50]).await.unwrap();
+    }
+    fs.rename("/committed", "/renamed").await.unwrap();
+    file.sync_all().await.unwrap();
+    assert_eq!(volume.position_at(Level::Local), volume.position());
+    assert!(volume.position_at(Level::Remote) < volume.position());
+    let (expected, hash) = (listing(&volume).await, volume.state_hash());
+    // The process ends without a word: handles are forgotten, nothing is closed.
+    drop((file, fs, volume));
+
+    let volume = Volume::open(&url, threaded(2, dir.path())).await.unwrap();
+    assert!(
+        matches!(volume.open_report().unwrap().local, LocalLog::Replayed(n) if n > 1),
+        "{:?}",
+        volume.open_report()
+    );
+    assert_eq!(listing(&volume).await, expected);
+    assert_eq!(volume.state_hash(), hash);
+    volume.commit().await.unwrap();
+    drop(volume);
+    // And from now on on any machine.
+    let volume = Volume::open(&url, options(3)).await.unwrap();
+    assert_eq!(listing(&volume).await, expected);
+}
+
+/// One `fdatasync` serves all who wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_tasks_sync_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let volume = Volume::create(&memory_url("together"), threaded(1, dir.path())).await.unwrap();
+    let mut tasks = Vec::new();
+    for task in 0..16 {
+        let fs = volume.fs();
+        tasks.push(tokio::spawn(async move {
+            let file = fs.create(format!("/f{task}")).await.unwrap();
+            for _ in 0..20 {
+                file.append(b"x").await.unwrap();
+                file.sync_data().await.unwrap();
+            }
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(volume.position_at(Level::Local), volume.position());
+    let url = memory_url("together");
+    let expected = listing(&volume).await;
+    drop(volume);
+    let volume = Volume::open(&url, threaded(2, dir.path())).await.unwrap();
+    assert_eq!(listing(&volume).await, expected);
+}
+
+/// Locks and nameless files die with the writer that held them.
+#[tokio::test(flavor = "multi_thread")]
+async fn locks_and_nameless_files_end_with_their_writer() {
+    let (dir, url) = (tempfile::tempdir().unwrap(), memory_url("holders"));
+    let volume = Volume::create(&url, threaded(1, dir.path())).await.unwrap();
+    let fs = volume.fs();
+    fs.write("/lock", b"").await.unwrap();
+    fs.write("/nameless", vec![1; 10_000]).await.unwrap();
+    let (lock, nameless) = (fs.open("/lock").await.unwrap(), fs.open("/nameless").await.unwrap());
+    lock.lock().await.unwrap();
+    fs.remove_file("/nameless").await.unwrap();
+    volume.commit().await.unwrap();
+    // The machine is gone: its handles never close.
+    std::mem::forget((lock, nameless));
+    let volume = Volume::open(&url, options(2)).await.unwrap();
+    volume.fs().open("/lock").await.unwrap().try_lock().unwrap();
+    volume.check().unwrap();
+    assert_eq!(listing(&volume).await.len(), 1);
+}
+
+/// Another machine went on: what this one had not committed is kept aside, and reported.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_that_was_given_up_is_put_aside() {
+    let (dir, url) = (tempfile::tempdir().unwrap(), memory_url("aside"));
+    let volume = Volume::create(&url, threaded(1, dir.path())).await.unwrap();
+    volume.fs().write("/a", b"1").await.unwrap();
+    volume.commit().await.unwrap();
+    let file = volume.fs().create("/lost").await.unwrap();
+    file.sync_all().await.unwrap();
+    let end = volume.position();
+    drop((file, volume));
+
+    let elsewhere = Volume::open(&url, options(2)).await.unwrap();
+    elsewhere.fs().write("/b", b"2").await.unwrap();
+    elsewhere.commit().await.unwrap();
+    drop(elsewhere);
+
+    let volume = Volume::open(&url, threaded(3, dir.path())).await.unwrap();
+    let LocalLog::Orphaned { files, end: orphaned_end } = &volume.open_report().unwrap().local else {
+        panic!("{:?}", volume.open_report());
+    };
+    assert_eq!(*orphaned_end, end);
+    for file in files {
+        assert!(dir.path().join(file).metadata().unwrap().len() > 0, "{file} is kept");
+    }
+    assert_eq!(listing(&volume).await.len(), 2);
+    volume.fs().write("/c", b"3").await.unwrap();
+    volume.close().await.unwrap();
+    let volume = Volume::open(&url, threaded(4, dir.path())).await.unwrap();
+    assert_eq!(volume.open_report().unwrap().local, LocalLog::Nothing);
+    assert_eq!(listing(&volume).await.len(), 3);
+}
+
+/// Another machine only looked: the epoch passed, nothing was committed, and the local log goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_takeover_without_a_commit_costs_nothing() {
+    let (dir, url) = (tempfile::tempdir().unwrap(), memory_url("looked"));
+    let volume = Volume::create(&url, threaded(1, dir.path())).await.unwrap();
+    volume.fs().write("/a", b"1").await.unwrap();
+    volume.wait(volume.position(), Level::Local).await.unwrap();
+    drop(volume);
+    drop(Volume::open(&url, options(2)).await.unwrap());
+    let volume = Volume::open(&url, threaded(3, dir.path())).await.unwrap();
+    assert_eq!(volume.open_report().unwrap().local, LocalLog::Replayed(2));
+    assert_eq!(volume.fs().read("/a").await.unwrap(), b"1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_serves_one_volume() {
+    let dir = tempfile::tempdir().unwrap();
+    let volume = Volume::create(&memory_url("one"), threaded(1, dir.path())).await.unwrap();
+    let busy = Volume::create(&memory_url("other"), threaded(2, dir.path())).await.unwrap_err();
+    assert_eq!(busy.kind(), ErrorKind::LocalDirectoryInUse, "{busy}");
+    volume.close().await.unwrap();
+    let url = memory_url("another");
+    drop(Volume::create(&url, options(3)).await.unwrap());
+    let foreign = Volume::open(&url, threaded(4, dir.path())).await.unwrap_err();
+    assert_eq!(foreign.kind(), ErrorKind::ForeignVolume, "{foreign}");
+}
+
+/// The log is bounded: files whose segments are committed are used again, and content then comes from the store.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_local_log_is_recycled() {
+    let (dir, url) = (tempfile::tempdir().unwrap(), memory_url("recycled"));
+    let small = |seed| threaded(seed, dir.path()).with_cache(1 << 20, 1 << 20).with_cut(256 << 10, 8 << 20);
+    let volume = Volume::create(&url, small(1)).await.unwrap();
+    let content: Vec<u8> = (0..8_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    for round in 0..40 {
+        volume.fs().write(format!("/f{}", round % 3), &content[round..]).await.unwrap();
+        volume.commit().await.unwrap();
+    }
+    let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap());
+    let bytes: u64 = files.map(|file| file.metadata().unwrap().len()).sum();
+    assert!(bytes < 250 << 20, "{bytes} bytes of local log after 320 MB");
+    for round in 37..40 {
+        assert!(volume.fs().read(format!("/f{}", round % 3)).await.unwrap() == content[round..]);
+    }
+    volume.fs().write("/tail", b"1").await.unwrap();
+    volume.wait(volume.position(), Level::Local).await.unwrap();
+    drop(volume);
+    let volume = Volume::open(&url, small(2)).await.unwrap();
+    assert_eq!(volume.fs().read("/tail").await.unwrap(), b"1");
+    assert!(volume.fs().read("/f0").await.unwrap() == content[39..]);
+}

@@ -53,7 +53,8 @@ fn run_all(chosen: &[String], environment: &[(&str, String)]) -> Result<Total, S
     let mut total = Total { tally: Some(Tally::default()), failures: Vec::new() };
     let nextest = has_nextest();
     let mut command = if nextest {
-        cargo(&["nextest", "run", "--no-fail-fast"], environment)
+        // What is ignored otherwise waits for the servers, which are there now.
+        cargo(&["nextest", "run", "--no-fail-fast", "--run-ignored", "all"], environment)
     } else {
         eprintln!("cargo-nextest is not installed: running the tests with cargo test");
         // All kinds but the doc tests, which have a run of their own.
@@ -63,6 +64,13 @@ fn run_all(chosen: &[String], environment: &[(&str, String)]) -> Result<Total, S
         command.arg("--workspace");
     }
     command.args(chosen);
+    if !nextest {
+        command.args(if chosen.iter().any(|word| word == "--") {
+            &["--include-ignored"][..]
+        } else {
+            &["--", "--include-ignored"]
+        });
+    }
     let runner = if nextest { Runner::Nextest } else { Runner::Libtest };
     total.run(command, runner)?;
     // Whoever picks tests picks no doc tests; and what does not build for tests has none to run.
@@ -105,7 +113,7 @@ fn cargo(arguments: &[&str], environment: &[(&str, String)]) -> Command {
     if std::io::stderr().is_terminal() && std::env::var_os("CARGO_TERM_COLOR").is_none() {
         command.env("CARGO_TERM_COLOR", "always");
     }
-    command.envs(environment.iter().map(|(name, value)| (name, value))).env("RFS_TEST_REQUIRE_SERVERS", "1");
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     command
 }
 

@@ -9,14 +9,14 @@ use rfs_testkit::{
     symlink_chain,
 };
 
-const OPS_PER_RUN: usize = 300;
+pub(crate) const OPS_PER_RUN: usize = 300;
 
 /// How many operations; `RFS_TEST_OPS` raises it for a longer search.
-fn ops_wanted() -> usize {
+pub(crate) fn ops_wanted() -> usize {
     std::env::var("RFS_TEST_OPS").ok().and_then(|ops| ops.parse().ok()).unwrap_or(100_000)
 }
 
-fn linux_dir() -> Option<LinuxDir> {
+pub(crate) fn linux_dir() -> Option<LinuxDir> {
     match LinuxDir::new() {
         Ok(linux) => Some(linux),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {

@@ -2,5 +2,6 @@
 
 mod core;
 mod disk;
+mod journal;
 mod linux;
 mod store;

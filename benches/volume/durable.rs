@@ -1,0 +1,169 @@
+//! Appends that are on the local disk when they return, beside what the disk itself takes: into a file whose blocks
+//! were written before, since a growing one is many times slower to sync.
+
+use std::cell::LazyCell;
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+
+use criterion::{Criterion, Throughput};
+use parking_lot::{Condvar, Mutex};
+use rfs::{File, Level, Volume};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use crate::setup::{disk_dir, group, log, options, runtime, size, timed, volume};
+
+const RECORD: &[u8; 128] = &[b'd'; 128];
+const TASKS: u32 = 32;
+
+pub(crate) fn append(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let mut group = group(criterion, "durable append 128 B", 2);
+    group.throughput(Throughput::Elements(1));
+    let local = LazyCell::new(|| Local::open(&runtime));
+    group.bench_function("rfs, Local, 1 task", |b| {
+        b.iter_custom(|iters| timed(|| runtime.block_on(local.append(iters))));
+    });
+    let dir = disk_dir();
+    let prefilled = LazyCell::new(|| Mutex::new(Prefilled::new(&dir.path().join("one"))));
+    group.bench_function("pwrite(2) and fdatasync(2)", |b| {
+        b.iter_custom(|iters| {
+            let mut prefilled = prefilled.lock();
+            timed(|| (0..iters).for_each(|_| prefilled.append(RECORD)))
+        });
+    });
+
+    group.throughput(Throughput::Elements(u64::from(TASKS)));
+    group.bench_function("rfs, Local, 32 tasks", |b| {
+        b.iter_custom(|iters| timed(|| runtime.block_on(local.append_from_tasks(iters))));
+    });
+    let by_hand = LazyCell::new(|| GroupCommit::new(&dir.path().join("group")));
+    group.bench_function("group commit by hand, 32 threads", |b| {
+        b.iter_custom(|iters| timed(|| by_hand.append_from_threads(iters)));
+    });
+    group.bench_function("pwrite(2) of 32 records and one fdatasync(2)", |b| {
+        b.iter_custom(|iters| {
+            let mut prefilled = prefilled.lock();
+            let records = RECORD.repeat(TASKS as usize);
+            timed(|| (0..iters).for_each(|_| prefilled.append(&records)))
+        });
+    });
+    group.finish();
+}
+
+/// A volume with a local directory.
+struct Local {
+    log: Arc<File>,
+    _volume: Volume,
+    _dir: TempDir,
+}
+
+impl Local {
+    fn open(runtime: &Runtime) -> Self {
+        let dir = disk_dir();
+        let options = options().with_local_dir(dir.path()).with_level(Level::Local);
+        let volume = runtime.block_on(volume(options));
+        let log = Arc::new(runtime.block_on(log(&volume)));
+        Self { log, _volume: volume, _dir: dir }
+    }
+
+    async fn append(&self, count: u64) {
+        append_durably(&self.log, count).await;
+    }
+
+    /// Each task appends so many.
+    async fn append_from_tasks(&self, count: u64) {
+        let task = |log: Arc<File>| tokio::spawn(async move { append_durably(&log, count).await });
+        let tasks: Vec<_> = (0..TASKS).map(|_| task(Arc::clone(&self.log))).collect();
+        for task in tasks {
+            task.await.expect("the task ends");
+        }
+    }
+}
+
+async fn append_durably(log: &File, count: u64) {
+    for _ in 0..count {
+        log.append(RECORD).await.expect("the file takes it");
+        log.sync_all().await.expect("the disk takes it");
+    }
+}
+
+/// A file whose blocks were all written before, used from its start again when it is full.
+struct Prefilled {
+    file: fs::File,
+    len: u64,
+    at: u64,
+}
+
+impl Prefilled {
+    fn new(path: &Path) -> Self {
+        let len = size(64 << 20, 1 << 20);
+        let file = fs::File::create(path).expect("the file is made");
+        file.write_all_at(&vec![0; len], 0).expect("the disk takes it");
+        file.sync_all().expect("the disk takes it");
+        Self { file, len: len as u64, at: 0 }
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        if self.at + bytes.len() as u64 > self.len {
+            self.at = 0;
+        }
+        self.file.write_all_at(bytes, self.at).expect("the disk takes it");
+        self.file.sync_data().expect("the disk takes it");
+        self.at += bytes.len() as u64;
+    }
+}
+
+/// The plainest group commit: who finds nobody syncing writes and syncs all that waits, and wakes the others.
+struct GroupCommit {
+    queue: Mutex<Queue>,
+    /// Held by who syncs only.
+    file: Mutex<Prefilled>,
+    synced: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<u8>,
+    appended: u64,
+    durable: u64,
+    syncing: bool,
+}
+
+impl GroupCommit {
+    fn new(path: &Path) -> Self {
+        Self { queue: Mutex::default(), file: Mutex::new(Prefilled::new(path)), synced: Condvar::new() }
+    }
+
+    fn append(&self, record: &[u8]) {
+        let mut queue = self.queue.lock();
+        queue.waiting.extend_from_slice(record);
+        queue.appended += 1;
+        let mine = queue.appended;
+        while queue.durable < mine {
+            if queue.syncing {
+                self.synced.wait(&mut queue);
+                continue;
+            }
+            queue.syncing = true;
+            let (bytes, upto) = (std::mem::take(&mut queue.waiting), queue.appended);
+            drop(queue);
+            self.file.lock().append(&bytes);
+            queue = self.queue.lock();
+            (queue.durable, queue.syncing) = (upto, false);
+            self.synced.notify_all();
+        }
+    }
+
+    /// Each thread appends so many.
+    fn append_from_threads(&self, count: u64) {
+        thread::scope(|scope| {
+            for _ in 0..TASKS {
+                scope.spawn(|| (0..count).for_each(|_| self.append(RECORD)));
+            }
+        });
+    }
+}

@@ -1,0 +1,105 @@
+//! Where the volumes and the machines of a run are.
+
+use std::env;
+use std::fmt::Write;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use rfs::{Clock, SystemClock};
+
+use crate::Result;
+
+/// The places of one run.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// URL of the volume whose workers are killed.
+    pub(crate) killed: String,
+    /// URL of the volume whose worker is left alone.
+    pub(crate) undisturbed: String,
+    /// Each worker gets a directory of its own in here.
+    pub(crate) machines: PathBuf,
+    /// Held as long as the default directory is used.
+    _lock: Option<File>,
+}
+
+impl Place {
+    /// New places below `store`, or, by default, in an emptied directory under the cargo target directory.
+    pub(crate) fn prepare(store: Option<&str>) -> Result<Self> {
+        match store {
+            Some(store) => Self::below(store),
+            None => Self::default_directory(),
+        }
+    }
+
+    /// Fresh URLs: what is in the store already is left alone.
+    fn below(store: &str) -> Result<Self> {
+        if store.starts_with("memory://") {
+            return Err(
+                "--store: memory:// lives in one process, and this job in several; use file:// or s3://"
+                    .into(),
+            );
+        }
+        if store.starts_with("s3://") && env::var_os("AWS_ACCESS_KEY_ID").is_none() {
+            return Err(
+                "--store: s3:// takes AWS_ACCESS_KEY_ID and the other AWS_* variables from the environment"
+                    .into(),
+            );
+        }
+        let store = store.trim_end_matches('/');
+        let unique = format!("{:x}-{:x}", SystemClock.now().as_nanos(), std::process::id());
+        Ok(Self {
+            killed: format!("{store}/run-{unique}"),
+            undisturbed: format!("{store}/undisturbed-{unique}"),
+            machines: env::temp_dir(),
+            _lock: None,
+        })
+    }
+
+    fn default_directory() -> Result<Self> {
+        let root = target_directory()?.join("flights");
+        let failed = |error: std::io::Error| format!("prepare {}: {error}", root.display());
+        fs::create_dir_all(&root).map_err(failed)?;
+        let lock = File::create(root.join("lock")).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(format!("another run uses {}: give this one a --store", root.display()).into());
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error).into()),
+        }
+        // All that is in here was made by an earlier run.
+        let run = root.join("run");
+        match fs::remove_dir_all(&run) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error).into()),
+            _ => {}
+        }
+        let machines = run.join("machines");
+        fs::create_dir_all(&machines).map_err(failed)?;
+        Ok(Self {
+            killed: file_url(&run.join("killed"))?,
+            undisturbed: file_url(&run.join("undisturbed"))?,
+            machines,
+            _lock: Some(lock),
+        })
+    }
+}
+
+fn target_directory() -> Result<PathBuf> {
+    let directory = match env::var_os("CARGO_TARGET_DIR") {
+        Some(given) => PathBuf::from(given),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("target"),
+    };
+    std::path::absolute(&directory).map_err(|error| format!("find {}: {error}", directory.display()).into())
+}
+
+fn file_url(path: &Path) -> Result<String> {
+    let path = path.to_str().ok_or_else(|| format!("{} is not UTF-8: give a --store", path.display()))?;
+    let mut url = "file://".to_owned();
+    for byte in path.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' => url.push(char::from(byte)),
+            _ => write!(url, "%{byte:02x}")?,
+        }
+    }
+    Ok(url)
+}

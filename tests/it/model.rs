@@ -1,0 +1,42 @@
+//! The public API against the reference model: same answers, same tree, and again after opening anew.
+
+use rfs::Volume;
+use rfs_testkit::{ModelFs, Profile, Rules, Target, Workload};
+
+use crate::common::{memory_url, options};
+use crate::target::{dump, expressible, perform};
+
+/// A2: 20,000 operations in runs of 400; `RFS_TEST_OPS` asks for more or fewer.
+#[test]
+fn answers_and_trees_are_the_models() {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let runs = std::env::var("RFS_TEST_OPS").map_or(20_000_u64, |ops| ops.parse().unwrap()).div_ceil(400);
+    for seed in 0..runs {
+        runtime.block_on(run(seed));
+    }
+}
+
+async fn run(seed: u64) {
+    let url = memory_url(&format!("model{seed}"));
+    let small = |writer| options(seed * 2 + writer).with_cut(2_000, 30_000).with_image_every(u64::MAX, 3);
+    let mut volume = Volume::create(&url, small(0)).await.unwrap();
+    let mut model = ModelFs::new(Rules::rfs());
+    let profile = Profile { batches: true, odd_paths: true, ..Profile::paths() };
+    for (number, op) in Workload::new(seed, profile).filter_map(expressible).take(400).enumerate() {
+        let (got, expected) = (perform(&volume, &op).await.unwrap(), model.run(&op));
+        assert_eq!(got, expected, "seed {seed}, operation {number}: {op:?}");
+        if number % 90 == 60 {
+            volume.commit().await.unwrap();
+        }
+        if number % 180 == 179 {
+            volume.close().await.unwrap();
+            volume = Volume::open(&url, small(1)).await.unwrap();
+        }
+        if number % 50 == 49 {
+            let difference = dump(&volume).await.unwrap().diff("volume", &model.dump(), "model");
+            assert!(difference.is_empty(), "seed {seed}, after operation {number}:\n{difference}");
+            volume.check().unwrap();
+        }
+    }
+}
