@@ -47,7 +47,10 @@ pub use options::{Level, Options};
 pub use volume::{At, Commit, Volume};
 
 pub use rfs_backends::{self as backends, Store, StoreOptions};
-pub use rfs_core::{Checkpoint, CommitId, Cookie, Errno, Lsn, StateHash, Timestamp, Violation};
+pub use rfs_core::{
+    Attr, Change, Checkpoint, CommitId, Cookie, Errno, Ino, Kind, LockMode, Lsn, Name, Node, OwnerId, Place,
+    Replaced, SegmentId, StateHash, Timestamp, Violation,
+};
 pub use rfs_journal::{ChainHash, Disk, DiskFile, Record};
 pub use rfs_recovery::History;
 pub use rfs_recovery::collect::Collected;

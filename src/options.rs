@@ -152,11 +152,11 @@ impl Options {
         self
     }
 
-    /// How the journal is cut: a frame of this many bytes takes no more records (default 256 KiB), a segment no more
-    /// frames (default 16 MiB).
+    /// How the journal is cut: a frame of this many bytes takes no more records (default 256 KiB, 16 MiB at most), a
+    /// segment no more frames (default 16 MiB, 256 MiB at most).
     pub fn with_cut(mut self, frame_bytes: usize, segment_bytes: u64) -> Self {
-        self.frame_bytes = frame_bytes.max(1);
-        self.segment_bytes = segment_bytes.max(1);
+        self.frame_bytes = frame_bytes.clamp(512, 16 << 20);
+        self.segment_bytes = segment_bytes.clamp(4 << 10, 256 << 20);
         self
     }
 
@@ -185,8 +185,8 @@ impl Options {
         self
     }
 
-    /// What garbage collection keeps beside the named checkpoints: the newest commits (default 16), and every object
-    /// younger than the grace (default one hour).
+    /// What garbage collection keeps beside the named checkpoints: the newest commits (default 16), and every commit
+    /// that was the newest one less than the grace ago (default one hour), for readers that opened it then.
     pub fn with_retention(mut self, keep_commits: usize, grace: Duration) -> Self {
         self.keep_commits = keep_commits.max(1);
         self.collect_grace = grace;

@@ -177,7 +177,8 @@ impl Volume {
     }
 
     /// Waits until everything up to `position` is at `level`. For [`Level::Remote`] no commit is forced: it waits for
-    /// those that others ask for, or that are made on their own.
+    /// those that others ask for, or that are made on their own; so without either it waits for ever. On a volume
+    /// without a local directory [`Level::Local`] is [`Level::Remote`].
     ///
     /// # Errors
     /// [`ErrorKind::Fenced`], [`ErrorKind::LocalDisk`], [`ErrorKind::Closed`].
@@ -236,6 +237,17 @@ impl Volume {
         Ok(Commit { handle: Arc::clone(&self.handle), done, failures, position })
     }
 
+    /// The caller's own bytes in a commit, as [`Volume::checkpoint_with`] was given them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoSuchState`] when the commit was collected, or never was.
+    pub async fn metadata_of(&self, commit: CommitId) -> Result<Vec<u8>> {
+        let shared = self.shared();
+        let doing = || format!("metadata of commit {commit} of {}", shared.store.url());
+        let found = commit_log::read_commit(&shared.store, shared.keys, commit).await;
+        found.map(|commit| commit.commit.metadata.0).map_err(|error| Error::recovery(doing(), error))
+    }
+
     /// Forgets a checkpoint's name. Its state is collected when nothing else needs it.
     ///
     /// # Errors
@@ -291,7 +303,7 @@ impl Volume {
                 .map(|(_, checkpoint)| checkpoint.commit)
                 .collect(),
             keep_commits: shared.options.keep_commits,
-            written_before_ms: if grace == 0 { i64::MAX } else { now.saturating_sub(grace) },
+            newest_until_ms: if grace == 0 { i64::MAX } else { now.saturating_sub(grace) },
             last_segment: committer.last_segment,
         };
         let collected = collect(&shared.store, shared.keys, &committer.publisher, &retention).await;
@@ -394,17 +406,23 @@ impl Commit {
 fn store(url: &str, options: &Options) -> Result<Store> {
     match &options.store {
         Some(store) => Ok(store.clone()),
-        None => Store::from_url(url, options.store_options.clone())
-            .map_err(|error| Error::store(format!("open {url}"), error)),
+        None => {
+            let jitter = identity(options)? as u64;
+            let store_options = options.store_options.clone().with_jitter_seed(jitter);
+            Store::from_url(url, store_options).map_err(|error| Error::store(format!("open {url}"), error))
+        }
     }
 }
 
 /// Makes a volume, unless there is one; says whether it did.
 async fn make(store: &Store, options: &Options) -> Result<bool> {
     let doing = format!("create {}", store.url());
-    let id = options.entropy.identity();
-    let id = id.map_err(|error| Error::caused(ErrorKind::Bug, "drawing a volume's identity", error))?;
+    let id = identity(options)?;
     let made = commit_log::create(store, id, options.clock.now()).await;
     let superblock = made.map_err(|error| Error::recovery(doing, error))?;
     Ok(Keys(superblock.volume) == Keys(id))
+}
+
+fn identity(options: &Options) -> Result<u128> {
+    options.entropy.identity().map_err(|error| Error::caused(ErrorKind::Bug, "drawing an identity", error))
 }

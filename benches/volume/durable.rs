@@ -25,6 +25,7 @@ pub(crate) fn append(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     let local = LazyCell::new(|| Local::open(&runtime));
     group.bench_function("rfs, Local, 1 task", |b| {
+        let local = &*local;
         b.iter_custom(|iters| timed(|| runtime.block_on(local.append(iters))));
     });
     let dir = disk_dir();
@@ -38,10 +39,12 @@ pub(crate) fn append(criterion: &mut Criterion) {
 
     group.throughput(Throughput::Elements(u64::from(TASKS)));
     group.bench_function("rfs, Local, 32 tasks", |b| {
+        let local = &*local;
         b.iter_custom(|iters| timed(|| runtime.block_on(local.append_from_tasks(iters))));
     });
     let by_hand = LazyCell::new(|| GroupCommit::new(&dir.path().join("group")));
     group.bench_function("group commit by hand, 32 threads", |b| {
+        let by_hand = &*by_hand;
         b.iter_custom(|iters| timed(|| by_hand.append_from_threads(iters)));
     });
     group.bench_function("pwrite(2) of 32 records and one fdatasync(2)", |b| {

@@ -45,8 +45,8 @@ pub(crate) fn open(criterion: &mut Criterion) {
     });
     group.bench_function("rfs, file store, image, to read", |b| {
         b.iter_custom(|iters| {
+            let url = file_url(dir.path());
             let open = || async {
-                let url = file_url(dir.path());
                 let volume = Volume::open_read_only(&url, options(), At::Head).await;
                 read_one(volume.expect("the volume is opened")).await
             };
@@ -54,7 +54,10 @@ pub(crate) fn open(criterion: &mut Criterion) {
         });
     });
     group.bench_function("read(2) of all objects, file store", |b| {
-        b.iter_custom(|iters| timed(|| (0..iters).map(|_| read_all(dir.path())).sum::<usize>()));
+        b.iter_custom(|iters| {
+            let dir = dir.path();
+            timed(|| (0..iters).map(|_| read_all(dir)).sum::<usize>())
+        });
     });
     group.finish();
 }

@@ -141,6 +141,12 @@ impl Store {
         &self.inner.prefix
     }
 
+    /// The largest object that [`Store::get`](Self::get) takes, in bytes.
+    #[must_use]
+    pub fn max_object_bytes(&self) -> u64 {
+        self.inner.options.max_object_bytes
+    }
+
     /// Whether the caller vouched for the store's create-only puts, so that they are not tried out.
     #[must_use]
     pub fn assumes_put_if_absent(&self) -> bool {

@@ -50,7 +50,8 @@ pub struct Head<'a> {
 pub enum LogEnd {
     /// Right behind the last whole frame.
     Clean,
-    /// A frame that was being written when the writer died was cut off: nobody was told that it was safe.
+    /// Bytes that are no whole frame stand behind it: cut off when the writer died, or left from an earlier use of a
+    /// recycled file. Nobody was told that they were safe.
     Torn,
 }
 
@@ -241,6 +242,7 @@ impl Walk {
             len > 0 && rest[..len] == mark[..len]
         };
         let unsealed = self.segments.last().filter(|last| !last.sealed);
+        let footer = unsealed.filter(|last| !last.records.is_empty()).map(Found::footer);
         match FrameHeader::find(rest) {
             HeaderFound::Header(frame) => {
                 unsealed.is_some_and(|last| (frame.tag, frame.base) == (last.header.tag(), last.end().0))
@@ -249,7 +251,7 @@ impl Walk {
             HeaderFound::Nothing => {
                 begins(&FRAME_MAGIC)
                     || begins(&SEGMENT_MAGIC) && SegmentHeader::find(rest) == SegmentFound::Nothing
-                    || unsealed.is_some_and(|last| begins(&last.footer()))
+                    || footer.is_some_and(|footer| begins(&footer))
             }
         }
     }
@@ -346,6 +348,7 @@ fn adopt(
         let mut file =
             LogFile { name: walk.name, file: walk.file, segments: Vec::new(), end: 0, len: walk.len };
         let mut first = None;
+        let found_end = walk.segments.iter().map(|found| found.end().0).max().unwrap_or_default();
         for (number, found) in walk.segments.into_iter().enumerate() {
             if !run.contains(&(file_at, number)) {
                 continue;
@@ -372,7 +375,13 @@ fn adopt(
         }
         match first {
             Some(id) => in_use.push((id, file)),
-            None => free.push(file),
+            None => {
+                if found_end > lsn {
+                    // These records are given up. They must not be taken for the continuation by a later opener.
+                    file.wipe()?;
+                }
+                free.push(file);
+            }
         }
     }
     in_use.sort_by_key(|(id, _)| *id);

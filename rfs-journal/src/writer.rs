@@ -290,6 +290,15 @@ impl Current {
     }
 }
 
+impl LogFile {
+    /// Makes what the file holds be no segment any more, for certain.
+    pub(crate) fn wipe(&self) -> Result<(), JournalError> {
+        let wiped = self.file.write_all_at(&[0; SEGMENT_HEADER_LEN], 0);
+        wiped.map_err(JournalError::io("write", &self.name))?;
+        self.file.sync_data().map_err(JournalError::io("sync", &self.name))
+    }
+}
+
 impl Files {
     pub(crate) fn new(
         disk: Arc<dyn Disk>,

@@ -10,7 +10,7 @@ use rfs_backends::Store;
 use rfs_core::{CommitId, SegmentId};
 
 use crate::commit_log::Publisher;
-use crate::image::read_image_body;
+use crate::image::read_image_segments;
 use crate::objects::{CommitObject, fetch_commit};
 use crate::{Keys, RecoveryError};
 
@@ -23,8 +23,9 @@ pub struct Retention {
     pub checkpoints: BTreeSet<CommitId>,
     /// How many of the newest commits stay, beside the named ones; at least 1.
     pub keep_commits: usize,
-    /// Objects written after this time stay: a reader may have begun before they became garbage. Unix milliseconds.
-    pub written_before_ms: i64,
+    /// Every commit stays that was the newest one at this time or later: a reader may have opened it then. Objects
+    /// written later stay too. Unix milliseconds.
+    pub newest_until_ms: i64,
     /// The last segment that is committed: later ones may be on their way into the next commit.
     pub last_segment: Option<SegmentId>,
 }
@@ -61,7 +62,7 @@ pub async fn collect(
     publisher.check_fence().await?;
 
     let mut collected = Collected::default();
-    let aged = |object: &&rfs_backends::ObjectInfo| object.last_modified_ms < retention.written_before_ms;
+    let aged = |object: &&rfs_backends::ObjectInfo| object.last_modified_ms < retention.newest_until_ms;
     for object in images.iter().filter(aged).filter(|object| !needed.keys.contains(&object.key)) {
         // An image that was written and that no commit names yet is of a commit not older than the newest named one.
         if needed.newest_image.as_ref().is_some_and(|newest| object.key < *newest) {
@@ -120,12 +121,14 @@ impl Needed {
         let mut bodies = BTreeMap::new();
         let newest_first = ids.range(..=retention.newest).rev().copied();
         let mut kept = 0;
+        let mut superseded_ms = i64::MAX;
         for id in newest_first {
-            if kept == retention.keep_commits.max(1) {
+            if kept >= retention.keep_commits.max(1) && superseded_ms < retention.newest_until_ms {
                 break;
             }
             if let CommitObject::Commit(commit) = fetch_commit(store, keys, id).await? {
                 kept += 1;
+                superseded_ms = commit.commit.time.as_nanos() / 1_000_000;
                 retained.insert(id);
                 bodies.insert(id, commit.commit);
             }
@@ -163,8 +166,8 @@ impl Needed {
             if from.is_none() {
                 from = commit.image.as_ref().map(|image| image.of);
                 if let Some(image) = commit.image.as_ref().filter(|image| images.insert(image.key.clone())) {
-                    let body = read_image_body(store, keys, image).await?;
-                    let live = body.segments.into_iter().filter(|kept| kept.live);
+                    let segments = read_image_segments(store, keys, image).await?;
+                    let live = segments.into_iter().filter(|kept| kept.live);
                     self.keys.extend(live.map(|kept| kept.stored.key));
                     self.keys.insert(image.key.clone());
                     self.newest_image = self.newest_image.take().max(Some(image.key.clone()));

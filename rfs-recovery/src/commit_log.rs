@@ -114,6 +114,20 @@ pub async fn list(store: &Store, keys: Keys) -> Result<Listing, RecoveryError> {
     Ok(Listing { ids, head, slot })
 }
 
+/// One commit.
+///
+/// # Errors
+/// `NoSuchState` when there is none, or a fence in its place; `Damaged`, `UnknownFormat`, or the store's.
+pub async fn read_commit(store: &Store, keys: Keys, id: CommitId) -> Result<FetchedCommit, RecoveryError> {
+    match fetch_commit(store, keys, id).await {
+        Ok(CommitObject::Commit(commit)) => Ok(*commit),
+        Ok(CommitObject::Fence(_)) | Err(RecoveryError::Missing { .. }) => {
+            Err(RecoveryError::NoSuchState { store: store.url().to_owned(), what: format!("commit {id}") })
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Takes the volume over: ends the running epoch with a fence. The listing's head is final then, and
 /// `slot.epoch + 1` is the caller's.
 ///

@@ -1,6 +1,7 @@
 //! Reads the bytes of files: from this machine where they are here, else from the store, each frame verified.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::Hash;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,13 +21,13 @@ pub struct Content {
     keys: Keys,
     residency: Arc<Residency>,
     segments: RwLock<BTreeMap<SegmentId, StoredSegment>>,
-    footers: Mutex<HashMap<SegmentId, Arc<Footer>>>,
-    cache: Mutex<FrameCache>,
+    footers: Mutex<Cache<SegmentId, Arc<Footer>>>,
+    payloads: Mutex<Cache<(SegmentId, usize), Bytes>>,
 }
 
 impl Content {
     /// The content that lies in `segments` and in `residency`; up to `cache_bytes` of what comes from the store is
-    /// kept in memory.
+    /// kept in memory, and a quarter of that for the footers.
     #[must_use]
     pub fn new(
         store: Store,
@@ -40,8 +41,8 @@ impl Content {
             keys,
             residency,
             segments: RwLock::new(segments),
-            footers: Mutex::default(),
-            cache: Mutex::new(FrameCache { budget: cache_bytes, ..FrameCache::default() }),
+            footers: Mutex::new(Cache::new(cache_bytes / 4)),
+            payloads: Mutex::new(Cache::new(cache_bytes)),
         }
     }
 
@@ -61,7 +62,7 @@ impl Content {
             crate::envelope::damaged(self.store.url(), &stored.key, &what)
         };
         let (number, frame) = footer.frame_at(place.position).ok_or_else(damaged)?;
-        let cached = self.cache.lock().get(&(place.segment, number));
+        let cached = self.payloads.lock().get(&(place.segment, number));
         let payload = match cached {
             Some(payload) => payload,
             None => {
@@ -71,7 +72,8 @@ impl Content {
                     let what = format!("the frame at byte {} does not have its checksum", frame.position);
                     return Err(crate::envelope::damaged(self.store.url(), &stored.key, &what));
                 }
-                self.cache.lock().insert((place.segment, number), payload.clone());
+                let bytes = payload.len() as u64;
+                self.payloads.lock().insert((place.segment, number), payload.clone(), bytes);
                 payload
             }
         };
@@ -91,10 +93,8 @@ impl Content {
     /// Segments were collected.
     pub fn forget(&self, collected: &[SegmentId]) {
         let mut segments = self.segments.write();
-        let mut footers = self.footers.lock();
         for id in collected {
             segments.remove(id);
-            footers.remove(id);
         }
     }
 
@@ -114,10 +114,10 @@ impl Content {
             return Ok(sealed.footer);
         }
         if let Some(footer) = self.footers.lock().get(&id) {
-            return Ok(Arc::clone(footer));
+            return Ok(footer);
         }
         let footer = Arc::new(fetch_footer(&self.store, self.keys, stored).await?);
-        self.footers.lock().insert(id, Arc::clone(&footer));
+        self.footers.lock().insert(id, Arc::clone(&footer), u64::from(stored.footer_len));
         Ok(footer)
     }
 
@@ -145,32 +145,36 @@ impl Content {
     }
 }
 
-/// Payloads of frames, the oldest let go first.
-#[derive(Debug, Default)]
-struct FrameCache {
+/// What came from the store, the oldest let go first.
+#[derive(Debug)]
+struct Cache<K, V> {
     budget: u64,
     bytes: u64,
-    frames: HashMap<(SegmentId, usize), Bytes>,
-    order: VecDeque<(SegmentId, usize)>,
+    values: HashMap<K, (V, u64)>,
+    order: VecDeque<K>,
 }
 
-impl FrameCache {
-    fn get(&self, key: &(SegmentId, usize)) -> Option<Bytes> {
-        self.frames.get(key).cloned()
+impl<K: Copy + Eq + Hash, V: Clone> Cache<K, V> {
+    fn new(budget: u64) -> Self {
+        Self { budget, bytes: 0, values: HashMap::new(), order: VecDeque::new() }
     }
 
-    fn insert(&mut self, key: (SegmentId, usize), payload: Bytes) {
-        if self.frames.contains_key(&key) {
+    fn get(&self, key: &K) -> Option<V> {
+        self.values.get(key).map(|(value, _)| value.clone())
+    }
+
+    fn insert(&mut self, key: K, value: V, bytes: u64) {
+        if self.values.contains_key(&key) {
             return;
         }
-        self.bytes += payload.len() as u64;
+        self.bytes += bytes;
         self.order.push_back(key);
-        self.frames.insert(key, payload);
+        self.values.insert(key, (value, bytes));
         while self.bytes > self.budget
             && let Some(oldest) = self.order.pop_front()
         {
-            if let Some(gone) = self.frames.remove(&oldest) {
-                self.bytes -= gone.len() as u64;
+            if let Some((_, bytes)) = self.values.remove(&oldest) {
+                self.bytes -= bytes;
             }
         }
     }

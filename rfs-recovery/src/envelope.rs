@@ -53,6 +53,12 @@ pub(crate) fn seal<T: Serialize>(kind: ObjectKind, body: &T) -> (Vec<u8>, Object
     (out, hash)
 }
 
+/// Where the attachment of an object starts, by its first bytes; `None` when that cannot be.
+pub(crate) fn attachment_start(header: &[u8]) -> Option<u64> {
+    let len = header.get(12..16)?.first_chunk().map(|len| u32::from_le_bytes(*len))?;
+    (len as usize <= BODY_MAX).then_some(ENVELOPE_HEADER_LEN as u64 + u64::from(len))
+}
+
 /// An object that came from the store, verified and not yet decoded.
 pub(crate) struct Opened {
     pub(crate) kind: u16,

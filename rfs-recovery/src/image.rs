@@ -1,9 +1,12 @@
 //! Images: the whole tree at a commit, so that opening does not replay the journal from its start.
 
+use std::marker::PhantomData;
+
 use bytes::Bytes;
 use rfs_backends::Store;
-use rfs_core::{CommitId, Item, Lsn, SegmentId, StateHash, Tree};
+use rfs_core::{CommitId, Lsn, SegmentId, StateHash, Tree};
 use rfs_journal::ChainHash;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::envelope::{self, ENVELOPE_HEADER_LEN, ObjectKind};
@@ -13,7 +16,7 @@ use crate::{Keys, RecoveryError};
 /// Pieces in which an image is handed to the store.
 const PIECE_BYTES: usize = 8 << 20;
 
-/// The body of an image; the tree's items follow it.
+/// The body of an image; its two sections follow it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageBody {
     /// The volume.
@@ -29,13 +32,20 @@ pub struct ImageBody {
     /// The number of the next segment.
     pub next_segment: SegmentId,
     /// The segments of the history so far that are kept.
-    pub segments: Vec<KeptSegment>,
-    /// How many items follow.
-    pub items: u64,
+    pub segments: Section,
+    /// The items of the tree.
+    pub items: Section,
+}
+
+/// A run of values behind the body: [`KeptSegment`]s, then [`rfs_core::Item`]s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Section {
+    /// How many values.
+    pub count: u64,
     /// Their bytes.
-    pub items_len: u64,
+    pub len: u64,
     /// BLAKE3 of their bytes.
-    pub items_hash: [u8; 32],
+    pub hash: [u8; 32],
 }
 
 /// A segment that an image names.
@@ -77,16 +87,12 @@ pub struct EncodedImage {
 /// Encodes an image of `tree`, to be put under its key by `writer`.
 #[must_use]
 pub fn encode_image(writer: u128, of: &ImageOf<'_>, tree: &Tree) -> EncodedImage {
-    let mut items = Vec::new();
-    let mut count = 0;
-    for item in tree.items() {
-        items = postcard::to_extend(&item, items).expect("an item has no field that cannot be encoded");
-        count += 1;
-    }
     let segments = of.segments.iter().map(|stored| KeptSegment {
         stored: stored.clone(),
         live: tree.segments().contains_key(&stored.header.id),
     });
+    let (segments, segments_bytes) = encode_section(segments);
+    let (items, items_bytes) = encode_section(tree.items());
     let body = ImageBody {
         volume: of.volume,
         of: of.of,
@@ -94,17 +100,17 @@ pub fn encode_image(writer: u128, of: &ImageOf<'_>, tree: &Tree) -> EncodedImage
         chain: of.chain,
         state: of.state,
         next_segment: of.next_segment,
-        segments: segments.collect(),
-        items: count,
-        items_len: items.len() as u64,
-        items_hash: *blake3::hash(&items).as_bytes(),
+        segments,
+        items,
     };
     let (head, hash) = envelope::seal(ObjectKind::Image, &body);
     let key = Keys(of.volume).image(of.of, writer);
-    let mut items = Bytes::from(items);
     let mut pieces = vec![Bytes::from(head)];
-    while !items.is_empty() {
-        pieces.push(items.split_to(items.len().min(PIECE_BYTES)));
+    for section in [segments_bytes, items_bytes] {
+        let mut section = Bytes::from(section);
+        while !section.is_empty() {
+            pieces.push(section.split_to(section.len().min(PIECE_BYTES)));
+        }
     }
     EncodedImage { reference: ImageRef { of: of.of, key, hash }, pieces }
 }
@@ -117,14 +123,19 @@ pub async fn read_image(
     store: &Store,
     keys: Keys,
     image: &ImageRef,
-) -> Result<(ImageBody, Tree), RecoveryError> {
+) -> Result<(ImageBody, Vec<KeptSegment>, Tree), RecoveryError> {
     let object = store.get(&image.key).await.map_err(|error| missing(store, &image.key, error))?;
-    let (body, items) = open_image(store.url(), keys, image, &object)?;
+    let (body, attachment) = open_image(store.url(), keys, image, &object)?;
     let damaged = |what: &str| envelope::damaged(store.url(), &image.key, what);
-    if items.len() as u64 != body.items_len || *blake3::hash(&items).as_bytes() != body.items_hash {
+    let cut = attachment.len().min(usize::try_from(body.segments.len).unwrap_or(usize::MAX));
+    let (segments, items) = (attachment.slice(..cut), attachment.slice(cut..));
+    let segments = decode_section(&body.segments, &segments).ok_or_else(|| damaged(SEGMENTS_DAMAGED))?;
+    if !body.items.holds(&items) {
         return Err(damaged("the tree in it is cut, or does not have its checksum"));
     }
-    let tree = Tree::from_items(Items { rest: &items, left: body.items }).map_err(|violations| {
+    // Items that cannot be decoded are left out, and the tree then fails its check.
+    let decoded = Values { rest: &items, left: body.items.count, whole: true, of: PhantomData };
+    let tree = Tree::from_items(decoded).map_err(|violations| {
         let what = violations.first().map_or_else(|| "no reason given".to_owned(), ToString::to_string);
         damaged(&format!("the tree in it is not sound: {what}"))
     })?;
@@ -135,27 +146,34 @@ pub async fn read_image(
             what: "the image's tree does not have the commit's state hash".to_owned(),
         });
     }
-    Ok((body, tree))
+    Ok((body, segments, tree))
 }
 
-/// Reads what an image says of the history, without its tree.
+/// Reads which segments an image names, without its tree.
 ///
 /// # Errors
 /// As [`read_image`].
-pub async fn read_image_body(
+pub async fn read_image_segments(
     store: &Store,
     keys: Keys,
     image: &ImageRef,
-) -> Result<ImageBody, RecoveryError> {
-    let get = |len: u64| async move {
-        let got = store.get_range(&image.key, 0..len).await;
+) -> Result<Vec<KeptSegment>, RecoveryError> {
+    let get = |range: std::ops::Range<u64>| async move {
+        let got = store.get_range(&image.key, range).await;
         got.map_err(|error| missing(store, &image.key, error))
     };
-    let head = get(ENVELOPE_HEADER_LEN as u64).await?;
-    let body_len = u32::from_le_bytes([head[12], head[13], head[14], head[15]]);
-    let object = get(ENVELOPE_HEADER_LEN as u64 + u64::from(body_len)).await?;
-    Ok(open_image(store.url(), keys, image, &object)?.0)
+    let head = get(0..ENVELOPE_HEADER_LEN as u64).await?;
+    let start = envelope::attachment_start(&head)
+        .ok_or_else(|| envelope::damaged(store.url(), &image.key, "its length is wrong"))?;
+    let (body, _) = open_image(store.url(), keys, image, &get(0..start).await?)?;
+    let end = start.checked_add(body.segments.len);
+    let end = end.ok_or_else(|| envelope::damaged(store.url(), &image.key, SEGMENTS_DAMAGED))?;
+    let segments = if body.segments.len == 0 { Bytes::new() } else { get(start..end).await? };
+    decode_section(&body.segments, &segments)
+        .ok_or_else(|| envelope::damaged(store.url(), &image.key, SEGMENTS_DAMAGED))
 }
+
+const SEGMENTS_DAMAGED: &str = "its list of segments is cut, or does not have its checksum";
 
 fn open_image(
     store: &str,
@@ -171,19 +189,55 @@ fn open_image(
     Ok((body, opened.attachment))
 }
 
-/// Decodes items; stops at the first that cannot be decoded, which leaves a tree that fails its check.
-struct Items<'a> {
-    rest: &'a [u8],
-    left: u64,
+fn encode_section<T: Serialize>(values: impl Iterator<Item = T>) -> (Section, Vec<u8>) {
+    let mut bytes = Vec::new();
+    let mut count = 0;
+    for value in values {
+        bytes = postcard::to_extend(&value, bytes).expect("the value has no field that cannot be encoded");
+        count += 1;
+    }
+    (Section { count, len: bytes.len() as u64, hash: *blake3::hash(&bytes).as_bytes() }, bytes)
 }
 
-impl Iterator for Items<'_> {
-    type Item = Item;
+fn decode_section<T: DeserializeOwned>(section: &Section, bytes: &[u8]) -> Option<Vec<T>> {
+    if !section.holds(bytes) {
+        return None;
+    }
+    let mut values = Values { rest: bytes, left: section.count, whole: true, of: PhantomData };
+    let decoded = values.by_ref().collect();
+    (values.whole && values.rest.is_empty()).then_some(decoded)
+}
 
-    fn next(&mut self) -> Option<Item> {
+impl Section {
+    fn holds(&self, bytes: &[u8]) -> bool {
+        self.len == bytes.len() as u64 && *blake3::hash(bytes).as_bytes() == self.hash
+    }
+}
+
+/// Decodes values one by one, as far as they can be.
+struct Values<'a, T> {
+    rest: &'a [u8],
+    left: u64,
+    /// False when one could not be decoded.
+    whole: bool,
+    of: PhantomData<T>,
+}
+
+impl<T: DeserializeOwned> Iterator for Values<'_, T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
         self.left = self.left.checked_sub(1)?;
-        let (item, rest) = postcard::take_from_bytes(self.rest).ok()?;
-        self.rest = rest;
-        Some(item)
+        match postcard::take_from_bytes(self.rest) {
+            Ok((value, rest)) => {
+                self.rest = rest;
+                Some(value)
+            }
+            Err(_) => {
+                self.whole = false;
+                self.left = 0;
+                None
+            }
+        }
     }
 }

@@ -93,8 +93,8 @@ pub async fn load(
 }
 
 async fn from_image(store: &Store, keys: Keys, image: &ImageRef) -> Result<State, RecoveryError> {
-    let (body, tree) = read_image(store, keys, image).await?;
-    let segments = body.segments.into_iter().map(|kept| (kept.stored.header.id, kept.stored)).collect();
+    let (body, segments, tree) = read_image(store, keys, image).await?;
+    let segments = segments.into_iter().map(|kept| (kept.stored.header.id, kept.stored)).collect();
     Ok(State {
         tree,
         state: body.state,

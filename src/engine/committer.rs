@@ -318,7 +318,6 @@ impl Committer {
             }
             segments.push((added(segment, key), segment.header));
         }
-        drop(uploaded);
         let chain = sealed.last().map_or(self.chain, |last| last.chain);
         let (before, tree, state) = (self.tree.clone(), job.tree.clone(), self.state);
         let state = heavy(shared, move |_| Ok(state.update(&before, &tree))).await?;
@@ -345,6 +344,9 @@ impl Committer {
             metadata: current.job.metadata.clone(),
         });
         current.prepared = Some((chain, state));
+        if let Some(last) = current.job.boundary.segment {
+            uploaded.0.retain(|id, _| *id > last);
+        }
         Ok(())
     }
 
@@ -439,6 +441,12 @@ async fn write_image(
     })
     .await?;
     let key = encoded.reference.key.clone();
+    let bytes: u64 = encoded.pieces.iter().map(|piece| piece.len() as u64).sum();
+    if bytes > shared.store.max_object_bytes() {
+        // A commit that names it could not be opened.
+        let what = format!("image {key} would have {bytes} bytes, more than the store's options let one object have");
+        return Err(Error::new(ErrorKind::Store, what));
+    }
     let put = shared.store.put_large(&key, encoded.pieces).await;
     put.map_err(|error| Error::store(format!("write image {key}"), error))?;
     debug!(%key, "image written");

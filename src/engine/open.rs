@@ -13,8 +13,10 @@ use rfs_journal::{
     Appender, ChainHash, Cut, Disk, Head, LogEnd, LogWriter, OpenedLog, Orphaned, RealDisk, Residency,
     WriterIdentity, open_log,
 };
-use rfs_recovery::commit_log::{Listing, Publisher, list, probe_superblock, read_superblock, take_over};
-use rfs_recovery::objects::{CommitObject, Superblock, decode_commit};
+use rfs_recovery::commit_log::{
+    Listing, Publisher, list, probe_superblock, read_commit, read_superblock, take_over,
+};
+use rfs_recovery::objects::Superblock;
 use rfs_recovery::state::{State, load};
 use rfs_recovery::{Content, Keys, RecoveryError};
 use tokio::sync::{Notify, watch};
@@ -90,6 +92,7 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
         })?;
     }
     let report = report(epoch, &state, &log);
+    let head = state.commit.map(|commit| commit.id);
     let lsn = log.writer.end().0;
     let cut = Cut { frame_bytes: options.frame_bytes, segment_bytes: options.segment_bytes };
     let front = Front {
@@ -118,6 +121,7 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
     if shared.live.read().tree.needs_new_session() {
         shared.run(&Op::NewSession, &[], || doing.clone())?;
     }
+    drop_unmade_checkpoints(&shared, head, &doing)?;
     Driver::start(&shared)?;
     if !log.tail.is_empty() {
         shared.wake.notify_one();
@@ -125,6 +129,20 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
     tokio::spawn(run(Arc::clone(&shared)));
     info!(epoch, commit = ?report.commit, local = ?report.local, "volume opened");
     Ok((shared, report))
+}
+
+/// Drops the names of commits that the last writer's local log announces and that were never made.
+fn drop_unmade_checkpoints(shared: &Shared, head: Option<CommitId>, doing: &str) -> Result<()> {
+    let unmade: Vec<String> = {
+        let live = shared.live.read();
+        let named = live.tree.checkpoints().iter().filter(|(_, checkpoint)| Some(checkpoint.commit) > head);
+        named.map(|(name, _)| name.clone()).collect()
+    };
+    for name in unmade {
+        warn!(name, "a checkpoint was asked for and not made before the last writer died");
+        shared.run(&Op::DropCheckpoint { name }, &[], || doing.to_owned())?;
+    }
+    Ok(())
 }
 
 /// Opens a state of the volume in `store` for reading.
@@ -166,15 +184,11 @@ async fn load_commit(
     id: CommitId,
 ) -> std::result::Result<State, RecoveryError> {
     let keys = Keys(superblock.volume);
-    let missing = || no_such(store, format!("commit {id}"));
-    if !listing.ids.contains(&id) || listing.head.as_ref().is_none_or(|head| head.commit.id < id) {
-        return Err(missing());
+    if listing.head.as_ref().is_none_or(|head| head.commit.id < id) {
+        return Err(no_such(store, format!("commit {id}")));
     }
-    let object = store.get(&keys.commit(id)).await?;
-    match decode_commit(store.url(), keys, id, &object)? {
-        CommitObject::Commit(commit) => load(store, keys, superblock.created, listing, *commit).await,
-        CommitObject::Fence(_) => Err(missing()),
-    }
+    let commit = read_commit(store, keys, id).await?;
+    load(store, keys, superblock.created, listing, commit).await
 }
 
 fn no_such(store: &Store, what: String) -> RecoveryError {

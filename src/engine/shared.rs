@@ -1,7 +1,7 @@
 //! What the handles, the log driver and the committer of one volume share.
 
-use std::sync::{Arc, LazyLock};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -102,8 +102,9 @@ impl Shared {
         let over = journaled.saturating_sub(state.committed_bytes) >= self.options.outage_bytes;
         match &state.outage {
             Some(outage) if over || outage.since.elapsed() >= self.options.outage_time => {
-                let why = format!("{}: the store is out of reach and the outage budget is used up", what());
-                Err(Error::caused(ErrorKind::Outage, why, outage.error.clone()))
+                let why =
+                    format!("{}: commits fail, and the budget for going on without them is used up", what());
+                Err(outage.error.during(why))
             }
             Some(_) => Ok(false),
             None if state.failed => {

@@ -432,3 +432,41 @@ async fn volumes_do_not_mix() {
     assert_eq!(one.fs().read("/a").await.unwrap(), b"one");
     assert_eq!(other.fs().read("/a").await.unwrap(), b"other");
 }
+
+/// A checkpoint that was asked for, and whose commit was never made, is not there: not as a name, not as a state.
+#[tokio::test(start_paused = true)]
+async fn a_checkpoint_that_was_never_made_has_no_name() {
+    let (sim, store) = sim();
+    let disk = rfs_testkit::SimDisk::new(CrashPlan::never());
+    let on_disk = |seed| options(seed).with_store(store.clone()).with_disk(Arc::new(disk.clone()));
+    let volume = Volume::create("sim://", on_disk(1)).await.unwrap();
+    volume.fs().write("/a", b"1").await.unwrap();
+    volume.checkpoint("made").await.unwrap().wait().await.unwrap();
+    sim.set_offline(true);
+    let lost = volume.checkpoint("lost").await.unwrap();
+    volume.wait(lost.position(), Level::Local).await.unwrap();
+    assert_eq!(lost.wait().await.unwrap_err().kind(), ErrorKind::Outage);
+    drop(volume);
+    sim.set_offline(false);
+    let volume = Volume::open("sim://", on_disk(2)).await.unwrap();
+    let names: Vec<String> = volume.checkpoints().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["made"]);
+    volume.checkpoint("lost").await.unwrap().wait().await.unwrap();
+    let then = Volume::open_read_only("sim://", options(3).with_store(store.clone()), At::Checkpoint("lost".into()));
+    assert_eq!(then.await.unwrap().fs().read("/a").await.unwrap(), b"1");
+    volume.collect_garbage().await.unwrap();
+}
+
+/// The caller's own bytes come back.
+#[tokio::test]
+async fn a_commit_keeps_its_metadata() {
+    let (_, store) = sim();
+    let volume = Volume::create("sim://", options(1).with_store(store)).await.unwrap();
+    let commit = volume.checkpoint_with("named", b"flight 17".to_vec()).await.unwrap();
+    let receipt = commit.wait().await.unwrap();
+    assert_eq!(volume.metadata_of(receipt.commit).await.unwrap(), b"flight 17");
+    let next = rfs::CommitId { number: receipt.commit.number + 1, ..receipt.commit };
+    assert_eq!(volume.metadata_of(next).await.unwrap_err().kind(), ErrorKind::NoSuchState);
+    let much = volume.checkpoint_with("much", vec![0; 70_000]).await.unwrap_err();
+    assert_eq!(much.errno(), Some(Errno::TooBig));
+}

@@ -20,7 +20,7 @@ fn seeds(part: u64) -> impl Iterator<Item = u64> {
 }
 
 fn journal(seed: u64) -> EngineTarget<JournalEngine> {
-    let random = Pace::Random { seed, close_percent: 15, sync_percent: 0 };
+    let random = Pace::Random { seed, close_percent: 30, sync_percent: 0 };
     let pace = if seed.is_multiple_of(2) { Pace::Full } else { random };
     EngineTarget::new(JournalEngine::in_memory(JournalEngine::SMALL_CUT, pace))
 }
@@ -89,7 +89,7 @@ fn against_the_model(part: u64) {
         frames += boundaries;
         segments += journal.engine.segments().unwrap().len();
     }
-    assert!(frames >= 40 * runs && segments >= 2 * runs, "{runs} runs, {frames} frames, {segments} segments");
+    assert!(frames >= 30 * runs && segments >= 2 * runs, "{runs} runs, {frames} frames, {segments} segments");
 }
 
 #[test]
@@ -118,11 +118,11 @@ impl Agreed {
     fn keeps(&mut self, op: &TestOp) -> bool {
         match op {
             TestOp::Lock { slot, .. } => self.held.insert(*slot),
-            TestOp::Unlock { slot } => {
+            TestOp::Unlock { slot } | TestOp::Close { slot } => {
                 self.held.remove(slot);
                 true
             }
-            // A handle that replaces another comes without its lock; whether it does, the answer only tells.
+            // An open may replace the handle, and so lose its lock: but it may fail, too.
             _ => true,
         }
     }

@@ -3,5 +3,8 @@
 mod core;
 mod disk;
 mod journal;
+mod journal_log;
+mod journal_parts;
+mod journal_table;
 mod linux;
 mod store;
