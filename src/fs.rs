@@ -1,5 +1,7 @@
 //! The files of a volume, by path. Methods are named as `tokio::fs` names them.
 
+#![expect(clippy::unused_async, reason = "what needs no waiting is named and called as in tokio::fs, too")]
+
 use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -322,7 +324,6 @@ impl Fs {
     }
 
     /// Starts a batch: several operations that happen together or not at all.
-    #[must_use]
     pub fn batch(&self) -> Batch {
         Batch::new(Arc::clone(&self.handle))
     }

@@ -54,3 +54,8 @@ pub use rfs_core::{
 pub use rfs_journal::{ChainHash, Disk, DiskFile, Record};
 pub use rfs_recovery::History;
 pub use rfs_recovery::collect::Collected;
+
+/// The README's examples, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -32,6 +32,7 @@ pub enum Level {
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]
+#[expect(clippy::struct_field_names, reason = "they are named as the methods that set them")]
 pub struct Options {
     pub(crate) store_options: StoreOptions,
     pub(crate) store: Option<Store>,

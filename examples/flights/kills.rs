@@ -38,9 +38,10 @@ impl Kill {
 
 /// The kills of a run over `flights` flights, first to last.
 pub(crate) fn plan(seed: u64, kills: u64, flights: u64, checkpoint_every: u64) -> Vec<Kill> {
-    const OPEN_MAX_US: u64 = 60_000;
     const REACH_MAX_US: u64 = 4_000;
     const COMMIT_MAX_US: u64 = 10_000;
+    // A short job must not be done before it is killed.
+    let open_max_us = (flights / 5).clamp(2_000, 60_000);
     let mut random = Random(seed);
     // Not in the last stretch, where the worker could finish before the kill arrives.
     let span = (flights - checkpoint_every.min(flights / 2)).max(1);
@@ -48,7 +49,7 @@ pub(crate) fn plan(seed: u64, kills: u64, flights: u64, checkpoint_every: u64) -
     places.sort_unstable();
     let kill = |flight| {
         let (moment, max_us) = match random.below(6) {
-            0 => (Moment::Start, OPEN_MAX_US),
+            0 => (Moment::Start, open_max_us),
             1 | 2 => (Moment::Commit(flight), COMMIT_MAX_US),
             _ => (Moment::Flight(flight), REACH_MAX_US),
         };

@@ -19,7 +19,7 @@ use crate::progress::{Cost, Report, Stage};
 
 /// A worker that says nothing for so long hangs.
 const PATIENCE: Duration = Duration::from_mins(3);
-/// So many workers of one run may die by themselves.
+/// So many workers of one run may die by themselves, but not one before any of them opened the volume.
 const DEATHS_MAX: u64 = 3;
 /// Of what a dead worker wrote to its standard error, so many bytes are shown.
 const LAST_WORDS_BYTES: i64 = 8 << 10;
@@ -48,6 +48,8 @@ pub(crate) struct Run {
     pub(crate) flights_again: u64,
     pub(crate) cost: Cost,
     pub(crate) elapsed: Duration,
+    /// Whether any worker opened the volume.
+    opened: bool,
     /// Up to which flight the newest worker that reported came.
     reached: u64,
     /// Up to which flight some worker said that all is durable.
@@ -86,10 +88,11 @@ impl Supervisor<'_> {
                 }
                 End::Died(status) => {
                     run.died += 1;
-                    bar.suspend(|| eprintln!("a worker died by itself, {status}: {}", worker.last_words()));
-                    if run.died > DEATHS_MAX {
-                        return Err(format!("{} workers of {} died by themselves", run.died, self.url).into());
+                    let died = format!("a worker died by itself, {status}: {}", worker.last_words());
+                    if !run.opened || run.died > DEATHS_MAX {
+                        return Err(died.into());
                     }
+                    bar.suspend(|| eprintln!("{died}"));
                 }
             }
         }
@@ -113,6 +116,7 @@ impl Supervisor<'_> {
 impl Run {
     /// Enters what a worker says.
     fn note(&mut self, report: &Report) -> Result<()> {
+        self.opened = true;
         match report.stage {
             Stage::Open if report.flights < self.safe => {
                 let (safe, found) = (self.safe, report.flights);

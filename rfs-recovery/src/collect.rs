@@ -4,6 +4,7 @@
 //! checkpoints. So a collector that lost its epoch, and does not know it yet, deletes only what its successor cannot
 //! need either: the successor's history extends that commit, and all its new objects have new names.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use rfs_backends::Store;
@@ -158,11 +159,13 @@ impl Needed {
         let mut at = Some(id);
         let mut from = None;
         while let Some(id) = at.filter(|id| Some(*id) != from) {
-            if !bodies.contains_key(&id) {
-                let CommitObject::Commit(commit) = fetch_commit(store, keys, id).await? else { break };
-                bodies.insert(id, commit.commit);
-            }
-            let commit = &bodies[&id];
+            let commit = match bodies.entry(id) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(unknown) => {
+                    let CommitObject::Commit(commit) = fetch_commit(store, keys, id).await? else { break };
+                    unknown.insert(commit.commit)
+                }
+            };
             if from.is_none() {
                 from = commit.image.as_ref().map(|image| image.of);
                 if let Some(image) = commit.image.as_ref().filter(|image| images.insert(image.key.clone())) {

@@ -63,19 +63,18 @@ impl Content {
         };
         let (number, frame) = footer.frame_at(place.position).ok_or_else(damaged)?;
         let cached = self.payloads.lock().get(&(place.segment, number));
-        let payload = match cached {
-            Some(payload) => payload,
-            None => {
-                let start = stored.offset + frame.payload_start();
-                let payload = self.fetch(&stored, start, u64::from(frame.payload_len)).await?;
-                if !frame.has_payload(&payload) {
-                    let what = format!("the frame at byte {} does not have its checksum", frame.position);
-                    return Err(crate::envelope::damaged(self.store.url(), &stored.key, &what));
-                }
-                let bytes = payload.len() as u64;
-                self.payloads.lock().insert((place.segment, number), payload.clone(), bytes);
-                payload
+        let payload = if let Some(payload) = cached {
+            payload
+        } else {
+            let start = stored.offset + frame.payload_start();
+            let payload = self.fetch(&stored, start, u64::from(frame.payload_len)).await?;
+            if !frame.has_payload(&payload) {
+                let what = format!("the frame at byte {} does not have its checksum", frame.position);
+                return Err(crate::envelope::damaged(self.store.url(), &stored.key, &what));
             }
+            let bytes = payload.len() as u64;
+            self.payloads.lock().insert((place.segment, number), payload.clone(), bytes);
+            payload
         };
         let start = (place.position - frame.payload_start()) as usize;
         let end = start.checked_add(usize::try_from(len).map_err(|_| damaged())?).ok_or_else(damaged)?;

@@ -228,16 +228,12 @@ impl<T: DeserializeOwned> Iterator for Values<'_, T> {
 
     fn next(&mut self) -> Option<T> {
         self.left = self.left.checked_sub(1)?;
-        match postcard::take_from_bytes(self.rest) {
-            Ok((value, rest)) => {
-                self.rest = rest;
-                Some(value)
-            }
-            Err(_) => {
-                self.whole = false;
-                self.left = 0;
-                None
-            }
+        if let Ok((value, rest)) = postcard::take_from_bytes(self.rest) {
+            self.rest = rest;
+            return Some(value);
         }
+        self.whole = false;
+        self.left = 0;
+        None
     }
 }

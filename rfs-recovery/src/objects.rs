@@ -218,8 +218,8 @@ pub fn decode_commit(
     if commit.volume != keys.0 || commit.id != id {
         return Err(misplaced());
     }
-    let inlined = commit.segments.iter().filter(|added| added.key.is_none()).map(|added| added.len);
-    let inlined = inlined.fold(Some(0_u64), |sum, len| sum?.checked_add(len));
+    let mut inlined = commit.segments.iter().filter(|added| added.key.is_none()).map(|added| added.len);
+    let inlined = inlined.try_fold(0_u64, |sum: u64, len| sum.checked_add(len));
     if inlined != Some(opened.attachment.len() as u64) || commit.end < commit.base {
         return Err(envelope::damaged(
             store,

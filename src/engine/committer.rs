@@ -20,7 +20,7 @@ use rfs_recovery::commit_log::{Draft, Published, Publisher};
 use rfs_recovery::image::{ImageOf, encode_image};
 use rfs_recovery::objects::{AddedSegment, ImageRef};
 use tokio::time::{Duration, Instant};
-use tracing::{debug, info, info_span, warn};
+use tracing::{Instrument, Span, debug, info, info_span, warn};
 
 use super::Shared;
 use super::live::Job;
@@ -250,7 +250,11 @@ async fn commit_all(shared: &Arc<Shared>, mut wanted: bool) -> Result<()> {
             let Some(job) = next_job(shared, &mut wanted, has_commit) else { return Ok(()) };
             committer.current = Some(Current { job, time: shared.options.clock.now(), prepared: None });
         }
-        committer.publish(shared).await?;
+        let span = committer
+            .current
+            .as_ref()
+            .map(|current| info_span!("commit", id = %current.job.id, lsn = current.job.boundary.lsn.0));
+        committer.publish(shared).instrument(span.unwrap_or_else(Span::none)).await?;
     }
 }
 
@@ -286,13 +290,11 @@ pub(crate) fn note_fixed(shared: &Shared, job: &Job) {
 impl Committer {
     async fn publish(&mut self, shared: &Arc<Shared>) -> Result<()> {
         let current = self.current.as_ref().expect("a commit was fixed");
-        let span = info_span!("commit", id = %current.job.id, lsn = current.job.boundary.lsn.0);
         let doing = format!("commit {} to {}", current.job.id, shared.store.url());
         if current.prepared.is_none() {
             self.prepare(shared, &doing).await?;
         }
         let published = self.publisher.settle().await.map_err(|error| Error::recovery(doing, error))?;
-        let _entered = span.enter();
         self.finish(shared, published);
         Ok(())
     }
@@ -444,7 +446,9 @@ async fn write_image(
     let bytes: u64 = encoded.pieces.iter().map(|piece| piece.len() as u64).sum();
     if bytes > shared.store.max_object_bytes() {
         // A commit that names it could not be opened.
-        let what = format!("image {key} would have {bytes} bytes, more than the store's options let one object have");
+        let what = format!(
+            "image {key} would have {bytes} bytes, more than the store's options let one object have"
+        );
         return Err(Error::new(ErrorKind::Store, what));
     }
     let put = shared.store.put_large(&key, encoded.pieces).await;

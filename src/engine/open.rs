@@ -63,6 +63,7 @@ pub enum LocalLog {
 }
 
 /// Opens the volume in `store` as its one writer.
+#[tracing::instrument(name = "open", skip_all, fields(url = store.url()))]
 pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<Shared>, OpenReport)> {
     let doing = format!("open {}", store.url());
     let fail = |error: RecoveryError| Error::recovery(doing.clone(), error);
@@ -146,6 +147,7 @@ fn drop_unmade_checkpoints(shared: &Shared, head: Option<CommitId>, doing: &str)
 }
 
 /// Opens a state of the volume in `store` for reading.
+#[tracing::instrument(name = "open_read_only", skip_all, fields(url = store.url(), %at))]
 pub(crate) async fn open_reader(store: Store, options: Options, at: &At) -> Result<Arc<Shared>> {
     let doing = format!("open {} at {at}", store.url());
     let fail = |error: RecoveryError| Error::recovery(doing.clone(), error);

@@ -166,7 +166,7 @@ impl Shared {
             match (place, open) {
                 (_, Some(bytes)) => read.push(bytes),
                 (Some(place), None) => {
-                    read.push(self.content.read(place, len).await.map_err(ReadError::Recovery)?)
+                    read.push(self.content.read(place, len).await.map_err(ReadError::Recovery)?);
                 }
                 (None, None) => push_zeros(&mut read, len),
             }

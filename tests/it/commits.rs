@@ -296,16 +296,18 @@ async fn a_long_outage_pushes_back_too() {
     volume.fs().write("/a", b"1").await.unwrap();
     volume.commit().await.unwrap_err();
     volume.fs().write("/b", b"1").await.unwrap();
-    tokio::time::sleep(Duration::from_secs(700)).await;
+    tokio::time::advance(Duration::from_secs(700)).await;
     let error = volume.fs().write("/c", b"1").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Outage);
     sim.set_offline(false);
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    let mut position = rfs::Lsn(0);
+    for _ in 0..60 {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        tokio::task::yield_now().await;
+        position = volume.position_at(Level::Remote);
+    }
     volume.fs().write("/c", b"1").await.unwrap();
-    assert!(
-        volume.position_at(Level::Remote) > rfs::Lsn(0),
-        "the commit was tried again without being asked"
-    );
+    assert!(position > rfs::Lsn(0), "the commit was tried again without being asked");
 }
 
 /// A lost reply is not taken for lost, nor for done.
@@ -452,7 +454,8 @@ async fn a_checkpoint_that_was_never_made_has_no_name() {
     let names: Vec<String> = volume.checkpoints().into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["made"]);
     volume.checkpoint("lost").await.unwrap().wait().await.unwrap();
-    let then = Volume::open_read_only("sim://", options(3).with_store(store.clone()), At::Checkpoint("lost".into()));
+    let then =
+        Volume::open_read_only("sim://", options(3).with_store(store.clone()), At::Checkpoint("lost".into()));
     assert_eq!(then.await.unwrap().fs().read("/a").await.unwrap(), b"1");
     volume.collect_garbage().await.unwrap();
 }

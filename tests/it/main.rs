@@ -1,5 +1,7 @@
 //! The volume as its users see it, on every store.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
 mod commits;
 mod common;
 mod crash;

@@ -12,7 +12,8 @@ use rfs_testkit::{Answer, Attr, Condition, Content, Dump, Identities, Node, Test
 pub(crate) fn expressible(op: TestOp) -> Option<TestOp> {
     match op {
         TestOp::Mkdir { path, .. } => Some(TestOp::Mkdir { path, mode: 0o755 }),
-        TestOp::SetMode { what: What::Path { follow: false, .. }, .. }
+        TestOp::Require(_)
+        | TestOp::SetMode { what: What::Path { follow: false, .. }, .. }
         | TestOp::SetOwner { what: What::Path { follow: false, .. }, .. }
         | TestOp::SetTimes { what: What::Path { follow: false, .. }, .. }
         | TestOp::Link { from: What::Path { follow: true, .. }, .. }
@@ -24,7 +25,6 @@ pub(crate) fn expressible(op: TestOp) -> Option<TestOp> {
             let ops = ops?;
             ops.iter().all(in_batch).then_some(TestOp::Batch(ops))
         }
-        TestOp::Require(_) => None,
         op => Some(op),
     }
 }
@@ -99,9 +99,10 @@ async fn answer(volume: &Volume, op: &TestOp) -> rfs::Result<Value> {
             fs.set_times(path(what), time(*accessed), time(*modified)).await.map(unit)
         }
         TestOp::Stat { what } => {
-            let metadata = match follows(what) {
-                true => fs.metadata(path(what)).await?,
-                false => fs.symlink_metadata(path(what)).await?,
+            let metadata = if follows(what) {
+                fs.metadata(path(what)).await?
+            } else {
+                fs.symlink_metadata(path(what)).await?
             };
             Ok(Value::Attr(attr(&metadata)))
         }
@@ -141,6 +142,10 @@ async fn answer(volume: &Volume, op: &TestOp) -> rfs::Result<Value> {
     }
 }
 
+/// How much of a file's start is read, and where else workloads write.
+const START: u64 = 4 << 20;
+const FAR: u64 = 1 << 40;
+
 /// The whole tree with all content.
 pub(crate) async fn dump(volume: &Volume) -> rfs::Result<Dump> {
     let fs = volume.fs();
@@ -170,8 +175,6 @@ pub(crate) async fn dump(volume: &Volume) -> rfs::Result<Dump> {
         if metadata.is_file() {
             // The workloads write near the start and, after a truncate to 2^40, right behind that: the rest is holes.
             content.set_len(metadata.len());
-            const START: u64 = 4 << 20;
-            const FAR: u64 = 1 << 40;
             let file = fs.open(&host).await?;
             for (from, to) in [(0, START), (FAR - START, FAR + START)] {
                 let len = metadata.len().min(to).saturating_sub(from);
