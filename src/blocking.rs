@@ -9,7 +9,7 @@
 //! let fs = volume.fs();
 //! fs.write("/greeting", b"hello")?;
 //! assert_eq!(fs.read("/greeting")?, b"hello");
-//! volume.checkpoint("first")?;
+//! volume.checkpoint("first")?.wait()?;
 //! volume.close()?;
 //! # Ok::<(), rfs::Error>(())
 //! ```
@@ -24,7 +24,10 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::engine::Receipt;
 use crate::error::{Error, ErrorKind, Result};
-use crate::{At, Level, Lsn, Metadata, OpenOptions, Options, Permissions, ReadDir};
+use crate::{
+    At, Collected, CommitId, History, Level, Lsn, Metadata, OpenOptions, Options, Permissions, ReadDir,
+    Timestamp,
+};
 
 /// A volume, as [`crate::Volume`].
 #[derive(Clone, Debug)]
@@ -80,7 +83,7 @@ impl Volume {
         Fs { fs: self.volume.fs(), runtime: Arc::clone(&self.runtime) }
     }
 
-    /// The volume's async face.
+    /// The volume's async face: what does not wait is called there.
     #[must_use]
     pub const fn as_async(&self) -> &crate::Volume {
         &self.volume
@@ -108,13 +111,53 @@ impl Volume {
         self.runtime.block_on(self.volume.commit())
     }
 
-    /// Makes a checkpoint, and waits until it is durable: [`crate::Volume::checkpoint`] and
-    /// [`crate::Commit::wait`].
+    /// As [`crate::Volume::checkpoint`].
     ///
     /// # Errors
     /// As there.
-    pub fn checkpoint(&self, name: &str) -> Result<Receipt> {
-        self.runtime.block_on(async { self.volume.checkpoint(name).await?.wait().await })
+    pub fn checkpoint(&self, name: &str) -> Result<Commit> {
+        self.checkpoint_with(name, Vec::new())
+    }
+
+    /// As [`crate::Volume::checkpoint_with`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn checkpoint_with(&self, name: &str, metadata: Vec<u8>) -> Result<Commit> {
+        let commit = self.runtime.block_on(self.volume.checkpoint_with(name, metadata))?;
+        Ok(Commit { commit, runtime: Arc::clone(&self.runtime) })
+    }
+
+    /// As [`crate::Volume::drop_checkpoint`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn drop_checkpoint(&self, name: &str) -> Result<()> {
+        self.runtime.block_on(self.volume.drop_checkpoint(name))
+    }
+
+    /// As [`crate::Volume::metadata_of`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn metadata_of(&self, commit: CommitId) -> Result<Vec<u8>> {
+        self.runtime.block_on(self.volume.metadata_of(commit))
+    }
+
+    /// As [`crate::Volume::history`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn history(&self, path: impl AsRef<Path>) -> Result<History> {
+        self.runtime.block_on(self.volume.history(path))
+    }
+
+    /// As [`crate::Volume::collect_garbage`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn collect_garbage(&self) -> Result<Collected> {
+        self.runtime.block_on(self.volume.collect_garbage())
     }
 
     /// As [`crate::Volume::close`].
@@ -123,6 +166,24 @@ impl Volume {
     /// As there.
     pub fn close(self) -> Result<()> {
         self.runtime.block_on(self.volume.close())
+    }
+}
+
+/// A commit on its way, as [`crate::Commit`].
+#[derive(Debug)]
+#[must_use]
+pub struct Commit {
+    commit: crate::Commit,
+    runtime: Arc<Runtime>,
+}
+
+impl Commit {
+    /// As [`crate::Commit::wait`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn wait(&mut self) -> Result<Receipt> {
+        self.runtime.block_on(self.commit.wait())
     }
 }
 
@@ -184,6 +245,10 @@ blocking! {
     try_exists(path: impl AsRef<Path>) -> bool;
     /// As [`crate::Fs::set_permissions`].
     set_permissions(path: impl AsRef<Path>, permissions: Permissions) -> ();
+    /// As [`crate::Fs::chown`].
+    chown(path: impl AsRef<Path>, uid: Option<u32>, gid: Option<u32>) -> ();
+    /// As [`crate::Fs::set_times`].
+    set_times(path: impl AsRef<Path>, accessed: Option<Timestamp>, modified: Option<Timestamp>) -> ();
     /// As [`crate::Fs::truncate`].
     truncate(path: impl AsRef<Path>, size: u64) -> ();
     /// As [`crate::Fs::read_dir`].

@@ -192,14 +192,18 @@ struct Held {
 impl Drop for Held {
     fn drop(&mut self) {
         let shared = &self.handle.shared;
-        let caller = shared.caller();
-        let mut live = shared.live.write();
-        if live.tree.locks(self.ino).any(|(owner, _)| owner == self.owner) {
-            // On a volume that failed, the next writer releases it.
-            let _ = live.run(caller, &Op::Unlock { ino: self.ino, owner: self.owner }, &[]);
+        let released = shared.change(|live, caller| {
+            let holds = live.tree.locks(self.ino).any(|(owner, _)| owner == self.owner);
+            if holds {
+                // On a volume that failed, the next writer releases it.
+                let _ = live.run(caller, &Op::Unlock { ino: self.ino, owner: self.owner }, &[]);
+            }
+            live.let_go(caller, self.ino);
+            Ok(holds)
+        });
+        if matches!(released, Ok(true)) {
             shared.locks_changed.notify_waiters();
         }
-        live.let_go(caller, self.ino);
     }
 }
 
@@ -207,7 +211,7 @@ impl Drop for Held {
 enum State {
     Idle,
     Reading(BoxFuture<'static, Result<Pieces>>),
-    Writing(BoxFuture<'static, Result<u64>>, usize),
+    Admitting(BoxFuture<'static, Result<()>>),
     Seeking(u64),
 }
 
@@ -476,23 +480,19 @@ impl AsyncRead for File {
 impl AsyncWrite for File {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.writable()?;
-        if !matches!(self.state.get_mut(), State::Writing(..)) {
-            let piece = Bytes::copy_from_slice(&bytes[..bytes.len().min(WRITE_BYTES)]);
+        if !matches!(self.state.get_mut(), State::Admitting(_)) {
             let held = Arc::clone(&self.held);
-            let at = if self.append { WriteAt::End } else { WriteAt::Offset(self.cursor) };
-            let len = piece.len();
-            let writing = async move {
-                held.admit().await?;
-                held.write(&piece, at)
-            };
-            *self.state.get_mut() = State::Writing(Box::pin(writing), len);
+            *self.state.get_mut() = State::Admitting(Box::pin(async move { held.admit().await }));
         }
-        let State::Writing(writing, len) = self.state.get_mut() else { unreachable!("it was just set") };
-        let len = *len;
-        let Poll::Ready(written) = writing.as_mut().poll(cx) else { return Poll::Pending };
+        let State::Admitting(admitting) = self.state.get_mut() else { unreachable!("it was just set") };
+        let Poll::Ready(admitted) = admitting.as_mut().poll(cx) else { return Poll::Pending };
         *self.state.get_mut() = State::Idle;
-        self.cursor = written? + len as u64;
-        Poll::Ready(Ok(len))
+        admitted?;
+        // Only waiting for room outlives a call: what is written is what this call was given.
+        let piece = &bytes[..bytes.len().min(WRITE_BYTES)];
+        let at = if self.append { WriteAt::End } else { WriteAt::Offset(self.cursor) };
+        self.cursor = self.held.write(piece, at)? + piece.len() as u64;
+        Poll::Ready(Ok(piece.len()))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -64,11 +64,15 @@ impl Fs {
     /// All content of a file.
     ///
     /// # Errors
-    /// POSIX's; [`ErrorKind::Damaged`](crate::ErrorKind::Damaged), [`ErrorKind::Outage`](crate::ErrorKind::Outage).
+    /// POSIX's; `EFBIG` when it does not fit into memory; [`ErrorKind::Damaged`](crate::ErrorKind::Damaged), [`ErrorKind::Outage`](crate::ErrorKind::Outage).
     pub async fn read(&self, path: impl AsRef<Path>) -> Result<Vec<u8>> {
-        let file = self.open(path).await?;
+        let file = self.open(&path).await?;
         let len = file.metadata()?.len();
         let mut content = Vec::new();
+        let fits = usize::try_from(len).is_ok_and(|len| content.try_reserve_exact(len).is_ok());
+        if !fits {
+            return Err(self.error(Errno::TooBig, "read all of", path.as_ref()));
+        }
         for piece in file.read_pieces(0, len).await? {
             content.extend_from_slice(&piece);
         }
@@ -96,22 +100,30 @@ impl Fs {
     /// Copies the content and permissions of a file; returns how many bytes.
     ///
     /// # Errors
-    /// As [`Fs::read`].
+    /// As [`Fs::read`]; `EINVAL` when both are the same file.
     pub async fn copy(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<u64> {
         const PIECE: u64 = 1 << 20;
+        let source = from.as_ref().to_path_buf();
         let from = self.open(from).await?;
         let metadata = from.metadata()?;
+        if self.metadata(&to).await.is_ok_and(|same| same.ino() == metadata.ino()) {
+            return Err(self.error(Errno::Invalid, "copy onto itself", &source));
+        }
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(metadata.mode());
         let to = options.open(self, to).await?;
         let mut at = 0;
-        while at < metadata.len() {
-            for piece in from.read_pieces(at, PIECE.min(metadata.len() - at)).await? {
+        loop {
+            // Until the end as it is then: another may cut the file meanwhile.
+            let pieces = from.read_pieces(at, PIECE).await?;
+            if pieces.is_empty() {
+                return Ok(at);
+            }
+            for piece in pieces {
                 to.write_all_at(&piece, at).await?;
                 at += piece.len() as u64;
             }
         }
-        Ok(at)
     }
 
     /// Makes a directory.
@@ -420,8 +432,11 @@ impl ReadDir {
 
 impl Drop for ReadDir {
     fn drop(&mut self) {
-        let caller = self.handle.shared.caller();
-        self.handle.shared.live.write().let_go(caller, self.ino);
+        let ended = self.handle.shared.change(|live, caller| {
+            live.let_go(caller, self.ino);
+            Ok(())
+        });
+        debug_assert!(ended.is_ok(), "letting go is never refused");
     }
 }
 

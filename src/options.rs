@@ -134,7 +134,8 @@ impl Options {
         self
     }
 
-    /// Commits on its own so long after the first change that is not committed; `None`: never. Default: 10 s.
+    /// Commits on its own so long after the first change that is not committed; `None`: not by time. A commit is also
+    /// made when the bytes of [`Options::with_commit_bytes`] or of the outage budget are reached. Default: 10 s.
     pub fn with_commit_interval(mut self, interval: Option<Duration>) -> Self {
         self.commit_interval = interval;
         self

@@ -234,7 +234,7 @@ impl Volume {
             })
             .map_err(|refused| refused.doing(doing))?;
         shared.wake.notify_one();
-        Ok(Commit { handle: Arc::clone(&self.handle), done, failures, position })
+        Ok(Commit { handle: Arc::clone(&self.handle), done, failures, position, receipt: None })
     }
 
     /// The caller's own bytes in a commit, as [`Volume::checkpoint_with`] was given them.
@@ -314,7 +314,7 @@ impl Volume {
             shared.fail(error);
         }
         let collected = collected?;
-        shared.content.forget(&collected.segments);
+        shared.content.forget(&collected.keys);
         Ok(collected)
     }
 
@@ -385,6 +385,7 @@ pub struct Commit {
     done: oneshot::Receiver<Result<Receipt>>,
     failures: u64,
     position: Lsn,
+    receipt: Option<Receipt>,
 }
 
 impl Commit {
@@ -394,12 +395,16 @@ impl Commit {
         self.position
     }
 
-    /// Waits until the commit is durable.
+    /// Waits until the commit is durable. After an outage it can be waited for again: the commit goes on by itself.
     ///
     /// # Errors
     /// As [`Volume::commit`].
-    pub async fn wait(self) -> Result<Receipt> {
-        commit_named(&self.handle.shared, self.done, self.failures).await
+    pub async fn wait(&mut self) -> Result<Receipt> {
+        if let Some(receipt) = &self.receipt {
+            return Ok(receipt.clone());
+        }
+        let receipt = commit_named(&self.handle.shared, &mut self.done, &mut self.failures).await?;
+        Ok(self.receipt.insert(receipt).clone())
     }
 }
 

@@ -116,7 +116,7 @@ impl Worker {
     }
 
     /// Waits until a commit is durable; only then are its flights reported as safe.
-    async fn see_through(&self, flights: u64, commit: Commit) -> Result<()> {
+    async fn see_through(&self, flights: u64, mut commit: Commit) -> Result<()> {
         let position = commit.position();
         match commit.wait().await {
             Ok(receipt) => self.count(&receipt),

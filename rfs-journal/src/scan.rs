@@ -93,7 +93,7 @@ pub fn open_log(
     let mut names = disk.list().map_err(JournalError::io("listing", "the local log's directory"))?;
     names.retain(|name| file_number(name).is_some());
     names.sort();
-    claim(disk, identity.volume, names.is_empty())?;
+    claim(disk, identity.volume)?;
     let next_number = names.last().and_then(|name| file_number(name)).map_or(0, |number| number + 1);
 
     let mut walks = Vec::with_capacity(names.len());
@@ -430,7 +430,10 @@ fn set_aside(
 }
 
 /// Makes sure that the directory serves this volume, marking an empty one.
-fn claim(disk: &Arc<dyn Disk>, volume: VolumeId, is_empty: bool) -> Result<(), JournalError> {
+///
+/// # Errors
+/// `Foreign` when it serves another volume, `Damaged` when it has log files and does not say whose, `Io`.
+pub fn claim(disk: &Arc<dyn Disk>, volume: VolumeId) -> Result<(), JournalError> {
     let file = disk.open(MARKER, true).map_err(JournalError::io("opening", MARKER))?;
     let mut bytes = [0; MARKER_LEN];
     let read = file.read_at(&mut bytes, 0).map_err(JournalError::io("read", MARKER))?;
@@ -448,7 +451,8 @@ fn claim(disk: &Arc<dyn Disk>, volume: VolumeId, is_empty: bool) -> Result<(), J
         let found: [u8; 16] = bytes[8..24].try_into().expect("the slice has 16 bytes");
         return Err(foreign(MARKER, u128::from_be_bytes(found), volume));
     }
-    if !is_empty {
+    let names = disk.list().map_err(JournalError::io("listing", "the local log's directory"))?;
+    if names.iter().any(|name| file_number(name).is_some()) {
         return Err(JournalError::damaged(
             MARKER,
             0,

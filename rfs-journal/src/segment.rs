@@ -7,7 +7,8 @@
 //! The footer body holds the frame table and the segment index, and repeats the Changes where the payload outweighs
 //! them, so that recovery reads footers and not content. The trailer holds the **segment hash**: BLAKE3 over
 //! header and footer body. The footer body names the chain hash at the segment's end, which covers every frame, so
-//! the segment hash is the identity of all the segment's bytes.
+//! the segment hash is the identity of all that the segment says. (How far the log was synced when a frame was
+//! written, [`crate::FrameHeader::durable`], is no part of the history; it has the checksum of the frame's header only.)
 
 use std::collections::BTreeMap;
 
@@ -134,8 +135,10 @@ impl FrameInfo {
         self.payload_start() + self.payload_len as u64
     }
 
-    const fn end(&self) -> u64 {
-        self.changes_start() + self.changes_len as u64
+    /// Where the frame ends in the segment, unless that is past all numbers.
+    fn end(&self) -> Option<u64> {
+        let body = u64::from(self.payload_len) + u64::from(self.changes_len);
+        self.position.checked_add(FRAME_HEADER_LEN as u64 + body)
     }
 }
 
@@ -279,12 +282,14 @@ impl Footer {
     fn fits(&self, frames_end: u64) -> bool {
         let mut at = (SEGMENT_HEADER_LEN as u64, self.base);
         for frame in &self.frames {
-            let end = frame.base.0.checked_add(u64::from(frame.count));
-            let in_bounds = frame.position <= frames_end && frame.end() <= frames_end;
-            let (true, Some(end)) = ((frame.position, frame.base) == at && in_bounds, end) else {
+            let end = frame.end().zip(frame.base.0.checked_add(u64::from(frame.count)));
+            let Some((position, lsn)) = end.filter(|(position, _)| *position <= frames_end) else {
                 return false;
             };
-            at = (frame.end(), Lsn(end));
+            if (frame.position, frame.base) != at {
+                return false;
+            }
+            at = (position, Lsn(lsn));
         }
         let named = self.index.values().flatten().all(|named| {
             self.frames.get(named.frame as usize).is_some_and(|frame| named.record < frame.count)

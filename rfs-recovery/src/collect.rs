@@ -38,8 +38,9 @@ pub struct Collected {
     pub objects: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// The segments among them, inlined ones included.
-    pub segments: Vec<SegmentId>,
+    /// Their names. By these, and not by numbers, a segment is known to be gone: a writer that died before its commit
+    /// leaves segments with the numbers that its successor uses again.
+    pub keys: BTreeSet<String>,
 }
 
 /// Deletes what no retained state needs.
@@ -74,17 +75,12 @@ pub async fn collect(
         let Some(id) = keys.parse_segment(&object.key) else { continue };
         if retention.last_segment.is_some_and(|last| id <= last) {
             collected.delete(store, object).await?;
-            collected.segments.push(id);
         }
     }
     let highest = highest_of_each_epoch(&ids);
     for object in commits.iter().filter(aged) {
         let Some(id) = keys.parse_commit(&object.key) else { continue };
         if id < retention.newest && !highest.contains(&id) && !needed.keys.contains(&object.key) {
-            if let CommitObject::Commit(commit) = fetch_commit(store, keys, id).await? {
-                let inlined = commit.commit.segments.iter().filter(|added| added.key.is_none());
-                collected.segments.extend(inlined.map(|added| added.id));
-            }
             collected.delete(store, object).await?;
         }
     }
@@ -100,6 +96,7 @@ impl Collected {
         store.delete(&object.key).await?;
         self.objects += 1;
         self.bytes += object.size;
+        self.keys.insert(object.key.clone());
         Ok(())
     }
 }

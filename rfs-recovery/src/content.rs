@@ -1,6 +1,6 @@
 //! Reads the bytes of files: from this machine where they are here, else from the store, each frame verified.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -89,12 +89,9 @@ impl Content {
         self.segments.write().extend(stored.into_iter().map(|stored| (stored.header.id, stored)));
     }
 
-    /// Segments were collected.
-    pub fn forget(&self, collected: &[SegmentId]) {
-        let mut segments = self.segments.write();
-        for id in collected {
-            segments.remove(id);
-        }
+    /// Objects were collected, and the segments in them with them.
+    pub fn forget(&self, collected: &BTreeSet<String>) {
+        self.segments.write().retain(|_, stored| !collected.contains(&stored.key));
     }
 
     /// Where the history's segments are, in order, as far as they are kept.

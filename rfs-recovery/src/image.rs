@@ -1,5 +1,6 @@
 //! Images: the whole tree at a commit, so that opening does not replay the journal from its start.
 
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 
 use bytes::Bytes;
@@ -85,8 +86,21 @@ pub struct EncodedImage {
 }
 
 /// Encodes an image of `tree`, to be put under its key by `writer`.
-#[must_use]
-pub fn encode_image(writer: u128, of: &ImageOf<'_>, tree: &Tree) -> EncodedImage {
+///
+/// # Errors
+/// `Missing` when content of the tree is in a segment that is not among those given: an image without it would let
+/// the segment be collected.
+pub fn encode_image(
+    store: &str,
+    writer: u128,
+    of: &ImageOf<'_>,
+    tree: &Tree,
+) -> Result<EncodedImage, RecoveryError> {
+    let given: BTreeSet<SegmentId> = of.segments.iter().map(|stored| stored.header.id).collect();
+    if let Some((id, _)) = tree.segments().iter().find(|(id, _)| !given.contains(id)) {
+        let key = format!("{} (segment {id})", Keys(of.volume).segments());
+        return Err(RecoveryError::Missing { store: store.to_owned(), key });
+    }
     let segments = of.segments.iter().map(|stored| KeptSegment {
         stored: stored.clone(),
         live: tree.segments().contains_key(&stored.header.id),
@@ -112,7 +126,7 @@ pub fn encode_image(writer: u128, of: &ImageOf<'_>, tree: &Tree) -> EncodedImage
             pieces.push(section.split_to(section.len().min(PIECE_BYTES)));
         }
     }
-    EncodedImage { reference: ImageRef { of: of.of, key, hash }, pieces }
+    Ok(EncodedImage { reference: ImageRef { of: of.of, key, hash }, pieces })
 }
 
 /// Reads an image and rebuilds its tree, verifying every byte, every invariant and the state hash.

@@ -216,23 +216,25 @@ pub(crate) async fn commit_now(shared: &Shared) -> Result<Receipt> {
 /// Waits for a commit that was fixed for the caller.
 pub(crate) async fn commit_named(
     shared: &Shared,
-    mut done: tokio::sync::oneshot::Receiver<Result<Receipt>>,
-    failures: u64,
+    done: &mut tokio::sync::oneshot::Receiver<Result<Receipt>>,
+    failures: &mut u64,
 ) -> Result<Receipt> {
     let mut commits = shared.commits.subscribe();
     loop {
         {
             let state = commits.borrow_and_update();
-            if state.failures > failures
+            if state.failures > *failures
                 && let Some(outage) = &state.outage
             {
+                // Who waits again waits for the next try.
+                *failures = state.failures;
                 return Err(outage.error.during("checkpoint (it goes on by itself when the store is back)"));
             }
         }
         shared.live.read().usable().map_err(|refused| refused.doing(|| "checkpoint".to_owned()))?;
         tokio::select! {
             biased;
-            receipt = &mut done => {
+            receipt = &mut *done => {
                 return receipt.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "the volume was closed")));
             }
             changed = wait_for_change(&mut commits) => changed?,
@@ -429,7 +431,7 @@ async fn write_image(
     tree: Tree,
 ) -> Result<ImageRef> {
     let (volume, receipt) = (shared.keys.0, receipt.clone());
-    let encoded = heavy(shared, move |_| {
+    let encoded = heavy(shared, move |shared| {
         let of = ImageOf {
             volume,
             of: receipt.commit,
@@ -439,7 +441,8 @@ async fn write_image(
             next_segment,
             segments: &segments,
         };
-        Ok(encode_image(writer, &of, &tree))
+        let encoded = encode_image(shared.store.url(), writer, &of, &tree);
+        encoded.map_err(|error| Error::recovery("make an image", error))
     })
     .await?;
     let key = encoded.reference.key.clone();

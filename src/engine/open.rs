@@ -11,7 +11,7 @@ use rfs_backends::Store;
 use rfs_core::{CommitId, Lsn, Op, SegmentId};
 use rfs_journal::{
     Appender, ChainHash, Cut, Disk, Head, LogEnd, LogWriter, OpenedLog, Orphaned, RealDisk, Residency,
-    WriterIdentity, open_log,
+    WriterIdentity, claim, open_log,
 };
 use rfs_recovery::commit_log::{
     Listing, Publisher, list, probe_superblock, read_commit, read_superblock, take_over,
@@ -42,6 +42,9 @@ pub struct OpenReport {
     pub replayed_bytes: u64,
     /// What the local log held.
     pub local: LocalLog,
+    /// Whether something at its end was being written when the last writer died, and was cut off: nobody had been told
+    /// that it was safe.
+    pub torn: bool,
 }
 
 /// What the local log held when the volume was opened.
@@ -74,6 +77,9 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
     let disk = open_disk(&options)?;
     let superblock = read_superblock(&store).await.map_err(fail)?;
     let keys = Keys(superblock.volume);
+    if let Some(disk) = &disk {
+        claim(disk, superblock.volume).map_err(|error| Error::journal(doing.clone(), error))?;
+    }
     if !store.assumes_put_if_absent() {
         probe_superblock(&store, &superblock, writer).await.map_err(fail)?;
     }
@@ -258,7 +264,8 @@ fn report(epoch: u64, state: &State, log: &OpenedLog) -> OpenReport {
         None => LocalLog::Replayed(log.tail.len() as u64),
     };
     let commit = state.commit.map(|commit| commit.id);
-    OpenReport { epoch, commit, replayed_bytes: state.replayed_bytes, local }
+    let torn = log.end == LogEnd::Torn;
+    OpenReport { epoch, commit, replayed_bytes: state.replayed_bytes, local, torn }
 }
 
 struct Parts {

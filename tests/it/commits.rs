@@ -122,7 +122,7 @@ async fn work_goes_on_during_a_slow_commit() {
     let fs = volume.fs();
     fs.write("/a", b"before").await.unwrap();
     let hold = sim.hold_next_put();
-    let commit = volume.checkpoint("slow").await.unwrap();
+    let mut commit = volume.checkpoint("slow").await.unwrap();
     tokio::task::yield_now().await;
     for number in 0..1000 {
         fs.write(format!("/during{number}"), b"x").await.unwrap();
@@ -445,7 +445,7 @@ async fn a_checkpoint_that_was_never_made_has_no_name() {
     volume.fs().write("/a", b"1").await.unwrap();
     volume.checkpoint("made").await.unwrap().wait().await.unwrap();
     sim.set_offline(true);
-    let lost = volume.checkpoint("lost").await.unwrap();
+    let mut lost = volume.checkpoint("lost").await.unwrap();
     volume.wait(lost.position(), Level::Local).await.unwrap();
     assert_eq!(lost.wait().await.unwrap_err().kind(), ErrorKind::Outage);
     drop(volume);
@@ -465,11 +465,52 @@ async fn a_checkpoint_that_was_never_made_has_no_name() {
 async fn a_commit_keeps_its_metadata() {
     let (_, store) = sim();
     let volume = Volume::create("sim://", options(1).with_store(store)).await.unwrap();
-    let commit = volume.checkpoint_with("named", b"flight 17".to_vec()).await.unwrap();
+    let mut commit = volume.checkpoint_with("named", b"flight 17".to_vec()).await.unwrap();
     let receipt = commit.wait().await.unwrap();
     assert_eq!(volume.metadata_of(receipt.commit).await.unwrap(), b"flight 17");
     let next = rfs::CommitId { number: receipt.commit.number + 1, ..receipt.commit };
     assert_eq!(volume.metadata_of(next).await.unwrap_err().kind(), ErrorKind::NoSuchState);
     let much = volume.checkpoint_with("much", vec![0; 70_000]).await.unwrap_err();
     assert_eq!(much.errno(), Some(Errno::TooBig));
+}
+
+/// A dead writer left segments with the numbers that its successor uses again: collecting them costs nobody else's.
+#[tokio::test]
+async fn a_dead_writers_uploads_are_collected_and_nothing_else() {
+    let (sim, store) = sim();
+    let small = |seed| {
+        let options =
+            options(seed).with_store(store.clone()).with_inline_bytes(1024).with_cut(64 << 10, 256 << 10);
+        options.with_cache(0, 0).with_image_every(1, 1).with_retention(1, Duration::ZERO)
+    };
+    let content = |seed: u8| vec![seed; 200 << 10];
+    let first = Volume::create("sim://", small(1)).await.unwrap();
+    let before = sim.paths().len();
+    for number in 0..20 {
+        first.fs().write(format!("/dead{number}"), content(1)).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert!(sim.paths().len() > before, "segments went up ahead of a commit that never came");
+    drop(first);
+
+    let second = Volume::open("sim://", small(2)).await.unwrap();
+    for number in 0..20 {
+        second.fs().write(format!("/live{number}"), content(2)).await.unwrap();
+    }
+    for round in 0..8 {
+        second.fs().write("/small", [round]).await.unwrap();
+        second.commit().await.unwrap();
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        if round % 2 == 1 {
+            assert!(second.collect_garbage().await.unwrap().objects > 0);
+        }
+        assert_eq!(second.fs().read("/live0").await.unwrap(), content(2), "round {round}");
+    }
+    drop(second);
+    let third = Volume::open("sim://", small(3)).await.unwrap();
+    for number in 0..20 {
+        assert_eq!(third.fs().read(format!("/live{number}")).await.unwrap(), content(2));
+    }
 }

@@ -112,7 +112,7 @@ async fn run_to_crash(
         }
         if due(habit.commit_every) {
             let receipt = if (number / habit.commit_every).is_multiple_of(3) {
-                let commit = volume.checkpoint(&format!("c{number}")).await?;
+                let mut commit = volume.checkpoint(&format!("c{number}")).await?;
                 run.positions.push((commit.position(), number + 1));
                 commit.wait().await?
             } else {

@@ -225,9 +225,44 @@ fn the_blocking_face_does_the_same() {
     file.sync_all().unwrap();
     fs.apply(|batch| batch.rename("/a/b/c", "/c").remove_dir("/a/b")).unwrap();
     assert_eq!(fs.read_to_string("/c").unwrap(), "hello");
-    let receipt = volume.checkpoint("one").unwrap();
+    let receipt = volume.checkpoint("one").unwrap().wait().unwrap();
     assert_eq!(volume.as_async().checkpoints()[0].1.commit, receipt.commit);
     drop(file);
     drop(fs);
     volume.close().unwrap();
+}
+
+#[tokio::test]
+async fn a_file_is_not_copied_onto_itself_nor_read_past_memory() {
+    let volume = volume().await;
+    let fs = volume.fs();
+    fs.write("/a", b"content").await.unwrap();
+    fs.hard_link("/a", "/b").await.unwrap();
+    assert_eq!(fs.copy("/a", "/b").await.unwrap_err().errno(), Some(Errno::Invalid));
+    assert_eq!(fs.read("/a").await.unwrap(), b"content");
+    fs.truncate("/a", 1 << 62).await.unwrap();
+    assert_eq!(fs.read("/a").await.unwrap_err().errno(), Some(Errno::TooBig));
+}
+
+/// A write that was given up while it waited for room leaves nothing to the next one.
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_write_is_not_resumed() {
+    use std::time::Duration;
+    let sim = rfs_testkit::SimStore::new(rfs_testkit::CrashPlan::never());
+    let store = rfs::Store::new(
+        std::sync::Arc::new(sim.clone()),
+        "sim://",
+        object_store::path::Path::from("v"),
+        rfs::StoreOptions::default(),
+    );
+    let small = options(1).with_store(store).with_outage_budget(10_000, Duration::from_secs(3600));
+    let volume = Volume::create("sim://", small).await.unwrap();
+    let mut file = volume.fs().create("/a").await.unwrap();
+    file.write_all(&[1; 20_000]).await.unwrap();
+    let hold = sim.hold_next_put();
+    tokio::time::timeout(Duration::from_secs(1), file.write_all(&[2; 500])).await.unwrap_err();
+    hold.release();
+    file.write_all(&[3; 100]).await.unwrap();
+    let content = volume.fs().read("/a").await.unwrap();
+    assert_eq!((content.len(), &content[20_000..]), (20_100, &[3; 100][..]));
 }

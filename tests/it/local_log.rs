@@ -152,9 +152,12 @@ async fn a_directory_serves_one_volume() {
     assert_eq!(busy.kind(), ErrorKind::LocalDirectoryInUse, "{busy}");
     volume.close().await.unwrap();
     let url = memory_url("another");
-    drop(Volume::create(&url, options(3)).await.unwrap());
+    let owner = Volume::create(&url, options(3)).await.unwrap();
     let foreign = Volume::open(&url, threaded(4, dir.path())).await.unwrap_err();
     assert_eq!(foreign.kind(), ErrorKind::ForeignVolume, "{foreign}");
+    // Whoever opened with the wrong directory took nothing from the owner.
+    owner.fs().write("/a", b"1").await.unwrap();
+    owner.commit().await.unwrap();
 }
 
 /// The log is bounded: files whose segments are committed are used again, and content then comes from the store.

@@ -5,6 +5,7 @@
 mod commits;
 mod common;
 mod crash;
+mod damage;
 mod files;
 mod gate;
 mod local_log;

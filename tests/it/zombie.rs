@@ -87,7 +87,7 @@ async fn a_writer_that_slept_before_its_put_is_fenced(place: Place) {
     first.commit().await.unwrap();
     first.fs().write("/late", b"sent too late").await.unwrap();
     keeper.close();
-    let commit = first.checkpoint("late").await.unwrap();
+    let mut commit = first.checkpoint("late").await.unwrap();
     keeper.stopped().await;
     let second = open(&place, 2).await;
     second.fs().write("/b", b"second's").await.unwrap();
@@ -107,7 +107,7 @@ async fn a_writer_that_slept_through_collection_is_fenced(place: Place) {
     }
     first.fs().write("/late", b"sent too late").await.unwrap();
     keeper.close();
-    let commit = first.checkpoint("late").await.unwrap();
+    let mut commit = first.checkpoint("late").await.unwrap();
     keeper.stopped().await;
     let second = open(&place, 2).await;
     for round in 0..8 {

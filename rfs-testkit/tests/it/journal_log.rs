@@ -65,7 +65,7 @@ impl Log {
 #[test]
 fn a_log_that_is_cut_anywhere_replays_to_what_was_there() {
     let (mut cuts, mut torn) = (0, 0);
-    for seed in 0..8 {
+    for seed in 0..12 {
         let log = Log::of(seed);
         let mut rng = Rng::new(seed);
         for part in &log.parts {
@@ -91,7 +91,7 @@ fn a_log_that_is_cut_anywhere_replays_to_what_was_there() {
             }
         }
     }
-    assert!(cuts > 2_000 && torn > 1_000, "{cuts} cuts, {torn} torn");
+    assert!(cuts > 1_800 && torn > 1_000, "{cuts} cuts, {torn} torn");
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn a_flipped_bit_in_a_log_never_changes_what_is_read() {
     engine.flush(true).unwrap();
     let bytes = written(&disk, LOG);
     let parts = parts(&bytes);
-    assert!(parts.len() > 10 && parts.iter().any(|part| part.durable > Lsn(0)), "{parts:?}");
+    assert!(parts.len() > 9 && parts.iter().any(|part| part.durable > Lsn(0)), "{parts:?}");
     let log = Log { engine, marker: disk.content(MARKER).unwrap(), bytes, parts };
 
     let (mut refused, mut prefixes) = (0, 0);
@@ -262,11 +262,11 @@ fn a_flipped_bit_in_a_log_never_changes_what_is_read() {
 fn small_log(disk: &SimDisk) -> JournalEngine {
     let mut engine =
         JournalEngine::on_disk(&shared(disk), JournalEngine::SMALL_CUT, Pace::Full).expect("the disk works");
-    for step in 0..9_u32 {
+    for step in 0..7_u32 {
         crate::journal_table::write_a_file(&mut engine, &format!("f{step}"), 20 + step as usize);
         match step {
             3 => engine.finish().unwrap(),
-            _ => engine.flush(step == 1 || step == 6).unwrap(),
+            _ => engine.flush(step == 1 || step == 5).unwrap(),
         }
     }
     engine

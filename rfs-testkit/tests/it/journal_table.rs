@@ -391,14 +391,16 @@ fn a_segment_whose_seal_is_gone_ends_the_log_though_another_file_goes_on() {
     let footer = part(&first, Kind::Footer, 1);
     let mut first = first;
     first.truncate(footer.range.start);
-    // The one sync of each segment says that the segment before was safe: so take that word out of the second file.
-    let disk = disk_with(&[(MARKER, &marker), (LOG, &first), (SECOND_LOG, &second)]);
-    let error = open_from_start(&shared(&disk), NEXT);
     let durable = part(&second, Kind::Frame, 0).durable;
     assert_eq!(durable, Lsn(8), "the second file says what was safe");
+    let disk = disk_with(&[(MARKER, &marker), (LOG, &first), (SECOND_LOG, &second)]);
+    let opened = open_from_start(&shared(&disk), NEXT);
     // All that was safe is there: only the seal is gone.
-    let (residency, log) = error.unwrap();
+    let (residency, log) = opened.unwrap();
     assert_eq!(log.tail.len(), 8);
+    let power_lost = disk.after_power_loss(5, CrashPlan::never());
+    let again = open_from_start(&shared(&power_lost), NEXT).unwrap().1;
+    assert_eq!(again.tail, log.tail, "what was given up does not come back");
     let replayed = replay(&Snapshot::empty(), &log);
     assert!(replayed == engine.snapshots()[&Lsn(8)]);
     let whole = residency.segment_bytes(SegmentId(1)).unwrap().unwrap().concat();

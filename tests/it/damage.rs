@@ -1,0 +1,301 @@
+//! Promise 4: whatever happens to an object, what is read is what was written, or it is an error that names the
+//! object.
+//!
+//! A small volume with every kind of object is damaged in one place at a time: a flipped bit, a cut, an object gone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use object_store::path::Path;
+use rfs::{At, Clock, Error, ErrorKind, Options, Record, StateHash, Store, StoreOptions, Timestamp, Volume};
+use rfs_testkit::{CrashPlan, Rng, SimStore};
+
+use crate::common::options;
+
+/// Objects up to this size have every bit flipped; of larger ones every byte has one bit flipped.
+const EVERY_BIT_BYTES: usize = 1 << 10;
+/// Longer than all that one open and one look at everything may take on a store that answers at once.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A client of `sim` of its own.
+pub(crate) fn on(sim: &SimStore) -> Store {
+    let quick = StoreOptions::default().with_deadline(Duration::from_secs(5));
+    let client = sim.client(CrashPlan::never());
+    Store::new(Arc::new(client), "sim://", Path::from("v"), quick)
+}
+
+/// Every object's name and content.
+pub(crate) fn objects(sim: &SimStore) -> BTreeMap<Path, Bytes> {
+    sim.paths()
+        .into_iter()
+        .map(|path| {
+            let content = sim.object(&path).unwrap();
+            (path, content)
+        })
+        .collect()
+}
+
+#[derive(Debug)]
+struct Still;
+
+impl Clock for Still {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(1_700_000_000_000_000_000)
+    }
+}
+
+/// All that can be read of a state.
+#[derive(Debug, PartialEq)]
+struct Truth {
+    state: StateHash,
+    files: BTreeMap<&'static str, Vec<u8>>,
+    histories: BTreeMap<&'static str, Vec<Record>>,
+}
+
+const FILES: [&str; 6] = ["/small", "/dir/big", "/dir/mixed", "/late", "/renamed", "/empty"];
+
+impl Truth {
+    async fn of(volume: &Volume) -> Self {
+        let (mut files, mut histories) = (BTreeMap::new(), BTreeMap::new());
+        for path in FILES {
+            if volume.fs().try_exists(path).await.unwrap() {
+                files.insert(path, volume.fs().read(path).await.unwrap());
+                histories.insert(path, volume.history(path).await.unwrap().records);
+            }
+        }
+        Self { state: volume.state_hash(), files, histories }
+    }
+
+    /// Reads everything that can be read. What comes is what was written; what does not come is among the errors.
+    async fn compare(&self, volume: &Volume, context: &str) -> Vec<Error> {
+        assert_eq!(volume.state_hash(), self.state, "{context}: another tree");
+        let mut errors = Vec::new();
+        for (path, expected) in &self.files {
+            match volume.fs().read(path).await {
+                Ok(content) => assert_eq!(content, *expected, "{context}: {path}"),
+                Err(error) => errors.push(error),
+            }
+        }
+        for (path, expected) in &self.histories {
+            match volume.history(path).await {
+                Ok(history) => assert_eq!(history.records, *expected, "{context}: history of {path}"),
+                Err(error) => errors.push(error),
+            }
+        }
+        errors
+    }
+}
+
+/// A volume, and what is in it.
+struct Sample {
+    sim: SimStore,
+    head: Truth,
+    /// The state at the checkpoint "named", which is older than the image.
+    named: Truth,
+    /// The state one commit before the head.
+    before: Truth,
+}
+
+fn small(seed: u64, sim: &SimStore) -> Options {
+    let options = options(seed).with_store(on(sim)).with_clock(Arc::new(Still));
+    options.with_inline_bytes(1500).with_image_every(u64::MAX, 3)
+}
+
+async fn settle() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn open(sim: &SimStore, at: At) -> rfs::Result<Volume> {
+    Volume::open_read_only("sim://", small(3, sim), at).await
+}
+
+fn named() -> At {
+    At::Checkpoint("named".into())
+}
+
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut rng = Rng::new(seed);
+    (0..len).map(|_| rng.next() as u8).collect()
+}
+
+impl Sample {
+    /// Two writers' commits, some inlined, some with a segment of their own, on both sides of an image, and last the
+    /// fence of a third writer that did nothing.
+    async fn make() -> Self {
+        let sim = SimStore::new(CrashPlan::never());
+        let volume = Volume::create("sim://", small(1, &sim)).await.unwrap();
+        let fs = volume.fs();
+        fs.write("/small", noise(1, 100)).await.unwrap();
+        fs.create_dir("/dir").await.unwrap();
+        volume.commit().await.unwrap();
+        fs.write("/dir/big", noise(2, 2000)).await.unwrap();
+        volume.commit().await.unwrap();
+        fs.write("/dir/mixed", noise(3, 200)).await.unwrap();
+        volume.checkpoint("named").await.unwrap().wait().await.unwrap();
+        settle().await;
+        fs.open("/dir/mixed").await.unwrap();
+        fs.batch().write_at("/dir/mixed", noise(4, 50), 90).write("/empty", b"").apply().await.unwrap();
+        volume.commit().await.unwrap();
+        drop((fs, volume));
+
+        let volume = Volume::open("sim://", small(2, &sim)).await.unwrap();
+        let fs = volume.fs();
+        fs.write("/late", noise(5, 2000)).await.unwrap();
+        volume.commit().await.unwrap();
+        let before = Truth::of(&open(&sim, At::Head).await.unwrap()).await;
+        fs.rename("/small", "/renamed").await.unwrap();
+        fs.batch().append("/dir/mixed", noise(6, 30)).apply().await.unwrap();
+        volume.commit().await.unwrap();
+        drop((fs, volume));
+        drop(Volume::open("sim://", small(4, &sim)).await.unwrap());
+
+        let head = Truth::of(&open(&sim, At::Head).await.unwrap()).await;
+        let named = Truth::of(&open(&sim, named()).await.unwrap()).await;
+        let sample = Self { sim, head, named, before };
+        assert_eq!(
+            sample.paths(|_| true).len(),
+            12,
+            "superblock, 3 fences, 6 commits less one, image, 2 segments"
+        );
+        sample
+    }
+
+    fn paths(&self, wanted: impl Fn(&str) -> bool) -> Vec<Path> {
+        self.sim.paths().into_iter().filter(|path| wanted(path.as_ref())).collect()
+    }
+
+    /// The head's commit object. Above it there is only the third writer's fence.
+    fn newest_commit(&self) -> Path {
+        self.paths(|path| path.contains("/commits/")).into_iter().rev().nth(1).unwrap()
+    }
+
+    /// Opens both states and reads everything; says which errors it met.
+    async fn look(&self, context: &str) -> Vec<Error> {
+        let mut errors = Vec::new();
+        for (at, truth) in [(At::Head, &self.head), (named(), &self.named)] {
+            errors.extend(look_at(&self.sim, at, truth, context).await);
+        }
+        errors
+    }
+
+    /// One damage after the other to `path`, mended each time.
+    async fn with_each(&self, path: &Path, damages: impl Iterator<Item = Damage>) {
+        let whole = self.sim.object(path).unwrap();
+        for damage in damages {
+            let context = format!("{damage:?} of {path}");
+            damage.to(&self.sim, path);
+            for error in self.look(&context).await {
+                assert_fits(&error, path, &context);
+            }
+            self.sim.set_object(path, whole.clone());
+        }
+        assert!(self.look("mended").await.is_empty());
+    }
+}
+
+async fn look_at(sim: &SimStore, at: At, truth: &Truth, context: &str) -> Vec<Error> {
+    let look = async {
+        match open(sim, at).await {
+            Ok(volume) => truth.compare(&volume, context).await,
+            Err(error) => vec![error],
+        }
+    };
+    tokio::time::timeout(PATIENCE, look).await.unwrap_or_else(|_| panic!("{context}: it hangs"))
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Damage {
+    Flip(u64),
+    Cut(usize),
+    Gone,
+}
+
+impl Damage {
+    fn to(self, sim: &SimStore, path: &Path) {
+        match self {
+            Self::Flip(bit) => sim.flip_bit(path, bit),
+            Self::Cut(len) => sim.truncate(path, len),
+            Self::Gone => assert!(sim.remove_object(path)),
+        }
+    }
+
+    /// Every bit of a small object; of a larger one a bit of every byte.
+    fn flips(len: usize) -> Box<dyn Iterator<Item = Self>> {
+        if len <= EVERY_BIT_BYTES {
+            return Box::new((0..len as u64 * 8).map(Self::Flip));
+        }
+        let mut rng = Rng::new(len as u64);
+        Box::new((0..len as u64).map(move |byte| Self::Flip(byte * 8 + rng.below(8))))
+    }
+
+    fn cuts(len: usize) -> impl Iterator<Item = Self> {
+        (0..len).map(Self::Cut)
+    }
+}
+
+/// The error is of a kind that says what happened, and names the object.
+fn assert_fits(error: &Error, path: &Path, context: &str) {
+    let key = path.as_ref().strip_prefix("v/").unwrap();
+    let fits = match error.kind() {
+        ErrorKind::Damaged | ErrorKind::UnknownFormat => true,
+        ErrorKind::NoVolume => key == "superblock",
+        _ => false,
+    };
+    let text = error.to_string();
+    let names = text.contains(key) || error.kind() == ErrorKind::NoVolume && text.contains("sim://");
+    assert!(fits && names, "{context}: {error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn flipped_bits_of_superblock_and_fences() {
+    let sample = Sample::make().await;
+    let newest = sample.newest_commit();
+    for path in sample.paths(|path| path.ends_with("superblock") || path.contains("/commits/")) {
+        let len = sample.sim.object(&path).unwrap().len();
+        if len < 200 {
+            assert_ne!(path, newest);
+            sample.with_each(&path, Damage::flips(len)).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn flipped_bits_of_commits() {
+    let sample = Sample::make().await;
+    for path in sample.paths(|path| path.contains("/commits/")) {
+        let len = sample.sim.object(&path).unwrap().len();
+        if len >= 200 {
+            sample.with_each(&path, Damage::flips(len)).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn flipped_bits_of_images_and_segments() {
+    let sample = Sample::make().await;
+    for path in sample.paths(|path| path.contains("/images/") || path.contains("/segments/")) {
+        let len = sample.sim.object(&path).unwrap().len();
+        sample.with_each(&path, Damage::flips(len)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn cut_objects() {
+    let sample = Sample::make().await;
+    for path in sample.paths(|_| true) {
+        let len = sample.sim.object(&path).unwrap().len();
+        sample.with_each(&path, Damage::cuts(len)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn missing_objects() {
+    let sample = Sample::make().await;
+    for path in sample.paths(|_| true) {
+        sample.with_each(&path, [Damage::Gone].into_iter()).await;
+    }
+}
