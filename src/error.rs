@@ -56,14 +56,18 @@ pub struct Error {
     kind: ErrorKind,
     doing: Arc<str>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+    /// What the caller can do, where neither kind nor cause says so.
+    advice: &'static str,
 }
+
+const MEND_DISK: &str = "; make room on the local disk or mend it, then open the volume again";
 
 /// The result of an operation on a volume.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, doing: impl Into<Arc<str>>) -> Self {
-        Self { kind, doing: doing.into(), source: None }
+        Self { kind, doing: doing.into(), source: None, advice: "" }
     }
 
     pub(crate) fn posix(errno: Errno, doing: impl Into<Arc<str>>) -> Self {
@@ -75,12 +79,13 @@ impl Error {
         doing: impl Into<Arc<str>>,
         source: impl std::error::Error + Send + Sync + 'static,
     ) -> Self {
-        Self { kind, doing: doing.into(), source: Some(Arc::new(source)) }
+        let advice = if kind == ErrorKind::LocalDisk { MEND_DISK } else { "" };
+        Self { kind, doing: doing.into(), source: Some(Arc::new(source)), advice }
     }
 
     /// The same error, met while doing something else.
     pub(crate) fn during(&self, doing: impl Into<Arc<str>>) -> Self {
-        Self { kind: self.kind, doing: doing.into(), source: Some(Arc::new(self.clone())) }
+        Self { kind: self.kind, doing: doing.into(), source: Some(Arc::new(self.clone())), advice: "" }
     }
 
     pub(crate) fn recovery(doing: impl Into<Arc<str>>, error: RecoveryError) -> Self {
@@ -155,7 +160,7 @@ fn journal_kind(error: &JournalError) -> ErrorKind {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.kind, &self.source) {
-            (_, Some(source)) => write!(f, "{}: {source}", self.doing),
+            (_, Some(source)) => write!(f, "{}: {source}{}", self.doing, self.advice),
             (ErrorKind::Posix(errno), None) => write!(f, "{}: {errno}", self.doing),
             (_, None) => f.write_str(&self.doing),
         }

@@ -333,7 +333,8 @@ impl File {
     }
 
     /// Waits until nobody else holds a lock on the file, and takes it. The lock is advisory, goes with the last clone
-    /// of this handle, and is released when the volume is opened again.
+    /// of this handle, and is released when the volume is opened again. A share that this handle holds is given up
+    /// while it waits.
     ///
     /// # Errors
     /// [`ErrorKind::Closed`], and others for which the volume stopped.
@@ -395,7 +396,13 @@ impl File {
             // Registered before the try, so that no release falls between the two.
             changed.as_mut().enable();
             match self.take_lock(mode) {
-                Err(error) if error.errno() == Some(Errno::WouldBlock) => changed.await,
+                Err(error) if error.errno() == Some(Errno::WouldBlock) => {
+                    // Two who both hold a share and wait to hold it alone would wait for ever.
+                    if self.held.holds_lock() {
+                        self.unlock()?;
+                    }
+                    changed.await;
+                }
                 taken => return taken,
             }
         }
@@ -424,6 +431,11 @@ impl Held {
     async fn read(&self, offset: u64, len: u64) -> Result<Pieces> {
         let read = self.handle.shared.read(self.ino, offset, len).await;
         read.map_err(|error| error.doing(|| self.doing("read")))
+    }
+
+    fn holds_lock(&self) -> bool {
+        let live = self.handle.shared.live.read();
+        live.tree.locks(self.ino).any(|(owner, _)| owner == self.owner)
     }
 
     async fn admit(&self) -> Result<()> {

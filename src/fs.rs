@@ -11,7 +11,7 @@ use bytes::Bytes;
 use rfs_core::{At, Cookie, Errno, Ino, Op, SetTime, Target, Timestamp};
 
 use crate::batch::Batch;
-use crate::engine::Shared;
+use crate::engine::{Live, Shared};
 use crate::error::{Error, Result};
 use crate::file::{File, OpenOptions};
 use crate::metadata::{DirEntry, Metadata, Permissions};
@@ -242,8 +242,8 @@ impl Fs {
     /// # Errors
     /// POSIX's.
     pub async fn read_link(&self, path: impl AsRef<Path>) -> Result<PathBuf> {
-        let bytes = self.look(path.as_ref(), false, "read link", |shared, ino| {
-            shared.live.read().tree.read_link(ino).map(<[u8]>::to_vec)
+        let bytes = self.look(path.as_ref(), false, "read link", |live, ino| {
+            live.tree.read_link(ino).map(<[u8]>::to_vec)
         })?;
         Ok(PathBuf::from(std::ffi::OsString::from_vec(bytes)))
     }
@@ -325,12 +325,16 @@ impl Fs {
     /// POSIX's.
     pub async fn read_dir(&self, path: impl AsRef<Path>) -> Result<ReadDir> {
         let path = path.as_ref();
-        let ino = self.look(path, true, "list", |shared, ino| {
-            let mut live = shared.live.write();
-            live.tree.read_dir(ino, Cookie(0), 0)?;
+        let doing = || format!("list {}", path.display());
+        let ino = {
+            let mut live = self.shared().live.write();
+            live.usable().map_err(|refused| refused.doing(doing))?;
+            let ino = live.tree.lookup(&At::root(path_bytes(path)), true);
+            let ino = ino.and_then(|ino| live.tree.read_dir(ino, Cookie(0), 0).map(|_| ino));
+            let ino = ino.map_err(|errno| Error::posix(errno, doing()))?;
             live.hold(ino);
-            Ok(ino)
-        })?;
+            ino
+        };
         let handle = Arc::clone(&self.handle);
         Ok(ReadDir { handle, path: path.to_path_buf(), ino, after: Cookie(0), page: Vec::new().into_iter() })
     }
@@ -354,26 +358,22 @@ impl Fs {
     }
 
     fn stat(&self, path: &Path, follow: bool) -> Result<Metadata> {
-        self.look(path, follow, "metadata of", |shared, ino| {
-            shared.live.read().tree.attr(ino).map(Metadata::new)
-        })
+        self.look(path, follow, "metadata of", |live, ino| live.tree.attr(ino).map(Metadata::new))
     }
 
+    /// Looks at what a path leads to, as it is at one moment.
     fn look<T>(
         &self,
         path: &Path,
         follow: bool,
         doing: &str,
-        look: impl FnOnce(&Shared, Ino) -> std::result::Result<T, Errno>,
+        look: impl FnOnce(&Live, Ino) -> std::result::Result<T, Errno>,
     ) -> Result<T> {
         let doing = || format!("{doing} {}", path.display());
-        let shared = self.shared();
-        let found = {
-            let live = shared.live.read();
-            live.usable().map_err(|refused| refused.doing(doing))?;
-            live.tree.lookup(&At::root(path_bytes(path)), follow)
-        };
-        found.and_then(|ino| look(shared, ino)).map_err(|errno| Error::posix(errno, doing()))
+        let live = self.shared().live.read();
+        live.usable().map_err(|refused| refused.doing(doing))?;
+        let found = live.tree.lookup(&At::root(path_bytes(path)), follow);
+        found.and_then(|ino| look(&live, ino)).map_err(|errno| Error::posix(errno, doing()))
     }
 
     fn error(&self, errno: Errno, doing: &str, path: &Path) -> Error {

@@ -50,6 +50,7 @@ pub struct Options {
     pub(crate) outage_time: Duration,
     pub(crate) memory_bytes: u64,
     pub(crate) local_bytes: u64,
+    pub(crate) local_file_bytes: u64,
     pub(crate) keep_commits: usize,
     pub(crate) collect_grace: Duration,
     pub(crate) uid: u32,
@@ -78,6 +79,7 @@ impl Default for Options {
             outage_time: Duration::from_hours(1),
             memory_bytes: 256 << 20,
             local_bytes: 512 << 20,
+            local_file_bytes: 64 << 20,
             keep_commits: 16,
             collect_grace: Duration::from_hours(1),
             uid: 0,
@@ -184,6 +186,13 @@ impl Options {
     pub fn with_cache(mut self, memory_bytes: u64, local_bytes: u64) -> Self {
         self.memory_bytes = memory_bytes;
         self.local_bytes = local_bytes;
+        self
+    }
+
+    /// How large a file of the local log gets before the next one is begun, or used again. Default: 64 MiB, 1 GiB at
+    /// most.
+    pub fn with_local_file_bytes(mut self, bytes: u64) -> Self {
+        self.local_file_bytes = bytes.clamp(1, 1 << 30);
         self
     }
 

@@ -66,11 +66,17 @@ pub(crate) struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.shared.closing.store(true, Ordering::Release);
-        self.shared.wake.notify_one();
         if let Some(driver) = &self.shared.driver {
+            if driver.has_disk() && self.shared.live.read().failure.is_none() {
+                // Whoever opens the directory again finds all of it.
+                if let Err(error) = driver.drive(&self.shared, true) {
+                    tracing::warn!(%error, "the local log was not written out at the end");
+                }
+            }
             driver.stop();
         }
+        self.shared.closing.store(true, Ordering::Release);
+        self.shared.wake.notify_one();
     }
 }
 
@@ -272,9 +278,10 @@ impl Volume {
     pub async fn history(&self, path: impl AsRef<std::path::Path>) -> Result<History> {
         let bytes = path_bytes(path.as_ref());
         let doing = || format!("history of {}", path.as_ref().display());
-        let ino = self.shared().live.read().tree.lookup(&rfs_core::At::root(bytes), false);
+        let tree = self.shared().live.read().tree.clone();
+        let ino = tree.lookup(&rfs_core::At::root(bytes), false);
         let ino = ino.map_err(|errno| Error::posix(errno, doing()))?;
-        let found = history(&self.shared().content, ino).await;
+        let found = history(&self.shared().content, ino, |id| tree.segments().contains_key(&id)).await;
         found.map_err(|error| Error::recovery(doing(), error))
     }
 
@@ -314,7 +321,9 @@ impl Volume {
             shared.fail(error);
         }
         let collected = collected?;
-        shared.content.forget(&collected.keys);
+        if let Some(last) = retention.last_segment {
+            shared.content.keep(&collected.left, last);
+        }
         Ok(collected)
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rfs::{Commit, CommitId, ErrorKind, Level, Options, Receipt, Volume};
+use rfs::{Commit, CommitId, ErrorKind, Options, Receipt, Volume};
 use tokio::task::JoinHandle;
 
 use crate::Result;
@@ -117,17 +117,14 @@ impl Worker {
 
     /// Waits until a commit is durable; only then are its flights reported as safe.
     async fn see_through(&self, flights: u64, mut commit: Commit) -> Result<()> {
-        let position = commit.position();
-        match commit.wait().await {
-            Ok(receipt) => self.count(&receipt),
-            // The commit goes on by itself until the store is back; the supervisor's patience is the limit. There is
-            // no receipt to learn its size from, and a new commit here would hold a position and later flights.
-            Err(error) if error.kind() == ErrorKind::Outage => {
-                self.volume.wait(position, Level::Remote).await?;
-                self.books.lock().commits += 1;
+        let receipt = loop {
+            match commit.wait().await {
+                // The commit goes on by itself until the store is back; the supervisor's patience is the limit.
+                Err(error) if error.kind() == ErrorKind::Outage => {}
+                waited => break waited?,
             }
-            Err(error) => return Err(error.into()),
-        }
+        };
+        self.count(&receipt);
         self.report(Stage::Committed, flights)
     }
 

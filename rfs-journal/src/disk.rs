@@ -81,10 +81,12 @@ impl RealDisk {
     /// system's.
     pub fn open(dir: impl AsRef<Path>) -> io::Result<Self> {
         let dir = dir.as_ref().to_path_buf();
-        let made = !dir.exists();
+        let missing = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).count();
         std::fs::create_dir_all(&dir)?;
-        if made && let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            File::open(parent)?.sync_all()?;
+        // Each directory that was made is an entry of the one above it.
+        for made in dir.ancestors().take(missing) {
+            let above = made.parent().filter(|above| !above.as_os_str().is_empty());
+            File::open(above.unwrap_or(Path::new(".")))?.sync_all()?;
         }
         let options = OpenOptions::new().create(true).truncate(false).write(true).clone();
         let lock = options.open(dir.join("lock"))?;

@@ -70,6 +70,13 @@ pub struct FrameHeader {
     pub durable: Lsn,
     /// The chain hash at the frame's end.
     pub chain: ChainHash,
+    /// CRC32C of the volume id: tells this volume's frames from those of another that stand in a file's content.
+    pub volume: u32,
+}
+
+/// What frames of a volume are marked with.
+pub(crate) fn volume_mark(volume: u128) -> u32 {
+    crc32c::crc32c(&volume.to_be_bytes())
 }
 
 /// What stands where a frame's header is looked for.
@@ -98,7 +105,7 @@ impl FrameHeader {
         out.extend(self.base.0.to_le_bytes());
         out.extend(self.durable.0.to_le_bytes());
         out.extend(self.chain.0);
-        out.extend([0; 4]); // reserved
+        out.extend(self.volume.to_le_bytes());
         out.extend(crc32c::crc32c(&out).to_le_bytes());
         out.try_into().expect("the fields add up to the header's length")
     }
@@ -125,6 +132,7 @@ impl FrameHeader {
             base: Lsn(fields.u64()),
             durable: Lsn(fields.u64()),
             chain: ChainHash(fields.take()),
+            volume: fields.u32(),
         };
         let bounded = header.payload_len as usize <= FRAME_PAYLOAD_MAX
             && header.changes_len as usize <= FRAME_CHANGES_MAX
@@ -236,6 +244,7 @@ mod tests {
             changes_crc: 2,
             durable: Lsn(39),
             chain: ChainHash([3; 32]),
+            volume: volume_mark(9),
         }
     }
 

@@ -63,12 +63,27 @@ struct Inner {
 }
 
 /// The segments that are on this machine. Shared by all who append, write, read and commit.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Residency {
     inner: Mutex<Inner>,
+    /// What is read back from a file is kept while no more than this is held.
+    keep_bytes: u64,
+}
+
+impl Default for Residency {
+    fn default() -> Self {
+        Self::new(64 << 20)
+    }
 }
 
 impl Residency {
+    /// No segments yet. Content that is read back from a file is kept in memory while no more than `keep_bytes` are
+    /// held.
+    #[must_use]
+    pub fn new(keep_bytes: u64) -> Self {
+        Self { inner: Mutex::default(), keep_bytes }
+    }
+
     /// Bytes of frames that are held in memory.
     #[must_use]
     pub fn body_bytes(&self) -> u64 {
@@ -204,9 +219,7 @@ impl Residency {
 
     pub(crate) fn frame_written(&self, id: SegmentId, info: FrameInfo, header: [u8; FRAME_HEADER_LEN]) {
         let mut inner = self.inner.lock();
-        let frames = inner.segments.get_mut(&id).map(|resident| &mut resident.frames);
-        let frame =
-            frames.and_then(|frames| frames.iter_mut().find(|frame| frame.info.position == info.position));
+        let frame = inner.segments.get_mut(&id).and_then(|resident| resident.frame_mut(info.position));
         if let Some(frame) = frame {
             frame.info = info;
             frame.header = Some(header);
@@ -238,6 +251,9 @@ impl Residency {
     fn keep_payload(&self, id: SegmentId, info: &FrameInfo, payload: &Bytes) {
         let mut inner = self.inner.lock();
         let Inner { segments, body_bytes } = &mut *inner;
+        if *body_bytes + payload.len() as u64 > self.keep_bytes {
+            return;
+        }
         // Only content is read back: a frame without its Changes serves readers, and uploads take the file.
         let frame = segments.get_mut(&id).and_then(|resident| resident.frame_mut(info.position));
         if let Some(frame) = frame.filter(|frame| frame.body.is_none()) {

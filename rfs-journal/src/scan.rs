@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use rfs_core::{Lsn, SegmentId};
 
-use crate::frame::{ChainHash, FRAME_MAGIC, FrameHeader, HeaderFound};
+use crate::frame::{ChainHash, FRAME_MAGIC, FrameHeader, HeaderFound, volume_mark};
 use crate::reader::{frame_info, index_of, unknown};
 use crate::resident::{FilePart, Residency};
 use crate::segment::{SEGMENT_HEADER_LEN, SEGMENT_MAGIC, SegmentFound, SegmentHeader, VolumeId};
@@ -178,7 +178,7 @@ impl Walk {
         walk.torn = walk.is_cut_off(&bytes[at..]);
         let behind =
             magics(&bytes[at..]).filter_map(|offset| match FrameHeader::find(&bytes[at + offset..]) {
-                HeaderFound::Header(header) => Some(header.durable),
+                HeaderFound::Header(header) if header.volume == volume_mark(volume) => Some(header.durable),
                 _ => None,
             });
         walk.durable = behind.fold(walk.durable, Lsn::max);

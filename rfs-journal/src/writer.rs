@@ -12,12 +12,12 @@ use bytes::Bytes;
 use rfs_core::{Ino, Lsn, SegmentId};
 
 use crate::appender::{Item, Work};
-use crate::frame::{ClosedFrame, FrameHeader};
+use crate::frame::{ClosedFrame, FrameHeader, volume_mark};
 use crate::resident::{FilePart, Residency, Sealed};
 use crate::segment::{ByteSection, FrameInfo, RecordPosition, SEGMENT_HEADER_LEN, SegmentHeader, VolumeId};
-use crate::{ChainHash, Disk, DiskFile, Footer, JournalError};
+use crate::{ChainHash, Disk, DiskFile, FRAME_HEADER_LEN, Footer, JournalError};
 
-/// A file takes no further segment once it has this many bytes.
+/// The size of files, unless it is set.
 const FILE_BYTES: u64 = 64 << 20;
 /// How far a growing file is filled with zeros ahead of what is written, so that the next syncs find their blocks.
 const FILL_AHEAD: u64 = 1 << 20;
@@ -46,6 +46,14 @@ pub struct LogWriter {
     chain: ChainHash,
     durable: Lsn,
     poison: Option<String>,
+    /// What the residency is told once the bytes are in the file: until then only memory has them.
+    written: Vec<Written>,
+}
+
+#[derive(Debug)]
+enum Written {
+    Frame(SegmentId, FrameInfo, [u8; FRAME_HEADER_LEN]),
+    Seal(Box<Sealed>, Bytes),
 }
 
 /// The segment that is being written.
@@ -67,6 +75,8 @@ pub(crate) struct Files {
     pub(crate) in_use: Vec<LogFile>,
     pub(crate) free: Vec<LogFile>,
     pub(crate) next_number: u64,
+    /// A file takes no further segment once it has this many bytes.
+    file_bytes: u64,
     buffer: Vec<u8>,
     dirty: Vec<Arc<dyn DiskFile>>,
     dir_dirty: bool,
@@ -91,7 +101,17 @@ impl LogWriter {
         lsn: Lsn,
         chain: ChainHash,
     ) -> Self {
-        Self { identity, residency, files: None, current: None, lsn, chain, durable: Lsn(0), poison: None }
+        Self {
+            identity,
+            residency,
+            files: None,
+            current: None,
+            lsn,
+            chain,
+            durable: Lsn(0),
+            poison: None,
+            written: Vec::new(),
+        }
     }
 
     pub(crate) fn on_disk(
@@ -138,6 +158,13 @@ impl LogWriter {
         done
     }
 
+    /// A file of the local log takes no further segment once it has this many bytes.
+    pub fn set_file_bytes(&mut self, bytes: u64) {
+        if let Some(files) = &mut self.files {
+            files.file_bytes = bytes;
+        }
+    }
+
     /// Lets go of the disk: the log takes nothing more, and the directory is free for another.
     pub fn release(&mut self) {
         self.files = None;
@@ -173,6 +200,14 @@ impl LogWriter {
         }
         if let Some(files) = &mut self.files {
             files.flush()?;
+        }
+        for written in self.written.drain(..) {
+            match written {
+                Written::Frame(id, info, header) => self.residency.frame_written(id, info, header),
+                Written::Seal(sealed, footer) => self.residency.seal(*sealed, footer),
+            }
+        }
+        if let Some(files) = &mut self.files {
             if sync {
                 files.sync()?;
                 self.durable = self.lsn;
@@ -207,6 +242,7 @@ impl LogWriter {
             changes_crc: info.changes_crc,
             durable: self.durable,
             chain,
+            volume: volume_mark(self.identity.volume),
         };
         let bytes = header.encode();
         if let Some(files) = &mut self.files {
@@ -215,7 +251,7 @@ impl LogWriter {
         self.lsn = header.end();
         self.chain = chain;
         current.push(info, &frame.changes, frame.index.iter().copied());
-        self.residency.frame_written(frame.segment, info, bytes);
+        self.written.push(Written::Frame(frame.segment, info, bytes));
         Ok(())
     }
 
@@ -239,7 +275,7 @@ impl LogWriter {
         if let Some(files) = &mut self.files {
             files.push(&[&footer])?;
         }
-        self.residency.seal(sealed, footer);
+        self.written.push(Written::Seal(Box::new(sealed), footer));
         Ok(())
     }
 }
@@ -306,12 +342,21 @@ impl Files {
         free: Vec<LogFile>,
         next_number: u64,
     ) -> Self {
-        Self { disk, in_use, free, next_number, buffer: Vec::new(), dirty: Vec::new(), dir_dirty: false }
+        Self {
+            disk,
+            in_use,
+            free,
+            next_number,
+            file_bytes: FILE_BYTES,
+            buffer: Vec::new(),
+            dirty: Vec::new(),
+            dir_dirty: false,
+        }
     }
 
     /// Starts a segment: in the file that is being written, or in the next when that one is full.
     fn begin(&mut self, id: SegmentId, header: &[u8]) -> Result<FilePart, JournalError> {
-        if self.in_use.last().is_none_or(|file| file.end + self.buffer.len() as u64 >= FILE_BYTES) {
+        if self.in_use.last().is_none_or(|file| file.end + self.buffer.len() as u64 >= self.file_bytes) {
             self.flush()?;
             let next = self.next_file()?;
             self.in_use.push(next);

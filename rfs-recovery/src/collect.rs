@@ -38,9 +38,10 @@ pub struct Collected {
     pub objects: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Their names. By these, and not by numbers, a segment is known to be gone: a writer that died before its commit
-    /// leaves segments with the numbers that its successor uses again.
-    pub keys: BTreeSet<String>,
+    /// The names of the objects that are left, of those that could hold committed segments. By names, and not by
+    /// numbers, a segment is known to be gone: a writer that died before its commit leaves segments with the numbers
+    /// that its successor uses again.
+    pub left: BTreeSet<String>,
 }
 
 /// Deletes what no retained state needs.
@@ -64,6 +65,7 @@ pub async fn collect(
     publisher.check_fence().await?;
 
     let mut collected = Collected::default();
+    collected.left.extend(commits.iter().chain(&segments).map(|object| object.key.clone()));
     let aged = |object: &&rfs_backends::ObjectInfo| object.last_modified_ms < retention.newest_until_ms;
     for object in images.iter().filter(aged).filter(|object| !needed.keys.contains(&object.key)) {
         // An image that was written and that no commit names yet is of a commit not older than the newest named one.
@@ -96,7 +98,7 @@ impl Collected {
         store.delete(&object.key).await?;
         self.objects += 1;
         self.bytes += object.size;
-        self.keys.insert(object.key.clone());
+        self.left.remove(&object.key);
         Ok(())
     }
 }

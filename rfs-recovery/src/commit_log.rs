@@ -91,27 +91,39 @@ fn decode_superblock(store: &Store, object: &Bytes) -> Result<Superblock, Recove
 /// # Errors
 /// `Damaged`, `Missing`, `UnknownFormat`, or the store's.
 pub async fn list(store: &Store, keys: Keys) -> Result<Listing, RecoveryError> {
-    let objects = store.list(&keys.commits(), None).await?;
-    let mut ids: Vec<CommitId> = objects.iter().filter_map(|object| keys.parse_commit(&object.key)).collect();
-    ids.sort_unstable();
+    let ids = list_ids(store, keys).await?;
     let Some(last) = ids.last().copied() else {
         return Ok(Listing { ids, head: None, slot: CommitId { epoch: 0, number: 0 } });
     };
-    let mut head = None;
-    let mut slot = CommitId { epoch: last.epoch, number: last.number + 1 };
-    for id in ids.iter().rev() {
-        match fetch_commit(store, keys, *id).await? {
-            CommitObject::Commit(commit) => {
-                head = Some(*commit);
-                break;
-            }
-            CommitObject::Fence(fence) if *id == last => {
-                slot = CommitId { epoch: fence.next_epoch, number: 0 }
-            }
-            CommitObject::Fence(_) => {}
+    let fence = match fetch_commit(store, keys, last).await? {
+        CommitObject::Commit(commit) => {
+            let slot = CommitId { epoch: last.epoch, number: last.number + 1 };
+            return Ok(Listing { ids, head: Some(*commit), slot });
+        }
+        CommitObject::Fence(fence) => fence,
+    };
+    let slot = CommitId { epoch: fence.next_epoch, number: 0 };
+    let Some(named) = fence.head else { return Ok(Listing { ids, head: None, slot }) };
+    match fetch_commit(store, keys, named.id).await? {
+        CommitObject::Commit(commit) if commit.hash == named.hash => {
+            Ok(Listing { ids, head: Some(*commit), slot })
+        }
+        _ => {
+            let what = "it is not the commit that the newest fence names as the head";
+            Err(envelope::damaged(store.url(), &keys.commit(named.id), what))
         }
     }
-    Ok(Listing { ids, head, slot })
+}
+
+/// The ids of every commit and fence, in order.
+///
+/// # Errors
+/// The store's.
+pub async fn list_ids(store: &Store, keys: Keys) -> Result<Vec<CommitId>, RecoveryError> {
+    let objects = store.list(&keys.commits(), None).await?;
+    let mut ids: Vec<CommitId> = objects.iter().filter_map(|object| keys.parse_commit(&object.key)).collect();
+    ids.sort_unstable();
+    Ok(ids)
 }
 
 /// One commit.
@@ -144,7 +156,8 @@ pub async fn take_over(
         let listing = list(store, keys).await?;
         let slot = listing.slot;
         let next_epoch = slot.epoch + 1;
-        let fence = Fence { volume: keys.0, at: slot, writer, next_epoch, time };
+        let head = listing.head.as_ref().map(FetchedCommit::reference);
+        let fence = Fence { volume: keys.0, at: slot, writer, next_epoch, head, time };
         let (object, _) = envelope::seal(ObjectKind::Fence, &fence);
         match store.put_new(&keys.commit(slot), object.into()).await? {
             PutNew::Created => {}
@@ -299,7 +312,9 @@ impl Publisher {
         match self.store.put_new(&key, unresolved.object.clone()).await? {
             PutNew::Created => {}
             PutNew::Exists(object) => {
-                let (by, epoch) = whose(decode_commit(self.store.url(), self.keys, unresolved.id, &object)?);
+                // Whatever it is, it is not ours: one that cannot be read fences as well.
+                let rival = decode_commit(self.store.url(), self.keys, unresolved.id, &object);
+                let (by, epoch) = rival.map_or((0, unresolved.id.epoch + 1), whose);
                 return Err(RecoveryError::Fenced { by, epoch });
             }
         }
@@ -326,15 +341,19 @@ impl Publisher {
             CommitId { epoch: after.epoch, number: after.number - 1 }
         };
         let above = self.store.list(&self.keys.commits(), Some(&self.keys.commit(listed_from))).await?;
-        let mut ids = above.iter().filter_map(|object| self.keys.parse_commit(&object.key));
-        let own = self.unresolved.as_ref().map(|unresolved| unresolved.id);
-        match ids.find(|id| *id > listed_from && Some(*id) != own) {
-            None => Ok(()),
-            Some(id) => {
-                let (by, epoch) = whose(fetch_commit(&self.store, self.keys, id).await?);
-                Err(RecoveryError::Fenced { by, epoch })
+        let ids = above.iter().filter_map(|object| self.keys.parse_commit(&object.key));
+        for id in ids.filter(|id| *id > listed_from) {
+            let (by, epoch) = match fetch_commit(&self.store, self.keys, id).await {
+                Ok(object) => whose(object),
+                Err(RecoveryError::Store(error)) => return Err(error.into()),
+                Err(_) => (0, id.epoch + 1),
+            };
+            // Our own commit may stand there, its reply lost.
+            if by != self.writer {
+                return Err(RecoveryError::Fenced { by, epoch });
             }
         }
+        Ok(())
     }
 }
 

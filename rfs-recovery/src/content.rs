@@ -94,6 +94,11 @@ impl Content {
         self.segments.write().retain(|_, stored| !collected.contains(&stored.key));
     }
 
+    /// Of the segments up to and with `last`, only those in these objects are left.
+    pub fn keep(&self, left: &BTreeSet<String>, last: SegmentId) {
+        self.segments.write().retain(|id, stored| *id > last || left.contains(&stored.key));
+    }
+
     /// Where the history's segments are, in order, as far as they are kept.
     #[must_use]
     pub fn segments(&self) -> Vec<StoredSegment> {

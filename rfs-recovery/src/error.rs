@@ -62,7 +62,9 @@ pub enum RecoveryError {
         epoch: u64,
     },
     /// What was asked for is not retained, or never was.
-    #[error("{store} has no {what}")]
+    #[error(
+        "{store} has no {what}: it was never made, or is not kept any more; Volume::checkpoints lists those that are"
+    )]
     NoSuchState {
         /// The store's URL.
         store: String,

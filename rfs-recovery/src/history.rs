@@ -1,6 +1,8 @@
 //! The history of one inode, found by the segment indexes.
 
-use rfs_core::{Ino, Lsn};
+use std::collections::BTreeSet;
+
+use rfs_core::{Ino, Lsn, SegmentId};
 use rfs_journal::{Footer, Record, RecordPosition};
 
 use crate::content::Content;
@@ -19,15 +21,29 @@ pub struct History {
 /// The committed records of an inode. Of each segment only the index, and the Changes of the frames that it names,
 /// are read.
 ///
+/// `is_live` says whether content of the tree is in a segment: one without may have been collected, and the history is
+/// complete only after it.
+///
 /// # Errors
 /// `Missing`, `Damaged`, or the store's.
-pub async fn history(content: &Content, ino: Ino) -> Result<History, RecoveryError> {
+pub async fn history(
+    content: &Content,
+    ino: Ino,
+    is_live: impl Fn(SegmentId) -> bool,
+) -> Result<History, RecoveryError> {
     let mut records = Vec::new();
     let mut complete_after = None;
     let mut expected = None;
     for stored in content.segments() {
-        let footer = content.footer(&stored).await?;
-        if expected.is_some_and(|expected| expected != footer.base) || complete_after.is_none() {
+        let footer = match content.footer(&stored).await {
+            Err(RecoveryError::Missing { key, .. }) if !is_live(stored.header.id) => {
+                content.forget(&BTreeSet::from([key]));
+                expected = None;
+                continue;
+            }
+            footer => footer?,
+        };
+        if expected != Some(footer.base) {
             complete_after = Some(footer.base);
         }
         expected = Some(footer.end);

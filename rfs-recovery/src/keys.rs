@@ -73,7 +73,9 @@ impl Keys {
 
 fn hex16(digits: &str) -> Option<u64> {
     let plain = digits.len() == 16 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    if plain { u64::from_str_radix(digits, 16).ok() } else { None }
+    // No history gets so far: such a name is not one of ours, and adding to it must not overflow.
+    let number = if plain { u64::from_str_radix(digits, 16).ok() } else { None };
+    number.filter(|number| *number < 1 << 62)
 }
 
 #[cfg(test)]

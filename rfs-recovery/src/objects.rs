@@ -147,6 +147,8 @@ pub struct Fence {
     pub writer: u128,
     /// The epoch that this writer owns.
     pub next_epoch: u64,
+    /// The newest commit below it.
+    pub head: Option<CommitRef>,
     /// When it was put.
     pub time: Timestamp,
 }

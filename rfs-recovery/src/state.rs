@@ -8,7 +8,6 @@ use rfs_backends::Store;
 use rfs_core::{CommitId, Lsn, SegmentId, StateHash, Timestamp, Tree};
 use rfs_journal::{ChainHash, Footer, Record, VerifiedSegment, verify_segment};
 
-use crate::commit_log::Listing;
 use crate::image::read_image;
 use crate::objects::{
     CommitObject, CommitRef, FetchedCommit, ImageRef, StoredSegment, fetch_commit, missing,
@@ -68,7 +67,7 @@ impl State {
     }
 }
 
-/// Rebuilds the state at `commit`, which `listing` names, verifying every byte and the state hash.
+/// Rebuilds the state at `commit`, which is among `ids`, verifying every byte and the state hash.
 ///
 /// # Errors
 /// `Missing`, `Damaged`, `UnknownFormat`, `Diverged`, or the store's.
@@ -76,7 +75,7 @@ pub async fn load(
     store: &Store,
     keys: Keys,
     created: Timestamp,
-    listing: &Listing,
+    ids: &[CommitId],
     commit: FetchedCommit,
 ) -> Result<State, RecoveryError> {
     let image = commit.commit.image.clone();
@@ -85,7 +84,7 @@ pub async fn load(
         None => State::empty(created),
     };
     let from = image.as_ref().map(|image| image.of);
-    let commits = commits_since(store, keys, listing, from, commit).await?;
+    let commits = commits_since(store, keys, ids, from, commit).await?;
     for fetched in &commits {
         extend(store, keys, &mut state, fetched).await?;
     }
@@ -114,14 +113,14 @@ async fn from_image(store: &Store, keys: Keys, image: &ImageRef) -> Result<State
 async fn commits_since(
     store: &Store,
     keys: Keys,
-    listing: &Listing,
+    ids: &[CommitId],
     from: Option<CommitId>,
     last: FetchedCommit,
 ) -> Result<Vec<FetchedCommit>, RecoveryError> {
     if from == Some(last.commit.id) {
         return Ok(Vec::new());
     }
-    let between = listing.ids.iter().copied();
+    let between = ids.iter().copied();
     let between = between.filter(|id| Some(*id) > from && *id < last.commit.id).collect::<Vec<_>>();
     let fetched = stream::iter(between).map(|id| fetch_commit(store, keys, id)).buffered(FETCHES);
     let mut by_id = BTreeMap::new();
@@ -271,7 +270,7 @@ fn verify(
 }
 
 async fn fetch_whole(store: &Store, stored: &StoredSegment) -> Result<Bytes, RecoveryError> {
-    let range = stored.offset..stored.offset + stored.len;
+    let range = stored.offset..stored.offset.saturating_add(stored.len);
     store.get_range(&stored.key, range).await.map_err(|error| missing(store, &stored.key, error))
 }
 
@@ -284,7 +283,7 @@ pub async fn fetch_footer(
     keys: Keys,
     stored: &StoredSegment,
 ) -> Result<Footer, RecoveryError> {
-    let end = stored.offset + stored.len;
+    let end = stored.offset.saturating_add(stored.len);
     let start = end.saturating_sub(u64::from(stored.footer_len));
     let tail =
         store.get_range(&stored.key, start..end).await.map_err(|error| missing(store, &stored.key, error))?;

@@ -92,6 +92,7 @@ pub struct JournalEngine {
     first_segment: SegmentId,
     last_segment: Option<SegmentId>,
     failure: Option<JournalError>,
+    store: BTreeMap<SegmentId, Bytes>,
 }
 
 /// When every [`JournalEngine`] begins.
@@ -156,6 +157,7 @@ impl JournalEngine {
             first_segment: next_segment,
             last_segment: None,
             failure: None,
+            store: BTreeMap::new(),
         }
     }
 
@@ -198,19 +200,51 @@ impl JournalEngine {
     /// # Errors
     /// The disk's.
     pub fn finish(&mut self) -> Result<(), JournalError> {
-        self.last_segment = self.appender.seal().segment.filter(|last| *last >= self.first_segment);
-        let work = self.appender.take_work();
-        self.writer.write(work, true).map(|_| ())
+        self.seal(true)
     }
 
-    /// As if all segments up to and with this one were committed: their files are recycled, but for the one that is
-    /// written to.
-    pub fn recycle(&mut self, committed: SegmentId) {
-        self.residency.mark_committed(committed);
+    /// Ends the segment, and writes all there is; with `sync` it is then on the disk for certain.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn seal(&mut self, sync: bool) -> Result<(), JournalError> {
+        self.last_segment = self.appender.seal().segment.filter(|last| *last >= self.first_segment);
+        let work = self.appender.take_work();
+        self.writer.write(work, sync).map(|_| ())
+    }
+
+    /// The number of the segment after the last one that was sealed here.
+    #[must_use]
+    pub const fn next_segment(&self) -> SegmentId {
+        match self.last_segment {
+            Some(last) => last.next(),
+            None => self.first_segment,
+        }
+    }
+
+    /// A file of the local log takes no further segment once it has this many bytes.
+    pub fn set_file_bytes(&mut self, bytes: u64) {
+        self.writer.set_file_bytes(bytes);
+    }
+
+    /// As if all segments that were sealed here were committed: they go to a store in memory, and their files may be
+    /// recycled.
+    ///
+    /// # Errors
+    /// As [`JournalEngine::segment_bytes`]'s.
+    pub fn commit(&mut self) -> Result<(), JournalError> {
+        let Some(last) = self.last_segment else { return Ok(()) };
+        self.store = (self.first_segment.0..).map(SegmentId).zip(self.segment_bytes()?).collect();
+        self.residency.mark_committed(last);
+        Ok(())
+    }
+
+    /// Recycles all files that may be.
+    pub fn recycle(&mut self) {
         self.writer.recycle(0);
     }
 
-    /// The segments that were sealed by [`JournalEngine::finish`], every byte verified.
+    /// The segments that were sealed here, every byte verified.
     ///
     /// # Errors
     /// What does not fit.
@@ -219,7 +253,7 @@ impl JournalEngine {
         bytes.iter().zip(0..).map(|(bytes, n)| verify_segment(&format!("segment {n}"), bytes, None)).collect()
     }
 
-    /// The bytes of the segments that were sealed by [`JournalEngine::finish`].
+    /// The bytes of the segments that were sealed here.
     ///
     /// # Errors
     /// As [`Residency::segment_bytes`]'s.
@@ -229,6 +263,9 @@ impl JournalEngine {
     pub fn segment_bytes(&self) -> Result<Vec<Bytes>, JournalError> {
         let Some(SegmentId(last)) = self.last_segment else { return Ok(Vec::new()) };
         let whole = |id| {
+            if let Some(bytes) = self.store.get(&SegmentId(id)) {
+                return Ok(bytes.clone());
+            }
             let pieces = self.residency.segment_bytes(SegmentId(id))?;
             Ok(Bytes::from(pieces.expect("a sealed segment is resident until it is committed").concat()))
         };
@@ -324,11 +361,16 @@ impl Engine for JournalEngine {
     }
 
     fn read(&self, place: Place, len: u64) -> Vec<u8> {
-        let open = self.appender.read_open(place, len);
-        let read = open.unwrap_or_else(|| {
-            let resident = self.residency.read(place, len).expect("what was written can be read");
-            resident.expect("no segment left this machine")
-        });
-        read.to_vec()
+        if let Some(open) = self.appender.read_open(place, len) {
+            return open.to_vec();
+        }
+        let resident = self.residency.read(place, len).expect("what was written can be read");
+        resident.map_or_else(
+            || {
+                let start = place.position as usize;
+                self.store[&place.segment][start..start + len as usize].to_vec()
+            },
+            |bytes| bytes.to_vec(),
+        )
     }
 }

@@ -113,13 +113,24 @@ pub(crate) struct Current {
     prepared: Option<(ChainHash, StateHash)>,
 }
 
+/// Tells waiters that the committer is gone, however it went: also by a panic, or with its runtime.
+pub(crate) struct Ending(pub(crate) Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let what = "the volume was closed, or the runtime that it was opened on ended; open it again";
+        self.0.fail(&Error::new(ErrorKind::Closed, what));
+    }
+}
+
 /// Runs until the volume is closed, or fails.
-pub(crate) async fn run(shared: Arc<Shared>) {
+pub(crate) async fn run(ending: Ending) {
+    let shared = Arc::clone(&ending.0);
     let mut due: Option<Instant> = None;
-    let mut resting = false;
+    // After a failure nothing is sent before this time, whatever wakes the committer.
+    let mut rest: Option<Instant> = None;
     loop {
-        let rest = resting.then(|| Instant::now() + REST);
-        match due.into_iter().chain(rest).min() {
+        match rest.or(due) {
             Some(at) => tokio::select! {
                 () = shared.wake.notified() => {}
                 () = sleep(at.saturating_duration_since(Instant::now())) => {}
@@ -129,6 +140,10 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         if shared.closing.load(Ordering::Acquire) {
             return;
         }
+        if rest.is_some_and(|rest| Instant::now() < rest) {
+            continue;
+        }
+        let resting = rest.take().is_some();
         let asked = shared.commit_asked.swap(false, Ordering::AcqRel);
         let (dirty, journaled, jobs) = {
             let live = shared.live.read();
@@ -144,13 +159,16 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         let bytes_due = journaled - shared.commits.borrow().fixed_bytes >= shared.options.commit_bytes;
         let time_due = due.is_some_and(|due| due <= Instant::now());
         if !(resting || asked || jobs || (dirty && (bytes_due || time_due))) {
-            upload_ahead(&shared).await;
+            if let Err(error) = upload_ahead(&shared).await {
+                debug!(%error, "an upload ahead of its commit failed; the commit tries again");
+                rest = Some(Instant::now() + REST);
+            }
             continue;
         }
         let wanted = asked || (dirty && (bytes_due || time_due));
         let done = commit_all(&shared, wanted).await;
         due = None;
-        resting = match done {
+        match done {
             Ok(()) => {
                 if shared
                     .live
@@ -162,7 +180,6 @@ pub(crate) async fn run(shared: Arc<Shared>) {
                     // Changed while the commit was on its way: looked at again at once, to arm the timer.
                     shared.wake.notify_one();
                 }
-                false
             }
             Err(error)
                 if matches!(error.kind(), ErrorKind::Fenced | ErrorKind::LocalDisk | ErrorKind::Bug) =>
@@ -178,9 +195,13 @@ pub(crate) async fn run(shared: Arc<Shared>) {
                     let since = state.outage.as_ref().map_or_else(Instant::now, |outage| outage.since);
                     state.outage = Some(Outage { since, error });
                 });
-                true
+                if wanted {
+                    // The commit that failed may be an older one than what was asked for.
+                    shared.commit_asked.store(true, Ordering::Release);
+                }
+                rest = Some(Instant::now() + REST);
             }
-        };
+        }
     }
 }
 
@@ -221,6 +242,10 @@ pub(crate) async fn commit_named(
 ) -> Result<Receipt> {
     let mut commits = shared.commits.subscribe();
     loop {
+        // First of all: what was made stays made, whatever became of the volume since.
+        if let Ok(receipt) = done.try_recv() {
+            return receipt;
+        }
         {
             let state = commits.borrow_and_update();
             if state.failures > *failures
@@ -407,9 +432,9 @@ impl Committer {
         let next_segment = self.last_segment.map_or(SegmentId(0), SegmentId::next);
         let segments = shared.content.segments();
         tokio::spawn(async move {
+            let _running = RunningImage(Arc::clone(&task));
             let written = write_image(&task, writer, &receipt, next_segment, segments, tree).await;
             let mut image = task.image.lock();
-            image.running = false;
             match written {
                 Ok(reference) => image.ready = Some(reference),
                 Err(error) => {
@@ -419,6 +444,15 @@ impl Committer {
                 }
             }
         });
+    }
+}
+
+/// No other image is made meanwhile, and the next one can be, however this one ends.
+struct RunningImage(Arc<Shared>);
+
+impl Drop for RunningImage {
+    fn drop(&mut self) {
+        self.0.image.lock().running = false;
     }
 }
 
@@ -461,10 +495,10 @@ async fn write_image(
 }
 
 /// Uploads segments that are sealed and too large to be inlined, before a commit asks for them.
-async fn upload_ahead(shared: &Arc<Shared>) {
-    let Ok(mut guard) = shared.publisher.try_lock() else { return };
-    let Some(committer) = guard.as_mut() else { return };
-    let Ok(mut uploaded) = shared.uploaded.try_lock() else { return };
+async fn upload_ahead(shared: &Arc<Shared>) -> Result<()> {
+    let Ok(mut guard) = shared.publisher.try_lock() else { return Ok(()) };
+    let Some(committer) = guard.as_mut() else { return Ok(()) };
+    let Ok(mut uploaded) = shared.uploaded.try_lock() else { return Ok(()) };
     let mut ready = Vec::new();
     let mut id = committer.last_segment.map_or(SegmentId(0), SegmentId::next);
     while let Some(sealed) = shared.residency.sealed(id) {
@@ -473,9 +507,7 @@ async fn upload_ahead(shared: &Arc<Shared>) {
     }
     ready.retain(|sealed| journal_len(sealed) > shared.options.inline_bytes);
     let epoch = committer.publisher.next_id().epoch;
-    if let Err(error) = upload(shared, &mut uploaded, &ready, committer.writer, epoch).await {
-        debug!(%error, "an upload ahead of its commit failed; the commit tries again");
-    }
+    upload(shared, &mut uploaded, &ready, committer.writer, epoch).await
 }
 
 async fn upload(

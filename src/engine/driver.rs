@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::Weak;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 use rfs_core::Lsn;
@@ -19,6 +20,8 @@ pub(crate) struct Driver {
     has_disk: bool,
     thread: Option<Arc<Bell>>,
     durable: watch::Sender<Lsn>,
+    /// Nothing is written any more.
+    ended: AtomicBool,
 }
 
 /// What the thread waits for.
@@ -40,7 +43,13 @@ impl Driver {
     pub(crate) fn new(writer: LogWriter, with_thread: bool) -> Self {
         let has_disk = writer.has_disk();
         let (durable, _) = watch::channel(writer.durable());
-        Self { has_disk, thread: with_thread.then(Arc::default), durable, writer: Mutex::new(writer) }
+        Self {
+            has_disk,
+            thread: with_thread.then(Arc::default),
+            durable,
+            writer: Mutex::new(writer),
+            ended: AtomicBool::new(false),
+        }
     }
 
     /// Starts the thread, if there is to be one.
@@ -68,12 +77,9 @@ impl Driver {
 
     /// Waits until the log is on the local disk up to `position`.
     pub(crate) async fn wait(&self, shared: &Shared, position: Lsn) -> Result<()> {
-        let Some(bell) = &self.thread else {
-            if *self.durable.borrow() < position {
-                self.drive(shared, true)?;
-            }
-            return Ok(());
-        };
+        if self.thread.is_none() && self.durable() < position {
+            self.drive(shared, true)?;
+        }
         let mut durable = self.durable.subscribe();
         loop {
             if *durable.borrow_and_update() >= position {
@@ -84,7 +90,15 @@ impl Driver {
                 .read()
                 .usable()
                 .map_err(|refused| refused.doing(|| format!("sync up to {position}")))?;
-            bell.ring(|wanted| wanted.sync = true);
+            if self.ended.load(Ordering::Acquire) {
+                return Err(Error::new(
+                    ErrorKind::Closed,
+                    format!("sync up to {position}: the local log was closed"),
+                ));
+            }
+            if let Some(bell) = &self.thread {
+                bell.ring(|wanted| wanted.sync = true);
+            }
             if durable.changed().await.is_err() {
                 return Err(Error::new(ErrorKind::Closed, "the volume was closed"));
             }
@@ -133,8 +147,6 @@ impl Driver {
             Err(error) => {
                 let error = Error::journal("writing the local log", error);
                 shared.fail(&error);
-                // Waiters look at the failure when they are woken.
-                self.durable.send_modify(|_| {});
                 Err(error)
             }
         }
@@ -146,6 +158,17 @@ impl Driver {
             bell.ring(|wanted| wanted.stop = true);
         }
         self.writer.lock().release();
+        self.end();
+    }
+
+    /// Has everybody who waits look at what became of the volume.
+    pub(crate) fn wake_waiters(&self) {
+        self.durable.send_modify(|_| {});
+    }
+
+    fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.wake_waiters();
     }
 }
 
@@ -156,7 +179,19 @@ impl Bell {
     }
 }
 
+/// Tells waiters that the thread is gone, however it went.
+struct Ending<'a>(&'a Weak<Shared>);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        if let Some(driver) = self.0.upgrade().as_ref().and_then(|shared| shared.driver.as_ref()) {
+            driver.end();
+        }
+    }
+}
+
 fn run_thread(bell: &Bell, shared: &Weak<Shared>) {
+    let _ending = Ending(shared);
     loop {
         let sync = {
             let mut wanted = bell.wanted.lock();

@@ -8,7 +8,7 @@ mod shared;
 
 pub use committer::Receipt;
 pub(crate) use committer::{CommitState, commit_named, commit_now};
-pub(crate) use live::with_done;
+pub(crate) use live::{Live, with_done};
 pub use open::{LocalLog, OpenReport};
 pub(crate) use open::{open_reader, open_writer};
 pub(crate) use shared::Shared;

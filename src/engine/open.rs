@@ -14,7 +14,7 @@ use rfs_journal::{
     WriterIdentity, claim, open_log,
 };
 use rfs_recovery::commit_log::{
-    Listing, Publisher, list, probe_superblock, read_commit, read_superblock, take_over,
+    Listing, Publisher, list, list_ids, probe_superblock, read_commit, read_superblock, take_over,
 };
 use rfs_recovery::objects::Superblock;
 use rfs_recovery::state::{State, load};
@@ -22,7 +22,7 @@ use rfs_recovery::{Content, Keys, RecoveryError};
 use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
 
-use super::committer::{CommitState, Committer, ImageState, Receipt, Uploaded, run};
+use super::committer::{CommitState, Committer, Ending, ImageState, Receipt, Uploaded, run};
 use super::driver::Driver;
 use super::live::{Front, Live};
 use super::shared::Shared;
@@ -55,8 +55,9 @@ pub enum LocalLog {
     Nothing,
     /// So many Changes that were not committed, and go on to be part of the volume.
     Replayed(u64),
-    /// Changes that are not part of the volume, since another writer took over before they were committed. Their
-    /// files are kept in the local directory, under these names.
+    /// Changes that could not be matched with the volume's history: another writer took over before they were
+    /// committed (or so much was committed since that nobody can tell). They are not part of the volume. Their files
+    /// are kept in the local directory, under these names.
     Orphaned {
         /// The files.
         files: Vec<String>,
@@ -88,9 +89,10 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
     let state = load_head(&store, &superblock, &listing).await.map_err(fail)?;
     debug!(epoch, lsn = state.lsn.0, "state rebuilt");
 
-    let residency = Arc::new(Residency::default());
+    let residency = Arc::new(Residency::new(options.memory_bytes));
     let identity = WriterIdentity { volume: superblock.volume, epoch, writer };
-    let log = open_local(disk.as_ref(), identity, &residency, &state)?;
+    let mut log = open_local(disk.as_ref(), identity, &residency, &state)?;
+    log.writer.set_file_bytes(options.local_file_bytes);
     let mut tree = state.tree.clone();
     for record in &log.tail {
         tree.apply(&record.change, record.place).map_err(|error| {
@@ -133,7 +135,8 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
     if !log.tail.is_empty() {
         shared.wake.notify_one();
     }
-    tokio::spawn(run(Arc::clone(&shared)));
+    // Made here, so that it also ends where the task never began.
+    tokio::spawn(run(Ending(Arc::clone(&shared))));
     info!(epoch, commit = ?report.commit, local = ?report.local, "volume opened");
     Ok((shared, report))
 }
@@ -159,15 +162,22 @@ pub(crate) async fn open_reader(store: Store, options: Options, at: &At) -> Resu
     let fail = |error: RecoveryError| Error::recovery(doing.clone(), error);
     let superblock = read_superblock(&store).await.map_err(fail)?;
     let keys = Keys(superblock.volume);
-    let listing = list(&store, keys).await.map_err(fail)?;
     let state = match at {
-        At::Head => load_head(&store, &superblock, &listing).await.map_err(fail)?,
-        At::Commit(id) => load_commit(&store, &superblock, &listing, *id).await.map_err(fail)?,
+        At::Head => {
+            let listing = list(&store, keys).await.map_err(fail)?;
+            load_head(&store, &superblock, &listing).await.map_err(fail)?
+        }
+        At::Commit(id) => {
+            // Nothing of later commits is read: they may be damaged.
+            let ids = list_ids(&store, keys).await.map_err(fail)?;
+            load_commit(&store, &superblock, &ids, *id).await.map_err(fail)?
+        }
         At::Checkpoint(name) => {
+            let listing = list(&store, keys).await.map_err(fail)?;
             let head = load_head(&store, &superblock, &listing).await.map_err(fail)?;
             let id = head.tree.checkpoints().get(name).map(|checkpoint| checkpoint.commit);
             let id = id.ok_or_else(|| fail(no_such(&store, format!("checkpoint named {name:?}"))))?;
-            load_commit(&store, &superblock, &listing, id).await.map_err(fail)?
+            load_commit(&store, &superblock, &listing.ids, id).await.map_err(fail)?
         }
     };
     let parts = Parts { live: Live::new(state.tree.clone(), None), residency: Arc::default(), driver: None };
@@ -180,7 +190,9 @@ async fn load_head(
     listing: &Listing,
 ) -> std::result::Result<State, RecoveryError> {
     match &listing.head {
-        Some(head) => load(store, Keys(superblock.volume), superblock.created, listing, head.clone()).await,
+        Some(head) => {
+            load(store, Keys(superblock.volume), superblock.created, &listing.ids, head.clone()).await
+        }
         None => Ok(State::empty(superblock.created)),
     }
 }
@@ -188,15 +200,15 @@ async fn load_head(
 async fn load_commit(
     store: &Store,
     superblock: &Superblock,
-    listing: &Listing,
+    ids: &[CommitId],
     id: CommitId,
 ) -> std::result::Result<State, RecoveryError> {
     let keys = Keys(superblock.volume);
-    if listing.head.as_ref().is_none_or(|head| head.commit.id < id) {
+    if !ids.contains(&id) {
         return Err(no_such(store, format!("commit {id}")));
     }
     let commit = read_commit(store, keys, id).await?;
-    load(store, keys, superblock.created, listing, commit).await
+    load(store, keys, superblock.created, ids, commit).await
 }
 
 fn no_such(store: &Store, what: String) -> RecoveryError {

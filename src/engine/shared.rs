@@ -70,7 +70,7 @@ impl Shared {
         drop(live);
         if after != before {
             let commits = self.commits.borrow();
-            let due = journaled - commits.fixed_bytes >= self.options.commit_bytes;
+            let due = journaled.saturating_sub(commits.fixed_bytes) >= self.options.commit_bytes;
             if before <= commits.fixed || due {
                 self.wake.notify_one();
             }
@@ -90,27 +90,30 @@ impl Shared {
             driver.relieve(self).map_err(|error| error.during(what()))?;
         }
         let mut commits = self.commits.subscribe();
-        while self.over_budget(&commits.borrow_and_update(), journaled, &what)? {
+        loop {
+            let (committed_bytes, outage, failed) = {
+                let state = commits.borrow_and_update();
+                (state.committed_bytes, state.outage.clone(), state.failed)
+            };
+            if failed {
+                self.live.read().usable().map_err(|refused| refused.doing(&what))?;
+            }
+            let over = journaled.saturating_sub(committed_bytes) >= self.options.outage_bytes;
+            if let Some(outage) = outage {
+                if over || outage.since.elapsed() >= self.options.outage_time {
+                    let why = format!(
+                        "{}: commits fail, and the budget for going on without them is used up",
+                        what()
+                    );
+                    return Err(outage.error.during(why));
+                }
+                return Ok(());
+            }
+            if !over {
+                return Ok(());
+            }
             self.ask_commit();
             wait_for_change(&mut commits).await.map_err(|error| error.during(what()))?;
-        }
-        Ok(())
-    }
-
-    /// Whether more than the budget is not committed. During an outage that is an error.
-    fn over_budget(&self, state: &CommitState, journaled: u64, what: &impl Fn() -> String) -> Result<bool> {
-        let over = journaled.saturating_sub(state.committed_bytes) >= self.options.outage_bytes;
-        match &state.outage {
-            Some(outage) if over || outage.since.elapsed() >= self.options.outage_time => {
-                let why =
-                    format!("{}: commits fail, and the budget for going on without them is used up", what());
-                Err(outage.error.during(why))
-            }
-            Some(_) => Ok(false),
-            None if state.failed => {
-                self.live.read().usable().map(|()| false).map_err(|refused| refused.doing(what))
-            }
-            None => Ok(over),
         }
     }
 
@@ -187,6 +190,9 @@ impl Shared {
         }
         drop(live);
         self.commits.send_modify(|state| state.failed = true);
+        if let Some(driver) = &self.driver {
+            driver.wake_waiters();
+        }
         self.locks_changed.notify_waiters();
     }
 }

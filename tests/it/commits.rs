@@ -514,3 +514,140 @@ async fn a_dead_writers_uploads_are_collected_and_nothing_else() {
         assert_eq!(third.fs().read(format!("/live{number}")).await.unwrap(), content(2));
     }
 }
+
+/// What the last handle left undone is committed in its time, also when it is the closing of a handle itself.
+#[tokio::test(start_paused = true)]
+async fn closing_a_handle_is_committed_in_its_time() {
+    let (_, store) = sim();
+    let options = Options::new().with_one_thread().with_store(store).with_entropy(Entropy::seeded(1));
+    let volume =
+        Volume::create("sim://", options.with_commit_interval(Some(Duration::from_secs(10)))).await.unwrap();
+    let file = volume.fs().create("/a").await.unwrap();
+    volume.fs().remove_file("/a").await.unwrap();
+    volume.commit().await.unwrap();
+    drop(file);
+    let position = volume.position();
+    assert!(position > volume.position_at(Level::Remote));
+    tokio::time::timeout(Duration::from_secs(11), volume.wait(position, Level::Remote))
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+/// A commit that was asked for during an outage is made when the store is back, without being asked for again.
+#[tokio::test(start_paused = true)]
+async fn a_commit_asked_for_in_an_outage_goes_on_by_itself() {
+    let (sim, store) = sim();
+    let volume = Volume::create("sim://", options(1).with_store(store)).await.unwrap();
+    sim.set_offline(true);
+    volume.fs().write("/a", b"1").await.unwrap();
+    volume.commit().await.unwrap_err();
+    volume.fs().write("/b", b"2").await.unwrap();
+    volume.commit().await.unwrap_err();
+    sim.set_offline(false);
+    let position = volume.position();
+    tokio::time::timeout(Duration::from_secs(60), volume.wait(position, Level::Remote))
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+/// A checkpoint that was made stays made, whatever becomes of the store and the volume after it.
+#[tokio::test(start_paused = true)]
+async fn a_made_checkpoint_is_reported_as_made() {
+    let (sim, store) = sim();
+    let volume = Volume::create("sim://", options(1).with_store(store)).await.unwrap();
+    let mut made = volume.checkpoint("made").await.unwrap();
+    volume.wait(made.position(), Level::Remote).await.unwrap();
+    sim.set_offline(true);
+    volume.fs().write("/a", b"1").await.unwrap();
+    volume.commit().await.unwrap_err();
+    volume.close().await.unwrap_err();
+    assert_eq!(made.wait().await.unwrap().position, made.position());
+    assert_eq!(made.wait().await.unwrap().position, made.position());
+}
+
+/// A rival's object that cannot be read fences all the same.
+#[tokio::test(start_paused = true)]
+async fn an_unreadable_rival_fences() {
+    let (sim, store) = sim();
+    let volume = Volume::create("sim://", options(1).with_store(store)).await.unwrap();
+    volume.fs().write("/a", b"1").await.unwrap();
+    volume.commit().await.unwrap();
+    let commit = sim.paths().into_iter().rfind(|path| path.as_ref().contains("/commits/")).unwrap();
+    let next = commit.as_ref().replace("-0000000000000000", "-0000000000000001");
+    sim.set_object(&object_store::path::Path::from(next), "not an rfs object");
+    volume.fs().write("/a", b"2").await.unwrap();
+    assert_eq!(volume.commit().await.unwrap_err().kind(), ErrorKind::Fenced);
+    assert_eq!(volume.fs().write("/a", b"3").await.unwrap_err().kind(), ErrorKind::Fenced);
+}
+
+/// A damaged head does not keep earlier commits from being opened.
+#[tokio::test]
+async fn earlier_commits_open_beside_a_damaged_head() {
+    let (sim, store) = sim();
+    let volume = Volume::create("sim://", options(1).with_store(store.clone())).await.unwrap();
+    volume.fs().write("/a", b"1").await.unwrap();
+    let earlier = volume.commit().await.unwrap();
+    volume.fs().write("/a", b"2").await.unwrap();
+    volume.commit().await.unwrap();
+    let head = sim.paths().into_iter().rfind(|path| path.as_ref().contains("/commits/")).unwrap();
+    sim.flip_bit(&head, 700);
+    let open = |at| Volume::open_read_only("sim://", options(2).with_store(store.clone()), at);
+    assert_eq!(open(At::Head).await.unwrap_err().kind(), ErrorKind::Damaged);
+    assert_eq!(open(At::Commit(earlier.commit)).await.unwrap().fs().read("/a").await.unwrap(), b"1");
+}
+
+/// Opening costs the same however often the volume was opened without a commit.
+#[tokio::test]
+async fn idle_openings_do_not_add_up() {
+    let (_, store) = sim();
+    let volume = Volume::create("sim://", options(1).with_store(store.clone())).await.unwrap();
+    volume.fs().write("/a", b"1").await.unwrap();
+    volume.commit().await.unwrap();
+    let mut requests = Vec::new();
+    for seed in 0..20 {
+        let before = store.meter().snapshot();
+        let volume = Volume::open("sim://", options(2 + seed).with_store(store.clone())).await.unwrap();
+        requests.push((store.meter().snapshot() - before).requests());
+        assert_eq!(volume.fs().read("/a").await.unwrap(), b"1");
+    }
+    assert_eq!(requests[1], requests[19], "{requests:?}");
+}
+
+/// The history of a file after its oldest part was collected, on another machine.
+#[tokio::test]
+async fn history_goes_as_far_back_as_it_is_kept() {
+    let (_, store) = sim();
+    let small = |seed| {
+        let options = options(seed).with_store(store.clone()).with_image_every(1, 1);
+        options.with_retention(1, Duration::ZERO)
+    };
+    let volume = Volume::create("sim://", small(1)).await.unwrap();
+    for round in 0..6_u8 {
+        volume.fs().write("/a", [round; 100]).await.unwrap();
+        volume.commit().await.unwrap();
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let whole = volume.history("/a").await.unwrap();
+    assert_eq!(whole.complete_after.0, 0);
+    assert!(volume.collect_garbage().await.unwrap().objects > 0);
+    drop(volume);
+    let volume = Volume::open("sim://", small(2)).await.unwrap();
+    let rest = volume.history("/a").await.unwrap();
+    assert!(rest.complete_after.0 > 0);
+    assert!(!rest.records.is_empty() && whole.records.ends_with(&rest.records));
+}
+
+/// A runtime that ended takes its volume's committer with it: that is an error, not a hang.
+#[test]
+fn a_volume_whose_runtime_ended_says_so() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let first = runtime();
+    let volume = first.block_on(Volume::create("memory://", options(1))).unwrap();
+    drop(first);
+    let error = runtime().block_on(volume.commit()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+}

@@ -75,7 +75,9 @@ fn options(store: &SimStore, disk: Option<&SimDisk>, habit: Habit, seed: u64) ->
         .with_cut(1_500, 30_000)
         .with_inline_bytes(20_000)
         .with_image_every(u64::MAX, habit.image_commits)
-        .with_retention(2, Duration::ZERO);
+        .with_retention(2, Duration::ZERO)
+        .with_local_file_bytes(20_000)
+        .with_cache(50_000, 40_000);
     if let Some(disk) = disk {
         options = options.with_disk(Arc::new(disk.clone()));
     }

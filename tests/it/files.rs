@@ -191,6 +191,27 @@ async fn locks_exclude_wait_and_die_with_their_handle() {
     third.try_lock().unwrap();
 }
 
+/// Two who share the lock and both wait to hold it alone get it one after the other.
+#[tokio::test]
+async fn two_upgrades_do_not_wait_for_each_other() {
+    let volume = volume().await;
+    let fs = volume.fs();
+    fs.write("/lock", b"").await.unwrap();
+    let mut tasks = Vec::new();
+    for _ in 0..2 {
+        let file = fs.open("/lock").await.unwrap();
+        file.lock_shared().await.unwrap();
+        tasks.push(tokio::spawn(async move {
+            file.lock().await.unwrap();
+            tokio::task::yield_now().await;
+            file.unlock().unwrap();
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_batch_happens_whole_or_not_at_all() {
     let volume = volume().await;

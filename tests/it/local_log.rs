@@ -184,3 +184,62 @@ async fn the_local_log_is_recycled() {
     assert_eq!(volume.fs().read("/tail").await.unwrap(), b"1");
     assert!(volume.fs().read("/f0").await.unwrap() == content[39..]);
 }
+
+/// What the last handle left is in the local log, synced or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_handle_writes_the_log_out() {
+    let (dir, url) = (tempfile::tempdir().unwrap(), memory_url("written-out"));
+    let volume = Volume::create(&url, threaded(1, dir.path())).await.unwrap();
+    volume.fs().write("/a", b"not synced").await.unwrap();
+    drop(volume);
+    let volume = Volume::open(&url, threaded(2, dir.path())).await.unwrap();
+    assert_eq!(volume.fs().read("/a").await.unwrap(), b"not synced");
+}
+
+/// Closing a volume ends those who wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn closing_ends_who_waits() {
+    for round in 0..50 {
+        let dir = tempfile::tempdir().unwrap();
+        let volume =
+            Volume::create(&memory_url(&format!("ends{round}")), threaded(1, dir.path())).await.unwrap();
+        let file = volume.fs().create("/a").await.unwrap();
+        let syncs =
+            tokio::spawn(
+                async move { while file.append(b"x").await.is_ok() && file.sync_all().await.is_ok() {} },
+            );
+        tokio::task::yield_now().await;
+        volume.close().await.unwrap();
+        syncs.await.unwrap();
+    }
+}
+
+/// A file whose content is another volume's log is content: it says nothing about this log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_inside_a_file_is_content() {
+    let (inner, outer) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let volume = Volume::create(&memory_url("inner"), threaded(1, inner.path())).await.unwrap();
+    let file = volume.fs().create("/a").await.unwrap();
+    for _ in 0..200 {
+        file.append(&[7; 100]).await.unwrap();
+        file.sync_all().await.unwrap();
+    }
+    drop((file, volume));
+    let log = std::fs::read(inner.path().join("log-00000000")).unwrap();
+    let log = &log[..60_000];
+
+    let url = memory_url("outer");
+    let volume = Volume::create(&url, threaded(2, outer.path()).with_cut(1 << 20, 1 << 24)).await.unwrap();
+    volume.fs().write("/first", b"1").await.unwrap();
+    volume.wait(volume.position(), Level::Local).await.unwrap();
+    volume.fs().write("/log", log).await.unwrap();
+    drop(volume);
+    // The last frame is cut off, as by a crash: the copied frames stand behind the end.
+    let path = outer.path().join("log-00000000");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let end = bytes.windows(64).rposition(|window| window == &log[log.len() - 64..]).unwrap();
+    bytes[end..].fill(0);
+    std::fs::write(&path, bytes).unwrap();
+    let volume = Volume::open(&url, threaded(3, outer.path())).await.unwrap();
+    assert_eq!(volume.fs().read("/first").await.unwrap(), b"1");
+}

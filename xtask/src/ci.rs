@@ -27,7 +27,11 @@ const STEPS: &[Step] = &[
     Step { heading: "documents", run: || documents::run(&[]) },
     Step {
         heading: "model of the commit protocol",
-        run: || process::run(std::process::Command::new("python3").arg(workspace::root().join("docs/model/fence.py"))),
+        run: || {
+            process::run(
+                std::process::Command::new("python3").arg(workspace::root().join("docs/model/fence.py")),
+            )
+        },
     },
     Step { heading: "test", run: || test::run(&[]) },
 ];

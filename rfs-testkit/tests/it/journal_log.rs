@@ -1,15 +1,15 @@
 //! The local log is cut, holed and loses its power; what is found then is the result of a prefix of the history, and
 //! holds all that was safe (promises 1 and 2).
 
-use rfs_core::{Lsn, Op};
-use rfs_journal::{JournalError, LogEnd, WriterIdentity};
+use rfs_core::{Lsn, Op, SegmentId};
+use rfs_journal::{ChainHash, Cut, JournalError, LogEnd, WriterIdentity};
 use rfs_testkit::{
     CrashPlan, CrashSide, Engine, EngineTarget, JournalEngine, Pace, Profile, Rng, SimDisk, Snapshot, Target,
     Workload, open_from_start,
 };
 
 use crate::journal_parts::{
-    Kind, LOG, MARKER, NEXT, Part, disk_with, dump_local, parts, replay, shared, trim, written,
+    Kind, LOG, MARKER, NEXT, Part, disk_with, dump_local, open_at, parts, replay, shared, trim, written,
 };
 
 const OPS: usize = 150;
@@ -192,6 +192,69 @@ fn a_crash_at_any_call_of_the_disk_loses_nothing_that_was_safe() {
         }
     }
     assert!(crashes > 150, "{crashes} crashes");
+}
+
+/// The ends of the segments that were committed, and the number of the segment after.
+type Commits = Vec<((Lsn, ChainHash), SegmentId)>;
+
+/// Runs as [`run`] does, with small files that are recycled as soon as they are committed. A commit does not wait for
+/// the local disk.
+fn run_with_commits(seed: u64, disk: &SimDisk) -> Option<(JournalEngine, Commits)> {
+    let pace = Pace::Random { seed, close_percent: 30, sync_percent: 20 };
+    let cut = Cut { frame_bytes: 600, segment_bytes: 3_000 };
+    let mut engine = JournalEngine::on_disk(&shared(disk), cut, pace).ok()?;
+    engine.set_file_bytes(5_000);
+    let mut rng = Rng::new(seed);
+    let mut commits = vec![(engine.end(), engine.next_segment())];
+    let mut target = EngineTarget::new(engine);
+    for (number, op) in Workload::new(seed, Profile::rfs()).take(160).enumerate() {
+        _ = target.run(&op);
+        let engine = &mut target.engine;
+        if engine.failure().is_some() {
+            break;
+        }
+        if number % 15 == 14 {
+            if engine.seal(rng.chance(50)).is_err() {
+                break;
+            }
+            commits.push((engine.end(), engine.next_segment()));
+            if engine.commit().is_err() {
+                break;
+            }
+            engine.recycle();
+        }
+    }
+    Some((target.engine, commits))
+}
+
+#[test]
+fn a_crash_at_any_call_loses_nothing_while_files_are_filled_committed_and_recycled() {
+    let (mut replayed, mut put_aside, mut recycled) = (0, 0, 0);
+    for seed in 20..23 {
+        let plan = CrashPlan::never();
+        let (engine, commits) = run_with_commits(seed, &SimDisk::new(plan.clone())).expect("the disk works");
+        assert!(engine.next_segment() > SegmentId(5) && commits.len() > 5);
+        for call in 0..plan.calls() {
+            let disk = SimDisk::new(CrashPlan::at_call(call, CrashSide::Partly, call));
+            let Some((engine, commits)) = run_with_commits(seed, &disk) else { continue };
+            let found = disk.after_power_loss(seed * 10_000 + call, CrashPlan::never());
+            trim(&found);
+            let what = format!("seed {seed}, crash in call {call}");
+            let (head, next_segment) = *commits.last().unwrap();
+            let ends: Vec<_> = commits.iter().map(|commit| commit.0).collect();
+            let opened = open_at(&found, head, next_segment, &ends);
+            let (_, log) = opened.unwrap_or_else(|error| panic!("{what}: {error}"));
+            let end = Lsn(head.0.0 + log.tail.len() as u64);
+            assert!(end >= engine.durable(), "{what}: {end} is found of {} that were safe", engine.durable());
+            assert!(replay(&engine.snapshots()[&head.0], &log) == engine.snapshots()[&end], "{what}");
+            replayed += usize::from(!log.tail.is_empty());
+            // The commit came before what it holds was safe here, and that was lost: nobody knows what is left.
+            put_aside += usize::from(log.orphaned.is_some());
+            recycled += usize::from(found.names().len() < engine.next_segment().0 as usize / 2);
+        }
+    }
+    let all = format!("{replayed} replayed, {put_aside} put aside, {recycled} with recycled files");
+    assert!(replayed > 60 && put_aside < replayed && recycled > 60, "{all}");
 }
 
 #[test]

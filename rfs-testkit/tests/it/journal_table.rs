@@ -76,8 +76,13 @@ fn part(bytes: &[u8], kind: Kind, number: usize) -> Part {
 /// Gives the header at `at` another format version, and the checksum that fits.
 fn set_version(bytes: &mut [u8], at: usize, version_at: usize, header_len: usize) {
     bytes[at + version_at..at + version_at + 2].copy_from_slice(&9_u16.to_le_bytes());
-    let crc = crc32c::crc32c(&bytes[at..at + header_len - 4]);
-    bytes[at + header_len - 4..at + header_len].copy_from_slice(&crc.to_le_bytes());
+    mend(&mut bytes[at..], header_len);
+}
+
+/// Makes the checksum at the end of a header fit.
+fn mend(bytes: &mut [u8], header_len: usize) {
+    let (header, crc) = bytes[..header_len].split_at_mut(header_len - 4);
+    crc.copy_from_slice(&crc32c::crc32c(header).to_le_bytes());
 }
 
 #[test]
@@ -207,6 +212,59 @@ fn a_damaged_middle_is_torn_when_nothing_behind_it_was_safe() {
     let second = part(&written(&disk, LOG), Kind::Frame, 1);
     disk.flip_bit(LOG, second.range.end as u64 * 8 - 1);
     expect_tail(&disk, &engine, Lsn(2), LogEnd::Torn);
+}
+
+/// Every checksum is right, but the frame is not the one that was written there.
+#[test]
+fn a_frame_that_does_not_continue_the_history_is_cut_off() {
+    let (disk, engine) = five_frames(false);
+    let mut bytes = written(&disk, LOG);
+    let Part { range, .. } = part(&bytes, Kind::Frame, 2);
+    let frame = &mut bytes[range.clone()];
+    let payload_len = u32::from_le_bytes(frame[16..20].try_into().unwrap()) as usize;
+    let payload = rfs_journal::FRAME_HEADER_LEN..rfs_journal::FRAME_HEADER_LEN + payload_len;
+    frame[payload.start] ^= 1;
+    let crc = crc32c::crc32c(&frame[payload]);
+    frame[24..28].copy_from_slice(&crc.to_le_bytes());
+    mend(frame, rfs_journal::FRAME_HEADER_LEN);
+    disk.set_content(LOG, &bytes);
+    expect_tail(&disk, &engine, Lsn(4), LogEnd::Torn);
+}
+
+/// A log of another volume: five frames, all of them synced one by one.
+fn log_of_another_volume() -> Vec<u8> {
+    let disk = empty_disk();
+    let other = WriterIdentity { volume: 0xabc, ..NEXT };
+    let (residency, log) = open_from_start(&shared(&disk), other).unwrap();
+    let mut engine = JournalEngine::reopened(Snapshot::empty(), residency, log, Cut::default(), Pace::Full);
+    frames(&mut engine, 0, 5, 100, true);
+    written(&disk, LOG)
+}
+
+/// Files hold what users write, which may be a journal too.
+#[test]
+fn frames_of_another_volume_in_the_content_of_a_file_are_no_evidence() {
+    let other = log_of_another_volume();
+    assert_eq!(parts(&other).last().unwrap().durable, Lsn(8));
+    let disk = empty_disk();
+    let mut engine = engine_on(&disk);
+    write_a_file(&mut engine, "f", 10);
+    engine.flush(true).unwrap();
+    let file = engine.tree().lookup(&At::root("f"), false).unwrap();
+    let op = Op::Write { target: Target::Ino(file), at: WriteAt::End, len: other.len() as u64 };
+    engine.submit(&op, &other, &|_| false).unwrap();
+    engine.flush(false).unwrap();
+    let last = written(&disk, LOG).len();
+    disk.truncate(LOG, last - 1);
+    expect_tail(&disk, &engine, Lsn(2), LogEnd::Torn);
+}
+
+#[test]
+fn what_a_recycled_file_held_may_look_like_another_volume() {
+    let (disk, mut engine) = five_frames(true);
+    engine.finish().unwrap();
+    disk.set_content(LOG, &[written(&disk, LOG), log_of_another_volume()].concat());
+    expect_tail(&disk, &engine, Lsn(10), LogEnd::Clean);
 }
 
 #[test]
@@ -427,40 +485,57 @@ fn a_committed_segment_whose_seal_is_gone_is_let_go() {
     assert!(residency.sealed(SegmentId(1)).is_none() && residency.sealed(SegmentId(2)).is_some());
 }
 
+/// Fills a file of 2,000 bytes.
+fn two_segments(engine: &mut JournalEngine, from: usize) {
+    for number in from..from + 2 {
+        frames(engine, number, 1, 1_000, true);
+        engine.finish().unwrap();
+    }
+}
+
 #[test]
 fn a_full_file_is_recycled_when_it_is_committed() {
-    const LARGE: usize = 34 << 20;
     let disk = empty_disk();
     let mut engine = engine_on(&disk);
-    let large = |engine: &mut JournalEngine, from: usize| {
-        for number in from..from + 2 {
-            write_a_file(engine, &format!("large{number}"), LARGE);
-            engine.finish().unwrap();
-        }
-    };
-    large(&mut engine, 0);
-    large(&mut engine, 2);
+    engine.set_file_bytes(2_000);
+    two_segments(&mut engine, 0);
+    two_segments(&mut engine, 2);
     assert_eq!(disk.names(), [LOG, SECOND_LOG, MARKER]);
-    engine.recycle(SegmentId(1));
-    let committed = part(&disk.content(LOG).unwrap(), Kind::SegmentHeader, 1);
-    assert!(committed.range.start > LARGE);
-    frames(&mut engine, 9, 3, 500, true);
+    let head = engine.end();
+    engine.commit().unwrap();
+    engine.recycle();
+    frames(&mut engine, 9, 3, 100, true);
     assert_eq!(disk.names(), [LOG, SECOND_LOG, MARKER], "the first file is used again");
+    let first = disk.content(LOG).unwrap();
+    let stale = first.windows(8).filter(|window| *window == b"RFS-SEG\0").count();
+    assert_eq!(stale, 2, "the second segment stands behind the fifth, which was written over the first");
 
-    // The head is behind the second segment, whose file was overwritten at its start by the fifth.
-    let second_file = disk.content(SECOND_LOG).unwrap();
-    let chain = ChainHash(second_file[72..104].try_into().unwrap());
-    let head = (part(&second_file, Kind::SegmentHeader, 0).before, chain);
-    let (residency, log) = open_at(&disk, head, SegmentId(2), &[]).unwrap();
-    assert_eq!((log.end, log.next_segment), (LogEnd::Clean, SegmentId(5)));
+    let (residency, log) = open_at(&disk, head, SegmentId(4), &[]).unwrap();
+    assert_eq!((log.end, log.next_segment, log.tail.len()), (LogEnd::Clean, SegmentId(5), 6));
     let replayed = replay(&engine.snapshots()[&head.0], &log);
     assert!(replayed == *end_of(&engine));
-    let small = replayed.tree.lookup(&At::root("f10"), false).unwrap();
-    let run = replayed.tree.file_ranges(small, 0..500).unwrap().remove(0);
-    assert_eq!(
-        residency.read(run.place.unwrap(), 500).unwrap().unwrap(),
-        engine.read(run.place.unwrap(), 500)
-    );
+    let file = replayed.tree.lookup(&At::root("f10"), false).unwrap();
+    let place = replayed.tree.file_ranges(file, 0..100).unwrap().remove(0).place.unwrap();
+    assert_eq!(residency.read(place, 100).unwrap().unwrap(), engine.read(place, 100));
+}
+
+#[test]
+fn a_file_is_not_recycled_before_all_of_it_is_committed() {
+    let disk = empty_disk();
+    let mut engine = engine_on(&disk);
+    engine.set_file_bytes(2_000);
+    two_segments(&mut engine, 0);
+    engine.commit().unwrap();
+    let head = engine.end();
+    two_segments(&mut engine, 2);
+    two_segments(&mut engine, 4);
+    engine.recycle();
+    two_segments(&mut engine, 6);
+    two_segments(&mut engine, 8);
+    assert_eq!(disk.names().len(), 5, "of four files the first was used again: {:?}", disk.names());
+
+    let (_, log) = open_at(&disk, head, SegmentId(2), &[]).unwrap();
+    assert!(replay(&engine.snapshots()[&head.0], &log) == *end_of(&engine));
 }
 
 #[test]
