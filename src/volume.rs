@@ -58,10 +58,19 @@ pub struct Volume {
 }
 
 /// Closes the volume when the last one who uses it is gone.
-#[derive(Debug)]
 pub(crate) struct Handle {
     pub(crate) shared: Arc<Shared>,
     report: Option<OpenReport>,
+}
+
+/// Not the tree: it may be large, and its names are nobody's business in a log.
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = f.debug_struct("Handle");
+        text.field("url", &self.shared.store.url())
+            .field("volume", &format_args!("{:032x}", self.shared.keys.0));
+        text.field("epoch", &self.report.as_ref().map(|report| report.epoch)).finish_non_exhaustive()
+    }
 }
 
 impl Drop for Handle {

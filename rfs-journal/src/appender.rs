@@ -113,8 +113,9 @@ impl Appender {
     /// the first byte will be. `None` when they are too many for any frame.
     pub fn reserve(&mut self, payload_len: u64) -> Option<Place> {
         let len = usize::try_from(payload_len).ok().filter(|len| *len <= FRAME_PAYLOAD_MAX)?;
-        let full =
-            self.open.bytes() >= self.cut.frame_bytes || self.open.payload.len() + len > self.cut.frame_bytes;
+        let full = self.open.changes.len() >= FRAME_CHANGES_MAX / 4
+            || self.open.bytes() >= self.cut.frame_bytes
+            || self.open.payload.len() + len > self.cut.frame_bytes;
         if full && self.open.count > 0 {
             self.close_frame();
         }

@@ -19,7 +19,7 @@ pub const FRAME_HEADER_LEN: usize = 88;
 /// Largest payload of a frame, in bytes.
 pub const FRAME_PAYLOAD_MAX: usize = 64 << 20;
 /// Largest Changes section of a frame, in bytes.
-pub const FRAME_CHANGES_MAX: usize = 64 << 20;
+pub const FRAME_CHANGES_MAX: usize = 4 << 20;
 
 pub(crate) const FRAME_MAGIC: [u8; 4] = *b"RFSF";
 

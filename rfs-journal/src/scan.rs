@@ -43,6 +43,8 @@ pub struct Head<'a> {
     pub next_segment: SegmentId,
     /// Whether a history that ends so is known to be committed.
     pub is_committed: &'a dyn Fn(Lsn, ChainHash) -> bool,
+    /// Whether the segment that begins so is committed, as far as it goes: what the log has of it is a part of that.
+    pub is_committed_segment: &'a dyn Fn(&SegmentHeader) -> bool,
 }
 
 /// How the local log ended.
@@ -324,8 +326,10 @@ fn choose(walks: &[Walk], head: &Head<'_>) -> Option<Vec<(usize, usize)>> {
         to = found(after).end();
         run.push(*after);
     }
-    let last = by_end.keys().max_by_key(|(lsn, _)| *lsn);
-    let all_committed = last.is_none_or(|(lsn, chain)| (head.is_committed)(*lsn, *chain));
+    let last = by_end.iter().max_by_key(|((lsn, _), _)| *lsn);
+    let all_committed = last.is_none_or(|((lsn, chain), at)| {
+        (head.is_committed)(*lsn, *chain) || (head.is_committed_segment)(&found(at).header)
+    });
     (!run.is_empty() || all_committed).then_some(run)
 }
 

@@ -207,11 +207,9 @@ impl LogWriter {
                 Written::Seal(sealed, footer) => self.residency.seal(*sealed, footer),
             }
         }
-        if let Some(files) = &mut self.files {
-            if sync {
-                files.sync()?;
-                self.durable = self.lsn;
-            }
+        if let Some(files) = self.files.as_mut().filter(|_| sync) {
+            files.sync()?;
+            self.durable = self.lsn;
         }
         Ok(self.durable)
     }

@@ -140,20 +140,38 @@ pub async fn read_commit(store: &Store, keys: Keys, id: CommitId) -> Result<Fetc
     }
 }
 
-/// Takes the volume over: ends the running epoch with a fence. The listing's head is final then, and
-/// `slot.epoch + 1` is the caller's.
+/// Takes the volume over, as [`take_over_from`] does, from the commit log as it stands now.
 ///
 /// # Errors
-/// `Fenced` when others take over faster than this opener, or the store's.
+/// As there.
 pub async fn take_over(
     store: &Store,
     keys: Keys,
     writer: u128,
     time: Timestamp,
 ) -> Result<Listing, RecoveryError> {
+    let listing = list(store, keys).await?;
+    take_over_from(store, keys, writer, time, listing).await
+}
+
+/// Takes the volume over: ends the running epoch with a fence right above the head that `listing` shows, or, if that
+/// has moved on, above the one that stands there now. The head of the listing that is returned is final, and
+/// `slot.epoch + 1` is the caller's.
+///
+/// # Errors
+/// `Fenced` when others take over faster than this opener, or the store's.
+pub async fn take_over_from(
+    store: &Store,
+    keys: Keys,
+    writer: u128,
+    time: Timestamp,
+    mut listing: Listing,
+) -> Result<Listing, RecoveryError> {
     let mut rival = (0, 0);
-    for _ in 0..TAKEOVER_TRIES {
-        let listing = list(store, keys).await?;
+    for attempt in 0..TAKEOVER_TRIES {
+        if attempt > 0 {
+            listing = list(store, keys).await?;
+        }
         let slot = listing.slot;
         let next_epoch = slot.epoch + 1;
         let head = listing.head.as_ref().map(FetchedCommit::reference);

@@ -318,6 +318,7 @@ pub fn open_from_start(
         chain: start.1,
         next_segment: SegmentId(0),
         is_committed: &|lsn, chain| (lsn, chain) == start,
+        is_committed_segment: &|_| false,
     };
     let residency = Arc::new(Residency::default());
     let log = open_log(disk, identity, &residency, &head)?;

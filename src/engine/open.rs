@@ -14,9 +14,9 @@ use rfs_journal::{
     WriterIdentity, claim, open_log,
 };
 use rfs_recovery::commit_log::{
-    Listing, Publisher, list, list_ids, probe_superblock, read_commit, read_superblock, take_over,
+    Listing, Publisher, list, list_ids, probe_superblock, read_commit, read_superblock, take_over_from,
 };
-use rfs_recovery::objects::Superblock;
+use rfs_recovery::objects::{FetchedCommit, Superblock};
 use rfs_recovery::state::{State, load};
 use rfs_recovery::{Content, Keys, RecoveryError};
 use tokio::sync::{Notify, watch};
@@ -38,6 +38,8 @@ pub struct OpenReport {
     pub epoch: u64,
     /// The newest commit, if there was one.
     pub commit: Option<CommitId>,
+    /// The position that was found: of that commit, or of the last Change in the local log.
+    pub position: Lsn,
     /// Bytes of journal that were replayed on top of the newest image.
     pub replayed_bytes: u64,
     /// What the local log held.
@@ -84,9 +86,16 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
     if !store.assumes_put_if_absent() {
         probe_superblock(&store, &superblock, writer).await.map_err(fail)?;
     }
-    let listing = take_over(&store, keys, writer, options.clock.now()).await.map_err(fail)?;
+    // Loaded before the epoch is taken: what cannot be opened is no reason to stop the writer that has it open.
+    let listing = list(&store, keys).await.map_err(fail)?;
+    let listed = load_head(&store, &superblock, &listing).await.map_err(fail)?;
+    let listing = take_over_from(&store, keys, writer, options.clock.now(), listing).await.map_err(fail)?;
     let epoch = listing.slot.epoch + 1;
-    let state = load_head(&store, &superblock, &listing).await.map_err(fail)?;
+    let state = if listing.head.as_ref().map(FetchedCommit::reference) == listed.commit {
+        listed
+    } else {
+        load_head(&store, &superblock, &listing).await.map_err(fail)?
+    };
     debug!(epoch, lsn = state.lsn.0, "state rebuilt");
 
     let residency = Arc::new(Residency::new(options.memory_bytes));
@@ -177,7 +186,14 @@ pub(crate) async fn open_reader(store: Store, options: Options, at: &At) -> Resu
             let head = load_head(&store, &superblock, &listing).await.map_err(fail)?;
             let id = head.tree.checkpoints().get(name).map(|checkpoint| checkpoint.commit);
             let id = id.ok_or_else(|| fail(no_such(&store, format!("checkpoint named {name:?}"))))?;
-            load_commit(&store, &superblock, &listing.ids, id).await.map_err(fail)?
+            // The head says that it is kept: that it is not there is damage.
+            let missing = |error| match error {
+                RecoveryError::NoSuchState { store, .. } => {
+                    RecoveryError::Missing { store, key: keys.commit(id) }
+                }
+                error => error,
+            };
+            load_commit(&store, &superblock, &listing.ids, id).await.map_err(missing).map_err(fail)?
         }
     };
     let parts = Parts { live: Live::new(state.tree.clone(), None), residency: Arc::default(), driver: None };
@@ -258,6 +274,10 @@ fn open_local(
         chain: state.chain,
         next_segment: state.next_segment,
         is_committed: &|lsn, chain| known.contains(&(lsn, chain)),
+        is_committed_segment: &|header| {
+            let committed = state.segments.get(&header.id);
+            committed.is_some_and(|committed| committed.header.of(header.volume) == *header)
+        },
     };
     open_log(disk, identity, residency, &head).map_err(|error| Error::journal("open the local log", error))
 }
@@ -277,7 +297,8 @@ fn report(epoch: u64, state: &State, log: &OpenedLog) -> OpenReport {
     };
     let commit = state.commit.map(|commit| commit.id);
     let torn = log.end == LogEnd::Torn;
-    OpenReport { epoch, commit, replayed_bytes: state.replayed_bytes, local, torn }
+    let position = log.writer.end().0;
+    OpenReport { epoch, commit, position, replayed_bytes: state.replayed_bytes, local, torn }
 }
 
 struct Parts {

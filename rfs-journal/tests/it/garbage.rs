@@ -50,7 +50,13 @@ fn open(files: &[(&str, &[u8])]) -> Result<usize, JournalError> {
         std::fs::write(dir.path().join(name), bytes).unwrap();
     }
     let chain = ChainHash([0xc5; 32]);
-    let head = Head { lsn: Lsn(1_000), chain, next_segment: SegmentId(5), is_committed: &|_, _| false };
+    let head = Head {
+        lsn: Lsn(1_000),
+        chain,
+        next_segment: SegmentId(5),
+        is_committed: &|_, _| false,
+        is_committed_segment: &|_| false,
+    };
     open_log(&disk, IDENTITY, &Arc::new(Residency::default()), &head).map(|log| log.tail.len())
 }
 
@@ -58,7 +64,13 @@ fn marker() -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(dir.path()).unwrap());
     let chain = ChainHash::default();
-    let head = Head { lsn: Lsn(0), chain, next_segment: SegmentId(0), is_committed: &|_, _| true };
+    let head = Head {
+        lsn: Lsn(0),
+        chain,
+        next_segment: SegmentId(0),
+        is_committed: &|_, _| true,
+        is_committed_segment: &|_| false,
+    };
     open_log(&disk, IDENTITY, &Arc::new(Residency::default()), &head).unwrap();
     std::fs::read(dir.path().join("volume")).unwrap()
 }

@@ -85,7 +85,13 @@ const LOG: &str = "log-00000000";
 const MARKER: &str = "volume";
 
 fn head(is_committed: &dyn Fn(Lsn, ChainHash) -> bool) -> Head<'_> {
-    Head { lsn: Lsn(1_000), chain: ChainHash([0xc5; 32]), next_segment: SegmentId(5), is_committed }
+    Head {
+        lsn: Lsn(1_000),
+        chain: ChainHash([0xc5; 32]),
+        next_segment: SegmentId(5),
+        is_committed,
+        is_committed_segment: &|_| false,
+    }
 }
 
 /// Writes the sample to a local log: one sealed segment, and one that is not.

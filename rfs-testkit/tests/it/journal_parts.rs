@@ -107,7 +107,13 @@ pub(crate) fn open_at(
     committed: &[(Lsn, ChainHash)],
 ) -> Result<(Arc<Residency>, OpenedLog), JournalError> {
     let is_committed = |lsn, chain| (lsn, chain) == at || committed.contains(&(lsn, chain));
-    let head = Head { lsn: at.0, chain: at.1, next_segment, is_committed: &is_committed };
+    let head = Head {
+        lsn: at.0,
+        chain: at.1,
+        next_segment,
+        is_committed: &is_committed,
+        is_committed_segment: &|_| false,
+    };
     let residency = Arc::new(Residency::default());
     let log = open_log(&shared(disk), NEXT, &residency, &head)?;
     Ok((residency, log))

@@ -1,0 +1,7 @@
+//! The formats of a volume's objects: golden files, versions to come, and objects that are made up.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+mod golden;
+mod made_up;
+mod sample;
