@@ -55,7 +55,13 @@ pub use rfs_journal::{ChainHash, Disk, DiskFile, Record};
 pub use rfs_recovery::History;
 pub use rfs_recovery::collect::Collected;
 
-/// The README's examples, as tests.
+/// The examples of the documents, as tests.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
+mod documents {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/semantics.md")]
+    struct Semantics;
+    #[doc = include_str!("../docs/stores.md")]
+    struct Stores;
+}

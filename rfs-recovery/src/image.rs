@@ -147,9 +147,12 @@ pub async fn read_image(
     if !body.items.holds(&items) {
         return Err(damaged("the tree in it is cut, or does not have its checksum"));
     }
-    // Items that cannot be decoded are left out, and the tree then fails its check.
-    let decoded = Values { rest: &items, left: body.items.count, whole: true, of: PhantomData };
-    let tree = Tree::from_items(decoded).map_err(|violations| {
+    let mut decoded = Values { rest: &items, left: body.items.count, whole: true, of: PhantomData };
+    let tree = Tree::from_items(decoded.by_ref());
+    if !decoded.whole || !decoded.rest.is_empty() {
+        return Err(damaged("the tree in it has another number of items than it says"));
+    }
+    let tree = tree.map_err(|violations| {
         let what = violations.first().map_or_else(|| "no reason given".to_owned(), ToString::to_string);
         damaged(&format!("the tree in it is not sound: {what}"))
     })?;

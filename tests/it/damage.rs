@@ -214,7 +214,9 @@ impl Sample {
                 Damage::Gone => true,
             };
             let errors = self.look(&context, both).await;
-            errors.iter().for_each(|error| assert_fits(error, path, &context));
+            for error in &errors {
+                assert_fits(error, path, &context);
+            }
             noticed += usize::from(!errors.is_empty());
             done += 1;
             self.sim.set_object(path, whole.clone());
@@ -378,7 +380,9 @@ async fn writers_on_damaged_volumes() {
             match wrote.unwrap_or_else(|_| panic!("{context}: it hangs")) {
                 Ok(met) => {
                     went_on += 1;
-                    met.iter().for_each(|error| assert_fits(error, &path, &context));
+                    for error in &met {
+                        assert_fits(error, &path, &context);
+                    }
                     let volume = open(&sim, At::Head).await.unwrap();
                     assert_eq!(volume.fs().read("/new").await.unwrap(), b"new", "{context}");
                 }

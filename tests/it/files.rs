@@ -279,7 +279,7 @@ async fn a_cancelled_write_is_not_resumed() {
     let small = options(1).with_store(store).with_outage_budget(10_000, Duration::from_secs(3600));
     let volume = Volume::create("sim://", small).await.unwrap();
     let mut file = volume.fs().create("/a").await.unwrap();
-    file.write_all(&[1; 20_000]).await.unwrap();
+    file.write_all(&vec![1; 20_000]).await.unwrap();
     let hold = sim.hold_next_put();
     tokio::time::timeout(Duration::from_secs(1), file.write_all(&[2; 500])).await.unwrap_err();
     hold.release();

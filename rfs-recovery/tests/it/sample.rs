@@ -32,6 +32,7 @@ pub(crate) fn store_on(sim: &SimStore) -> Store {
 }
 
 /// The sample: its objects by key, and the trees of its commits.
+#[derive(Clone)]
 pub(crate) struct Sample {
     pub(crate) objects: BTreeMap<String, Bytes>,
     pub(crate) image: ImageRef,
@@ -54,6 +55,13 @@ impl Sample {
 
     pub(crate) fn image(&self) -> &Bytes {
         &self.objects[&self.image.key]
+    }
+
+    /// The sample without one of its objects.
+    pub(crate) fn without(&self, key: &str) -> Self {
+        let mut less = self.clone();
+        less.objects.remove(key).unwrap();
+        less
     }
 
     /// A store with these objects, some of them replaced.
