@@ -75,17 +75,24 @@ impl fmt::Debug for Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        self.write_out();
         if let Some(driver) = &self.shared.driver {
-            if driver.has_disk() && self.shared.live.read().failure.is_none() {
-                // Whoever opens the directory again finds all of it.
-                if let Err(error) = driver.drive(&self.shared, true) {
-                    tracing::warn!(%error, "the local log was not written out at the end");
-                }
-            }
             driver.stop();
         }
         self.shared.closing.store(true, Ordering::Release);
         self.shared.wake.notify_one();
+    }
+}
+
+impl Handle {
+    /// Has everything so far on the local disk, if there is one.
+    fn write_out(&self) {
+        let usable = self.shared.live.read().failure.is_none();
+        if let Some(driver) = self.shared.driver.as_ref().filter(|driver| usable && driver.has_disk())
+            && let Err(error) = driver.drive(&self.shared, true)
+        {
+            tracing::warn!(%error, "the local log was not written out at the end");
+        }
     }
 }
 
@@ -373,6 +380,8 @@ impl Volume {
             }
             _ => Ok(()),
         };
+        // Also what could not be committed: whoever opens the local directory again finds it.
+        self.handle.write_out();
         let closed = Error::new(ErrorKind::Closed, "the volume was closed");
         shared.fail(&closed);
         shared.closing.store(true, Ordering::Release);

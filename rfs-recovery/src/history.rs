@@ -1,6 +1,7 @@
 //! The history of one inode, found by the segment indexes.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use rfs_core::{Ino, Lsn, SegmentId};
 use rfs_journal::{Footer, Record, RecordPosition};
@@ -35,23 +36,35 @@ pub async fn history(
     let mut complete_after = None;
     let mut expected = None;
     for stored in content.segments() {
-        let footer = match content.footer(&stored).await {
+        let (footer, named) = match of_segment(content, &stored, ino).await {
             Err(RecoveryError::Missing { key, .. }) if !is_live(stored.header.id) => {
                 content.forget(&BTreeSet::from([key]));
                 expected = None;
                 continue;
             }
-            footer => footer?,
+            found => found?,
         };
         if expected != Some(footer.base) {
             complete_after = Some(footer.base);
         }
         expected = Some(footer.end);
-        if let Some(positions) = footer.index.get(&ino) {
-            records.extend(named_records(content, &stored, &footer, positions).await?);
-        }
+        records.extend(named);
     }
     Ok(History { records, complete_after: complete_after.unwrap_or_default() })
+}
+
+/// A segment's footer, and the records that its index names for the inode.
+async fn of_segment(
+    content: &Content,
+    stored: &StoredSegment,
+    ino: Ino,
+) -> Result<(Arc<Footer>, Vec<Record>), RecoveryError> {
+    let footer = content.footer(stored).await?;
+    let named = match footer.index.get(&ino) {
+        Some(positions) => named_records(content, stored, &footer, positions).await?,
+        None => Vec::new(),
+    };
+    Ok((footer, named))
 }
 
 async fn named_records(

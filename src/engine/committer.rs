@@ -167,7 +167,9 @@ pub(crate) async fn run(ending: Ending) {
         }
         let wanted = asked || (dirty && (bytes_due || time_due));
         let done = commit_all(&shared, wanted).await;
-        due = None;
+        if wanted && done.is_ok() {
+            due = None;
+        }
         match done {
             Ok(()) => {
                 if shared
@@ -438,9 +440,12 @@ impl Committer {
             match written {
                 Ok(reference) => image.ready = Some(reference),
                 Err(error) => {
-                    warn!(%error, "an image was not written; it is tried again after the next commit");
-                    image.bytes_since += bytes;
-                    image.commits_since += commits;
+                    warn!(%error, "an image was not written");
+                    if error.kind() == ErrorKind::Outage {
+                        // Tried again after the next commit; for any other reason not before the next is due.
+                        image.bytes_since += bytes;
+                        image.commits_since += commits;
+                    }
                 }
             }
         });
