@@ -52,8 +52,8 @@ pub struct Head<'a> {
 pub enum LogEnd {
     /// Right behind the last whole frame.
     Clean,
-    /// Bytes that are no whole frame stand behind it: cut off when the writer died, or left from an earlier use of a
-    /// recycled file. Nobody was told that they were safe.
+    /// A frame, footer or segment header that is not whole stands behind it: cut off when the writer died. Nobody was
+    /// told that it was safe.
     Torn,
 }
 
