@@ -87,8 +87,11 @@ impl Drop for Handle {
 impl Handle {
     /// Has everything so far on the local disk, if there is one.
     fn write_out(&self) {
-        let usable = self.shared.live.read().failure.is_none();
-        if let Some(driver) = self.shared.driver.as_ref().filter(|driver| usable && driver.has_disk())
+        // A runtime that ends closes the volume before its last handle goes.
+        let failure = self.shared.live.read().failure.as_ref().map(Error::kind);
+        let usable = failure.is_none_or(|kind| kind == ErrorKind::Closed);
+        let driver = self.shared.driver.as_ref();
+        if let Some(driver) = driver.filter(|driver| usable && driver.has_disk() && !driver.is_ended())
             && let Err(error) = driver.drive(&self.shared, true)
         {
             tracing::warn!(%error, "the local log was not written out at the end");

@@ -92,37 +92,88 @@ pub fn open_log(
     residency: &Arc<Residency>,
     head: &Head<'_>,
 ) -> Result<OpenedLog, JournalError> {
+    scan_log(disk, identity.volume)?.adopt(identity, residency, head)
+}
+
+/// Reads the log in `disk`. Nothing is changed but the mark of an empty directory.
+///
+/// # Errors
+/// `Foreign`, `UnknownFormat`, `Io`.
+pub fn scan_log(disk: &Arc<dyn Disk>, volume: VolumeId) -> Result<ScannedLog, JournalError> {
     let mut names = disk.list().map_err(JournalError::io("listing", "the local log's directory"))?;
     names.retain(|name| file_number(name).is_some());
     names.sort();
-    claim(disk, identity.volume)?;
+    claim(disk, volume)?;
     let next_number = names.last().and_then(|name| file_number(name)).map_or(0, |number| number + 1);
-
     let mut walks = Vec::with_capacity(names.len());
     for name in &names {
-        walks.push(Walk::of(disk, name, identity.volume)?);
+        walks.push(Walk::of(disk, name, volume)?);
     }
-    let chosen = choose(&walks, head);
-    let Some(run) = chosen else {
-        return set_aside(disk, identity, residency, head, &walks, next_number);
-    };
-    let end = run.last().map_or((head.lsn, head.chain), |at| walks[at.0].segments[at.1].end());
-    let durable = walks.iter().map(|walk| walk.durable).max().unwrap_or_default();
-    if durable > end.0 {
-        let file =
-            run.last().or(walks.first().map(|_| &(0, 0))).map_or("the local log", |at| &walks[at.0].name);
-        let offset = run.last().map_or(0, |at| walks[at.0].segments[at.1].stop);
-        let what = format!("records {} to {durable} were safe once and are gone", end.0.next());
-        return Err(JournalError::damaged(file, offset, what));
+    Ok(ScannedLog { disk: Arc::clone(disk), walks, next_number })
+}
+
+/// A local log that was read, and is not written to yet.
+pub struct ScannedLog {
+    disk: Arc<dyn Disk>,
+    walks: Vec<Walk>,
+    next_number: u64,
+}
+
+/// The segments that go on from the head, and where they end.
+struct Run {
+    segments: Vec<(usize, usize)>,
+    end: (Lsn, ChainHash),
+}
+
+impl ScannedLog {
+    /// Sees whether the log can be adopted.
+    ///
+    /// # Errors
+    /// `Damaged` when acknowledged records are gone.
+    pub fn check(&self, head: &Head<'_>) -> Result<(), JournalError> {
+        self.run(head).map(drop)
     }
-    let torn = walks.iter().enumerate().any(|(file, walk)| {
-        let goes_on_here = run.last().is_some_and(|last| last.0 == file);
-        walk.torn && (goes_on_here || walk.segments.iter().all(|found| found.records.is_empty()))
-    });
-    let log_end = if torn { LogEnd::Torn } else { LogEnd::Clean };
-    let (writer, tail, next_segment) =
-        adopt(disk, identity, residency, head, walks, &run, (end.0, end.1, next_number))?;
-    Ok(OpenedLog { writer, next_segment, tail, end: log_end, orphaned: None })
+
+    /// Goes on with the log, or, where it does not touch the committed history, puts it aside and begins another.
+    ///
+    /// # Errors
+    /// As [`ScannedLog::check`]; `Io`.
+    pub fn adopt(
+        self,
+        identity: WriterIdentity,
+        residency: &Arc<Residency>,
+        head: &Head<'_>,
+    ) -> Result<OpenedLog, JournalError> {
+        let run = self.run(head)?;
+        let Self { disk, walks, next_number } = self;
+        let Some(Run { segments, end }) = run else {
+            return set_aside(&disk, identity, residency, head, &walks, next_number);
+        };
+        let torn = walks.iter().enumerate().any(|(file, walk)| {
+            let goes_on_here = segments.last().is_some_and(|last| last.0 == file);
+            walk.torn && (goes_on_here || walk.segments.iter().all(|found| found.records.is_empty()))
+        });
+        let log_end = if torn { LogEnd::Torn } else { LogEnd::Clean };
+        let (writer, tail, next_segment) =
+            adopt(&disk, identity, residency, head, walks, &segments, (end.0, end.1, next_number))?;
+        Ok(OpenedLog { writer, next_segment, tail, end: log_end, orphaned: None })
+    }
+
+    fn run(&self, head: &Head<'_>) -> Result<Option<Run>, JournalError> {
+        let walks = &self.walks;
+        let Some(segments) = choose(walks, head) else { return Ok(None) };
+        let end = segments.last().map_or((head.lsn, head.chain), |at| walks[at.0].segments[at.1].end());
+        let durable = walks.iter().map(|walk| walk.durable).max().unwrap_or_default();
+        if durable > end.0 {
+            let last = segments.last();
+            let file =
+                last.or(walks.first().map(|_| &(0, 0))).map_or("the local log", |at| &walks[at.0].name);
+            let offset = last.map_or(0, |at| walks[at.0].segments[at.1].stop);
+            let what = format!("records {} to {durable} were safe once and are gone", end.0.next());
+            return Err(JournalError::damaged(file, offset, what));
+        }
+        Ok(Some(Run { segments, end }))
+    }
 }
 
 /// One segment as the walk found it.

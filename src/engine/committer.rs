@@ -167,18 +167,14 @@ pub(crate) async fn run(ending: Ending) {
         }
         let wanted = asked || (dirty && (bytes_due || time_due));
         let done = commit_all(&shared, wanted).await;
-        if wanted && done.is_ok() {
-            due = None;
-        }
         match done {
             Ok(()) => {
-                if shared
-                    .live
-                    .read()
-                    .front
-                    .as_ref()
-                    .is_some_and(|f| f.is_dirty(shared.commits.borrow().fixed))
-                {
+                let fixed = shared.commits.borrow().fixed;
+                let dirty = shared.live.read().front.as_ref().is_some_and(|front| front.is_dirty(fixed));
+                if wanted || !dirty {
+                    due = None;
+                }
+                if dirty {
                     // Changed while the commit was on its way: looked at again at once, to arm the timer.
                     shared.wake.notify_one();
                 }

@@ -161,6 +161,11 @@ impl Driver {
         self.end();
     }
 
+    /// Whether nothing is written any more.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
     /// Has everybody who waits look at what became of the volume.
     pub(crate) fn wake_waiters(&self) {
         self.durable.send_modify(|_| {});

@@ -11,7 +11,7 @@ use rfs_backends::Store;
 use rfs_core::{CommitId, Lsn, Op, SegmentId};
 use rfs_journal::{
     Appender, ChainHash, Cut, Disk, Head, LogEnd, LogWriter, OpenedLog, Orphaned, RealDisk, Residency,
-    WriterIdentity, claim, open_log,
+    ScannedLog, WriterIdentity, scan_log,
 };
 use rfs_recovery::commit_log::{
     Listing, Publisher, list, list_ids, probe_superblock, read_commit, read_superblock, take_over_from,
@@ -80,15 +80,17 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
     let disk = open_disk(&options)?;
     let superblock = read_superblock(&store).await.map_err(fail)?;
     let keys = Keys(superblock.volume);
-    if let Some(disk) = &disk {
-        claim(disk, superblock.volume).map_err(|error| Error::journal(doing.clone(), error))?;
-    }
+    let scanned = disk.as_ref().map(|disk| scan_log(disk, superblock.volume)).transpose();
+    let scanned = scanned.map_err(|error| Error::journal(doing.clone(), error))?;
     if !store.assumes_put_if_absent() {
         probe_superblock(&store, &superblock, writer).await.map_err(fail)?;
     }
     // Loaded before the epoch is taken: what cannot be opened is no reason to stop the writer that has it open.
-    let listing = list(&store, keys).await.map_err(fail)?;
-    let listed = load_head(&store, &superblock, &listing).await.map_err(fail)?;
+    let (listing, listed) = load_newest(&store, &superblock).await.map_err(fail)?;
+    if let Some(scanned) = &scanned {
+        let checked = with_head(&listed, |head| scanned.check(head));
+        checked.map_err(|error| Error::journal(doing.clone(), error))?;
+    }
     let listing = take_over_from(&store, keys, writer, options.clock.now(), listing).await.map_err(fail)?;
     let epoch = listing.slot.epoch + 1;
     let state = if listing.head.as_ref().map(FetchedCommit::reference) == listed.commit {
@@ -100,7 +102,7 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
 
     let residency = Arc::new(Residency::new(options.memory_bytes));
     let identity = WriterIdentity { volume: superblock.volume, epoch, writer };
-    let mut log = open_local(disk.as_ref(), identity, &residency, &state)?;
+    let mut log = open_local(scanned, identity, &residency, &state)?;
     log.writer.set_file_bytes(options.local_file_bytes);
     let mut tree = state.tree.clone();
     for record in &log.tail {
@@ -172,18 +174,21 @@ pub(crate) async fn open_reader(store: Store, options: Options, at: &At) -> Resu
     let superblock = read_superblock(&store).await.map_err(fail)?;
     let keys = Keys(superblock.volume);
     let state = match at {
-        At::Head => {
-            let listing = list(&store, keys).await.map_err(fail)?;
-            load_head(&store, &superblock, &listing).await.map_err(fail)?
-        }
+        At::Head => load_newest(&store, &superblock).await.map_err(fail)?.1,
         At::Commit(id) => {
             // Nothing of later commits is read: they may be damaged.
             let ids = list_ids(&store, keys).await.map_err(fail)?;
-            load_commit(&store, &superblock, &ids, *id).await.map_err(fail)?
+            // One that is kept as a link between others may have lost what it needs itself.
+            let collected = |error| match error {
+                RecoveryError::Missing { key, .. } => {
+                    no_such(&store, format!("commit {id} whole: {key} is gone"))
+                }
+                error => error,
+            };
+            load_commit(&store, &superblock, &ids, *id).await.map_err(collected).map_err(fail)?
         }
         At::Checkpoint(name) => {
-            let listing = list(&store, keys).await.map_err(fail)?;
-            let head = load_head(&store, &superblock, &listing).await.map_err(fail)?;
+            let (listing, head) = load_newest(&store, &superblock).await.map_err(fail)?;
             let id = head.tree.checkpoints().get(name).map(|checkpoint| checkpoint.commit);
             let id = id.ok_or_else(|| fail(no_such(&store, format!("checkpoint named {name:?}"))))?;
             // The head says that it is kept: that it is not there is damage.
@@ -198,6 +203,26 @@ pub(crate) async fn open_reader(store: Store, options: Options, at: &At) -> Resu
     };
     let parts = Parts { live: Live::new(state.tree.clone(), None), residency: Arc::default(), driver: None };
     Ok(share(store, keys, options, state, parts, None))
+}
+
+/// The commit log and the state at its head. What is gone may have been collected since it was listed, by the writer
+/// that has the volume open: only what is gone twice is missing.
+async fn load_newest(
+    store: &Store,
+    superblock: &Superblock,
+) -> std::result::Result<(Listing, State), RecoveryError> {
+    let mut gone = None;
+    loop {
+        let newest = async {
+            let listing = list(store, Keys(superblock.volume)).await?;
+            let state = load_head(store, superblock, &listing).await?;
+            Ok((listing, state))
+        };
+        match newest.await {
+            Err(RecoveryError::Missing { key, .. }) if gone.as_ref() != Some(&key) => gone = Some(key),
+            done => return done,
+        }
+    }
 }
 
 async fn load_head(
@@ -253,13 +278,14 @@ fn local_error(dir: &Path, error: io::Error) -> Error {
     Error::caused(ErrorKind::LocalDisk, doing, error)
 }
 
+/// The local log goes on, or without one a new one in memory.
 fn open_local(
-    disk: Option<&Arc<dyn Disk>>,
+    scanned: Option<ScannedLog>,
     identity: WriterIdentity,
     residency: &Arc<Residency>,
     state: &State,
 ) -> Result<OpenedLog> {
-    let Some(disk) = disk else {
+    let Some(scanned) = scanned else {
         return Ok(OpenedLog {
             writer: LogWriter::in_memory(identity, Arc::clone(residency), state.lsn, state.chain),
             next_segment: state.next_segment,
@@ -268,8 +294,14 @@ fn open_local(
             orphaned: None,
         });
     };
+    let opened = with_head(state, |head| scanned.adopt(identity, residency, head));
+    opened.map_err(|error| Error::journal("open the local log", error))
+}
+
+/// What the local log is told of the committed history.
+fn with_head<T>(state: &State, then: impl FnOnce(&Head<'_>) -> T) -> T {
     let known: HashSet<(Lsn, ChainHash)> = state.boundaries.iter().copied().collect();
-    let head = Head {
+    then(&Head {
         lsn: state.lsn,
         chain: state.chain,
         next_segment: state.next_segment,
@@ -278,8 +310,7 @@ fn open_local(
             let committed = state.segments.get(&header.id);
             committed.is_some_and(|committed| committed.header.of(header.volume) == *header)
         },
-    };
-    open_log(disk, identity, residency, &head).map_err(|error| Error::journal("open the local log", error))
+    })
 }
 
 fn report(epoch: u64, state: &State, log: &OpenedLog) -> OpenReport {

@@ -85,19 +85,19 @@ impl Place {
 macro_rules! on_each_store {
     ($($test:ident)*) => {
         mod memory { $(
-            #[tokio::test]
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
                 super::$test(crate::common::Place::memory(concat!(module_path!(), "-", stringify!($test)))).await;
             }
         )* }
         mod file { $(
-            #[tokio::test]
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
                 super::$test(crate::common::Place::file(stringify!($test))).await;
             }
         )* }
         mod s3 { $(
-            #[tokio::test]
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             #[ignore = "needs an S3 server: run `cargo xtask test`"]
             async fn $test() {
                 let (url, options) = crate::common::s3(stringify!($test));

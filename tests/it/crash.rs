@@ -312,13 +312,22 @@ fn crash_at_every_call_of_recovery() {
 fn a_lost_operation_would_be_seen() {
     let (ops, whole, _) = undisturbed(11, MEMORY);
     let store = SimStore::new(CrashPlan::never());
-    let short = block_on(run(options(&store, None, MEMORY, 1), &ops[..MEMORY.commit_every], MEMORY, None));
+    let short = block_on(run(options(&store, None, MEMORY, 1), &ops[..500], MEMORY, None));
     assert!(short.remote > Lsn(0));
-    let more = Lsn(short.remote.0 + 1);
-    let lost = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        block_on(recover(&store, None, MEMORY, &ops, &whole, more));
-    }));
-    assert!(lost.is_err());
+    let why = |ops: &[TestOp], least| {
+        let store = copy(&store);
+        let recovered = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            block_on(recover(&store, None, MEMORY, ops, &whole, least));
+        }));
+        let panic = recovered.expect_err("the checker lets it pass");
+        panic.downcast_ref::<String>().cloned().unwrap_or_default()
+    };
+    let acknowledged = why(&ops, Lsn(short.remote.0 + 1));
+    assert!(acknowledged.contains("were acknowledged"), "{acknowledged}");
+    // And one whose content is that of other operations does not pass either.
+    let others: Vec<TestOp> = Workload::new(12, Profile::paths()).filter_map(expressible).take(OPS).collect();
+    let different = why(&others, Lsn(0));
+    assert!(different.contains("only in"), "{different}");
 }
 
 /// A crash of the whole volume is an error of every later call, not a hang.

@@ -197,18 +197,23 @@ async fn two_upgrades_do_not_wait_for_each_other() {
     let volume = volume().await;
     let fs = volume.fs();
     fs.write("/lock", b"").await.unwrap();
+    let alone = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let mut tasks = Vec::new();
     for _ in 0..2 {
         let file = fs.open("/lock").await.unwrap();
         file.lock_shared().await.unwrap();
+        let alone = alone.clone();
         tasks.push(tokio::spawn(async move {
             file.lock().await.unwrap();
+            assert_eq!(alone.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0, "both hold it alone");
             tokio::task::yield_now().await;
+            alone.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
             file.unlock().unwrap();
         }));
     }
     for task in tasks {
-        task.await.unwrap();
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(60), task).await;
+        ended.expect("each gets the lock").unwrap();
     }
 }
 

@@ -1,8 +1,11 @@
 //! The local log, as a volume's owner sees it: what survives a kill, what is put aside, what is recycled.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use rfs::{ErrorKind, Level, LocalLog, OpenOptions, Options, Volume};
+use rfs_testkit::{CrashPlan, SimDisk};
 
 use crate::common::{listing, memory_url, options};
 
@@ -13,6 +16,16 @@ fn threaded(seed: u64, dir: &Path) -> Options {
         .with_commit_interval(None)
         .with_local_dir(dir)
         .with_cut(4096, 1 << 20)
+}
+
+/// A copy of a local directory, as a kill would leave it now.
+fn as_it_is(dir: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+    }
+    copy
 }
 
 /// Level Local: what was synced is found again by a process that opens the same directory, without any commit.
@@ -32,10 +45,11 @@ async fn what_was_synced_survives_the_process() {
     assert_eq!(volume.position_at(Level::Local), volume.position());
     assert!(volume.position_at(Level::Remote) < volume.position());
     let (expected, hash) = (listing(&volume).await, volume.state_hash());
-    // The process ends without a word: handles are forgotten, nothing is closed.
+    // The process is killed here: what the directory holds now is what the next one finds.
+    let killed = as_it_is(dir.path());
     drop((file, fs, volume));
 
-    let volume = Volume::open(&url, threaded(2, dir.path())).await.unwrap();
+    let volume = Volume::open(&url, threaded(2, killed.path())).await.unwrap();
     assert!(
         matches!(volume.open_report().unwrap().local, LocalLog::Replayed(n) if n > 1),
         "{:?}",
@@ -50,11 +64,12 @@ async fn what_was_synced_survives_the_process() {
     assert_eq!(listing(&volume).await, expected);
 }
 
-/// One `fdatasync` serves all who wait.
+/// One sync serves all who wait, by the log's own thread; what it acknowledged survives a loss of power.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_tasks_sync_together() {
-    let dir = tempfile::tempdir().unwrap();
-    let volume = Volume::create(&memory_url("together"), threaded(1, dir.path())).await.unwrap();
+    let (url, disk) = (memory_url("together"), SimDisk::new(CrashPlan::never()));
+    let on = |seed, disk: &SimDisk| threaded(seed, Path::new("unused")).with_disk(Arc::new(disk.clone()));
+    let volume = Volume::create(&url, on(1, &disk)).await.unwrap();
     let mut tasks = Vec::new();
     for task in 0..16 {
         let fs = volume.fs();
@@ -70,10 +85,12 @@ async fn many_tasks_sync_together() {
         task.await.unwrap();
     }
     assert_eq!(volume.position_at(Level::Local), volume.position());
-    let url = memory_url("together");
+    let syncs = disk.counts().syncs;
+    assert!(syncs < 16 * 20, "{syncs} syncs for {} waits", 16 * 20);
     let expected = listing(&volume).await;
+    let after = disk.after_power_loss(7, CrashPlan::never());
     drop(volume);
-    let volume = Volume::open(&url, threaded(2, dir.path())).await.unwrap();
+    let volume = Volume::open(&url, on(2, &after)).await.unwrap();
     assert_eq!(listing(&volume).await, expected);
 }
 
@@ -137,9 +154,10 @@ async fn a_takeover_without_a_commit_costs_nothing() {
     let volume = Volume::create(&url, threaded(1, dir.path())).await.unwrap();
     volume.fs().write("/a", b"1").await.unwrap();
     volume.wait(volume.position(), Level::Local).await.unwrap();
+    let killed = as_it_is(dir.path());
     drop(volume);
     drop(Volume::open(&url, options(2)).await.unwrap());
-    let volume = Volume::open(&url, threaded(3, dir.path())).await.unwrap();
+    let volume = Volume::open(&url, threaded(3, killed.path())).await.unwrap();
     assert_eq!(volume.open_report().unwrap().local, LocalLog::Replayed(2));
     assert_eq!(volume.fs().read("/a").await.unwrap(), b"1");
 }
@@ -210,7 +228,8 @@ async fn closing_ends_who_waits() {
             );
         tokio::task::yield_now().await;
         volume.close().await.unwrap();
-        syncs.await.unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(60), syncs).await;
+        ended.expect("who waits for a sync is told").unwrap();
     }
 }
 
@@ -242,4 +261,65 @@ async fn a_log_inside_a_file_is_content() {
     std::fs::write(&path, bytes).unwrap();
     let volume = Volume::open(&url, threaded(3, outer.path())).await.unwrap();
     assert_eq!(volume.fs().read("/first").await.unwrap(), b"1");
+}
+
+/// A local log that cannot be opened is no reason to stop the writer that has the volume open elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_local_log_fences_nobody() {
+    let (dir, url) = (tempfile::tempdir().unwrap(), memory_url("fences-nobody"));
+    let volume = Volume::create(&url, threaded(1, dir.path())).await.unwrap();
+    for round in 0..3 {
+        volume.fs().write("/a", [round; 100]).await.unwrap();
+        volume.wait(volume.position(), Level::Local).await.unwrap();
+    }
+    drop(volume);
+    let elsewhere = Volume::open(&url, options(2)).await.unwrap();
+    let path = dir.path().join("log-00000000");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[200] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let error = Volume::open(&url, threaded(3, dir.path())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
+    assert!(error.to_string().contains("log-00000000"), "{error}");
+    elsewhere.fs().write("/b", b"1").await.unwrap();
+    elsewhere.commit().await.unwrap();
+}
+
+/// Also when the store is out of reach, and when the runtime ends first.
+#[test]
+fn what_cannot_be_committed_is_written_out() {
+    let runtime =
+        || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let sim = rfs_testkit::SimStore::new(rfs_testkit::CrashPlan::never());
+    let dir = tempfile::tempdir().unwrap();
+    let on = |seed| {
+        let quick = rfs::StoreOptions::default().with_deadline(Duration::from_millis(200));
+        let prefix = object_store::path::Path::from("v");
+        let store = rfs::Store::new(std::sync::Arc::new(sim.clone()), "sim://", prefix, quick);
+        threaded(seed, dir.path()).with_store(store)
+    };
+    runtime().block_on(async {
+        let volume = Volume::create("sim://", on(1)).await.unwrap();
+        volume.fs().write("/a", b"1").await.unwrap();
+        sim.set_offline(true);
+        volume.commit().await.unwrap_err();
+        volume.fs().write("/b", b"2").await.unwrap();
+        assert_eq!(volume.close().await.unwrap_err().kind(), ErrorKind::Outage);
+        sim.set_offline(false);
+    });
+    let second = runtime();
+    second.block_on(async {
+        let volume = Volume::open("sim://", on(2)).await.unwrap();
+        assert_eq!(volume.fs().read("/b").await.unwrap(), b"2");
+        volume.fs().write("/c", b"3").await.unwrap();
+        tokio::spawn(async move {
+            let _volume = volume;
+            std::future::pending::<()>().await;
+        });
+    });
+    drop(second);
+    runtime().block_on(async {
+        let volume = Volume::open("sim://", on(3)).await.unwrap();
+        assert_eq!(volume.fs().read("/c").await.unwrap(), b"3");
+    });
 }

@@ -66,8 +66,8 @@ async fn large_files_go_up_in_parts_and_come_back(place: Place) {
     let large = |seed| on(&place, seed).with_cut(256 << 10, 12 << 20);
     let volume = Volume::create(&place.url, large(1)).await.unwrap();
     let content: Vec<u8> = (0..30_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    volume.fs().write("/big", &content).await.unwrap();
     let before = volume.metered();
+    volume.fs().write("/big", &content).await.unwrap();
     volume.commit().await.unwrap();
     let sent = volume.metered() - before;
     assert!(sent.of(RequestKind::Multipart).requests > 0, "{sent}");
