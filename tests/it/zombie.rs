@@ -12,6 +12,7 @@ on_each_store! {
     the_first_writers_next_commit_is_fenced
     a_writer_that_slept_before_its_put_is_fenced
     a_writer_that_slept_through_collection_is_fenced
+    an_opener_that_slept_before_its_fence_owns_nothing_by_it
     of_many_openers_one_owns_the_volume
 }
 
@@ -24,15 +25,19 @@ async fn open(place: &Place, seed: u64) -> Volume {
     Volume::open_or_create(&place.url, on(place, seed)).await.unwrap()
 }
 
-/// A writer whose puts can be stopped.
-async fn open_gated(place: &Place, seed: u64) -> (Volume, Keeper) {
+/// Options of a writer whose commits and fences can be stopped before they take effect.
+fn gated(place: &Place, seed: u64) -> (Options, Keeper) {
     let plain = Store::from_url(&place.url, place.options.clone()).unwrap();
     let (gate, keeper) = Gate::before(Arc::clone(plain.inner()));
     let patient = place.options.clone().with_deadline(Duration::from_secs(600));
     let patient = patient.with_attempt_timeout(Duration::from_secs(600));
     let store = Store::new(Arc::new(gate), &place.url, plain.prefix().clone(), patient);
-    let volume = Volume::open_or_create(&place.url, on(place, seed).with_store(store)).await.unwrap();
-    (volume, keeper)
+    (on(place, seed).with_store(store), keeper)
+}
+
+async fn open_gated(place: &Place, seed: u64) -> (Volume, Keeper) {
+    let (options, keeper) = gated(place, seed);
+    (Volume::open_or_create(&place.url, options).await.unwrap(), keeper)
 }
 
 async fn fenced(volume: &Volume) {
@@ -129,6 +134,35 @@ async fn a_writer_that_slept_through_collection_is_fenced(place: Place) {
     dead(&second).await;
     drop((first, second, third));
     holds(&place, &[("/a", "round 4"), ("/b", "round 7"), ("/c", "third's")]).await;
+}
+
+/// An opener lists, sleeps, and puts its fence into a number that was committed and collected meanwhile.
+async fn an_opener_that_slept_before_its_fence_owns_nothing_by_it(place: Place) {
+    let owner = open(&place, 1).await;
+    owner.fs().write("/a", b"before").await.unwrap();
+    owner.commit().await.unwrap();
+    let (options, mut keeper) = gated(&place, 2);
+    keeper.close();
+    let url = place.url.clone();
+    let opener = tokio::spawn(async move { Volume::open(&url, options).await });
+    keeper.stopped().await;
+    for round in 0..9 {
+        owner.fs().write("/a", format!("round {round}")).await.unwrap();
+        owner.commit().await.unwrap();
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(owner.collect_garbage().await.unwrap().objects > 0);
+    keeper.open();
+    let opener = opener.await.unwrap().unwrap();
+    assert_eq!(opener.fs().read("/a").await.unwrap(), b"round 8");
+    owner.fs().write("/late", b"after the epoch was lost").await.unwrap();
+    fenced(&owner).await;
+    opener.fs().write("/b", b"opener's").await.unwrap();
+    opener.commit().await.unwrap();
+    drop((owner, opener));
+    holds(&place, &[("/a", "round 8"), ("/b", "opener's")]).await;
 }
 
 async fn of_many_openers_one_owns_the_volume(place: Place) {
