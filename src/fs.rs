@@ -448,5 +448,5 @@ pub(crate) fn target(path: &Path, follow: bool) -> Target {
     Target::Path { at: At::root(path_bytes(path)), follow }
 }
 
-/// One piece of content, for callers that take several.
+/// Content, in pieces that share the memory of where they were read.
 pub(crate) type Pieces = Vec<Bytes>;

@@ -199,6 +199,7 @@ async fn compare(volume: &Volume, model: &mut ModelFs, when: &str) {
 fn crash_everywhere(habit: Habit, (part, parts): (u64, u64)) {
     let seed = seed();
     let (ops, _, calls) = undisturbed(seed, habit);
+    println!("{calls} calls, {habit:?}");
     assert!(calls > 100, "{calls} calls");
     let mut rng = Rng::new(seed);
     for call in 0..calls {
