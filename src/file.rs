@@ -193,7 +193,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         let shared = &self.handle.shared;
         let released = shared.change(|live, caller| {
-            let holds = live.tree.locks(self.ino).any(|(owner, _)| owner == self.owner);
+            let holds = live.holds_lock(self.ino, self.owner);
             if holds {
                 // On a volume that failed, the next writer releases it.
                 let _ = live.run(caller, &Op::Unlock { ino: self.ino, owner: self.owner }, &[]);
@@ -434,8 +434,7 @@ impl Held {
     }
 
     fn holds_lock(&self) -> bool {
-        let live = self.handle.shared.live.read();
-        live.tree.locks(self.ino).any(|(owner, _)| owner == self.owner)
+        self.handle.shared.live.read().holds_lock(self.ino, self.owner)
     }
 
     async fn admit(&self) -> Result<()> {

@@ -11,7 +11,7 @@ use rfs::blocking;
 use crate::setup::{RECORD, fill, group, log, memory_dir, names, options, runtime, size, timed, volume};
 
 /// Where the files are in the volume: as deep as those on tmpfs, so that both walk as far.
-const DIR: &str = "/job/work/files";
+const DIR: &str = "/job/state/files";
 
 pub(crate) fn append(criterion: &mut Criterion) {
     let runtime = runtime();

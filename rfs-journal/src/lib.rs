@@ -49,7 +49,7 @@ pub use error::JournalError;
 pub use frame::{ChainHash, FRAME_CHANGES_MAX, FRAME_HEADER_LEN, FRAME_PAYLOAD_MAX, FrameHeader, Record};
 pub use reader::{VerifiedSegment, read_header, verify_segment};
 pub use resident::{Residency, Sealed};
-pub use scan::{Head, LogEnd, OpenedLog, Orphaned, ScannedLog, claim, open_log, scan_log};
+pub use scan::{Head, LogEnd, OpenedLog, Orphaned, ScannedLog, open_log, scan_log};
 pub use segment::{
     ByteSection, Footer, FrameInfo, RecordPosition, SEGMENT_HEADER_LEN, SegmentHash, SegmentHeader,
     TRAILER_LEN, VolumeId,

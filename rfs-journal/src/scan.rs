@@ -488,7 +488,7 @@ fn set_aside(
 ///
 /// # Errors
 /// `Foreign` when it serves another volume, `Damaged` when it has log files and does not say whose, `Io`.
-pub fn claim(disk: &Arc<dyn Disk>, volume: VolumeId) -> Result<(), JournalError> {
+fn claim(disk: &Arc<dyn Disk>, volume: VolumeId) -> Result<(), JournalError> {
     let file = disk.open(MARKER, true).map_err(JournalError::io("opening", MARKER))?;
     let mut bytes = [0; MARKER_LEN];
     let read = file.read_at(&mut bytes, 0).map_err(JournalError::io("read", MARKER))?;

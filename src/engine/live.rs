@@ -157,6 +157,11 @@ impl Live {
         }
     }
 
+    /// Whether `owner` holds a lock on an inode.
+    pub(crate) fn holds_lock(&self, ino: Ino, owner: OwnerId) -> bool {
+        self.tree.locks(ino).any(|(holder, _)| holder == owner)
+    }
+
     /// A number for a handle that may hold locks.
     pub(crate) fn new_owner(&mut self) -> OwnerId {
         self.next_owner += 1;

@@ -1,6 +1,6 @@
 //! Opens a volume: takes the epoch, rebuilds the state, takes over the local log.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -211,7 +211,7 @@ async fn load_newest(
     store: &Store,
     superblock: &Superblock,
 ) -> std::result::Result<(Listing, State), RecoveryError> {
-    let mut gone = None;
+    let mut gone = BTreeSet::new();
     loop {
         let newest = async {
             let listing = list(store, Keys(superblock.volume)).await?;
@@ -219,7 +219,9 @@ async fn load_newest(
             Ok((listing, state))
         };
         match newest.await {
-            Err(RecoveryError::Missing { key, .. }) if gone.as_ref() != Some(&key) => gone = Some(key),
+            Err(RecoveryError::Missing { key, .. }) if !gone.contains(&key) => {
+                gone.insert(key);
+            }
             done => return done,
         }
     }
