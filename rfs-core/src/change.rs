@@ -3,7 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CommitId, Ino, LockMode, Name, Node, OwnerId, Timestamp};
+use crate::{
+    CommitId, Ino, Limits, LockMode, LockOwner, LockRange, Name, Node, OwnerId, QuotaSubject, Timestamp,
+    XattrName, XattrValue,
+};
 
 /// What a rename removes from the new name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -131,7 +134,8 @@ pub enum Change {
         /// When.
         time: Timestamp,
     },
-    /// A lock is taken, or its mode changed.
+    /// A whole-file lock is taken, or its mode changed. Format version 1; later ones have [`Change::LockFile`]: it
+    /// reads as a lock of owner 0 with this number as key.
     Lock {
         /// The file.
         ino: Ino,
@@ -140,7 +144,7 @@ pub enum Change {
         /// How.
         mode: LockMode,
     },
-    /// A lock is released.
+    /// A whole-file lock is released. Format version 1; later ones have [`Change::UnlockFile`].
     Unlock {
         /// The file.
         ino: Ino,
@@ -168,6 +172,178 @@ pub enum Change {
         /// The name.
         name: String,
     },
+    // Since format version 2.
+    /// A new regular file without a name, held open by an owner.
+    CreateNameless {
+        /// The new inode; it is the tree's next one.
+        ino: Ino,
+        /// Who holds it open.
+        owner: OwnerId,
+        /// Whether it may get a name later.
+        linkable: bool,
+        /// Permission bits.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+        /// When.
+        time: Timestamp,
+    },
+    /// Two names change places.
+    Exchange {
+        /// The directory of the first name.
+        first_parent: Ino,
+        /// The first name.
+        first_name: Name,
+        /// What had it.
+        first: Ino,
+        /// The directory of the second name.
+        second_parent: Ino,
+        /// The second name.
+        second_name: Name,
+        /// What had it.
+        second: Ino,
+        /// When.
+        time: Timestamp,
+    },
+    /// An extended attribute is set.
+    SetXattr {
+        /// The inode.
+        ino: Ino,
+        /// The attribute.
+        name: XattrName,
+        /// Its value.
+        value: XattrValue,
+        /// When.
+        time: Timestamp,
+    },
+    /// An extended attribute is removed.
+    RemoveXattr {
+        /// The inode.
+        ino: Ino,
+        /// The attribute.
+        name: XattrName,
+        /// When.
+        time: Timestamp,
+    },
+    /// A range of a file becomes a hole; the size stays. What of the range is past the end does nothing.
+    Punch {
+        /// The file.
+        ino: Ino,
+        /// First byte.
+        offset: u64,
+        /// How many bytes; never 0.
+        len: u64,
+        /// When.
+        time: Timestamp,
+    },
+    /// A range is taken out of a file; what is behind it moves forward.
+    Collapse {
+        /// The file.
+        ino: Ino,
+        /// First byte.
+        offset: u64,
+        /// How many bytes; the range ends before the end of the file.
+        len: u64,
+        /// When.
+        time: Timestamp,
+    },
+    /// A hole is put into a file; what was there moves back.
+    Insert {
+        /// The file.
+        ino: Ino,
+        /// First byte, before the end of the file.
+        offset: u64,
+        /// How many bytes; never 0.
+        len: u64,
+        /// When.
+        time: Timestamp,
+    },
+    /// A file gets bytes that another, or another part of it, has: both share them.
+    Share {
+        /// The file that has the bytes.
+        from: Ino,
+        /// Where they are in it; the range is inside the file.
+        from_offset: u64,
+        /// The file that gets them.
+        to: Ino,
+        /// Where they go.
+        to_offset: u64,
+        /// How many bytes; never 0.
+        len: u64,
+        /// When.
+        time: Timestamp,
+    },
+    /// The time of last access changes, and no other.
+    Access {
+        /// The inode.
+        ino: Ino,
+        /// When.
+        time: Timestamp,
+    },
+    /// A whole-file lock is taken, or its mode changed.
+    LockFile {
+        /// The file.
+        ino: Ino,
+        /// For whom.
+        owner: LockOwner,
+        /// How.
+        mode: LockMode,
+    },
+    /// A whole-file lock is released.
+    UnlockFile {
+        /// The file.
+        ino: Ino,
+        /// Whose.
+        owner: LockOwner,
+    },
+    /// A byte range is locked, or its mode changed.
+    LockRange {
+        /// The file.
+        ino: Ino,
+        /// For whom.
+        owner: LockOwner,
+        /// Which bytes.
+        range: LockRange,
+        /// How.
+        mode: LockMode,
+    },
+    /// A byte range is not locked any more.
+    UnlockRange {
+        /// The file.
+        ino: Ino,
+        /// Whose.
+        owner: LockOwner,
+        /// Which bytes.
+        range: LockRange,
+    },
+    /// An inode without a name is held open by an owner.
+    Hold {
+        /// The inode.
+        ino: Ino,
+        /// Who holds it.
+        owner: OwnerId,
+    },
+    /// An inode without a name is not held open by an owner any more; another still holds it.
+    LetGo {
+        /// The inode.
+        ino: Ino,
+        /// Who held it.
+        owner: OwnerId,
+    },
+    /// An owner ended: its locks are released, and nameless inodes that nobody else holds are removed.
+    EndOwner {
+        /// Which.
+        owner: OwnerId,
+    },
+    /// A quota is set, or dropped when nothing is limited.
+    SetQuota {
+        /// Of whom.
+        subject: QuotaSubject,
+        /// The limits.
+        limits: Limits,
+    },
 }
 
 impl Change {
@@ -189,8 +365,29 @@ impl Change {
             | Self::SetAttr { ino, .. }
             | Self::Lock { ino, .. }
             | Self::Unlock { ino, .. }
-            | Self::Reap { ino } => vec![*ino],
-            Self::NewSession | Self::AddCheckpoint { .. } | Self::DropCheckpoint { .. } => Vec::new(),
+            | Self::Reap { ino }
+            | Self::CreateNameless { ino, .. }
+            | Self::SetXattr { ino, .. }
+            | Self::RemoveXattr { ino, .. }
+            | Self::Punch { ino, .. }
+            | Self::Collapse { ino, .. }
+            | Self::Insert { ino, .. }
+            | Self::Access { ino, .. }
+            | Self::LockFile { ino, .. }
+            | Self::UnlockFile { ino, .. }
+            | Self::LockRange { ino, .. }
+            | Self::UnlockRange { ino, .. }
+            | Self::Hold { ino, .. }
+            | Self::LetGo { ino, .. } => vec![*ino],
+            Self::Exchange { first_parent, first, second_parent, second, .. } => {
+                vec![*first, *second, *first_parent, *second_parent]
+            }
+            Self::Share { from, to, .. } => vec![*from, *to],
+            Self::NewSession
+            | Self::AddCheckpoint { .. }
+            | Self::DropCheckpoint { .. }
+            | Self::EndOwner { .. }
+            | Self::SetQuota { .. } => Vec::new(),
         };
         inodes.sort_unstable();
         inodes.dedup();

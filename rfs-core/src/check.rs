@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::apply::is_symlink_target;
 use crate::{
-    Body, EntryKey, Extent, FILE_SIZE_MAX, Ino, Inode, Kind, LockMode, NAME_MAX, Name, OwnerId, SegmentId,
+    Body, EntryKey, Extent, FILE_SIZE_MAX, Ino, Inode, Kind, LockMode, LockOwner, NAME_MAX, Name, SegmentId,
     Tree,
 };
 
@@ -55,12 +55,12 @@ pub enum Violation {
         what: String,
     },
     /// Of a lock.
-    #[error("lock on inode {ino} of owner {owner}: {what}")]
+    #[error("lock on inode {ino} of owner {owner:?}: {what}")]
     Lock {
         /// The file.
         ino: Ino,
         /// Who holds it.
-        owner: OwnerId,
+        owner: LockOwner,
         /// What is wrong.
         what: String,
     },
@@ -107,7 +107,7 @@ impl Violations {
         self.add(Violation::Extent { ino, offset, what: what.into() });
     }
 
-    pub(crate) fn lock(&mut self, ino: Ino, owner: OwnerId, what: impl Into<String>) {
+    pub(crate) fn lock(&mut self, ino: Ino, owner: LockOwner, what: impl Into<String>) {
         self.add(Violation::Lock { ino, owner, what: what.into() });
     }
 
@@ -170,6 +170,9 @@ impl Tree {
                     if inode.size != target.len() as u64 {
                         violations.inode(ino, "its size is not the length of its target");
                     }
+                    names.check_links(ino, inode, violations);
+                }
+                Body::Fifo | Body::Socket | Body::CharDevice { .. } | Body::BlockDevice { .. } => {
                     names.check_links(ino, inode, violations);
                 }
                 Body::Directory { parent, entries, .. } => {
@@ -305,7 +308,7 @@ impl Tree {
 
     fn check_locks(&self, violations: &mut Violations) {
         let mut before: Option<(Ino, LockMode)> = None;
-        for (&(ino, owner), &mode) in self.locks.iter() {
+        for (&(ino, owner), &mode) in self.file_locks.iter() {
             if self.inode(ino).is_none_or(|inode| inode.kind() == Kind::Symlink) {
                 violations.lock(ino, owner, "there is no such file or directory");
             }
@@ -491,10 +494,10 @@ mod tests {
                 tree.orphans.remove(&Ino(5));
             }),
             ("conflicts with the lock", |tree| {
-                tree.locks.insert((Ino(3), OwnerId(2)), LockMode::Exclusive);
+                tree.file_locks.insert((Ino(3), OwnerId(2)), LockMode::Exclusive);
             }),
             ("no such file or directory", |tree| {
-                tree.locks.insert((Ino(4), OwnerId(2)), LockMode::Shared);
+                tree.file_locks.insert((Ino(4), OwnerId(2)), LockMode::Shared);
             }),
             ("a name has 1 to 255", |tree| {
                 let checkpoint =

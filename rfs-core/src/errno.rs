@@ -38,6 +38,10 @@ errnos! {
     NotPermitted = 1, "operation not permitted (EPERM)";
     /// `ENOENT`
     NotFound = 2, "no such file or directory (ENOENT)";
+    /// `ENXIO`
+    NoSuchData = 6, "there is no data, or hole, past this offset (ENXIO)";
+    /// `E2BIG`
+    ListTooLong = 7, "the value is over 64 KiB (E2BIG)";
     /// `EBADF`
     BadHandle = 9, "the handle is not open for this (EBADF)";
     /// `EAGAIN`
@@ -50,6 +54,8 @@ errnos! {
     Exists = 17, "the name exists (EEXIST)";
     /// `ENOTDIR`
     NotADirectory = 20, "a part of the path is not a directory (ENOTDIR)";
+    /// `ENODEV`
+    NoDevice = 19, "the operation is not for this kind of inode (ENODEV)";
     /// `EISDIR`
     IsADirectory = 21, "it is a directory (EISDIR)";
     /// `EINVAL`
@@ -57,21 +63,33 @@ errnos! {
     /// `EFBIG`
     TooBig = 27, "the file would grow past 2^63-1 bytes, or the batch past its limit (EFBIG)";
     /// `ENOSPC`
-    NoSpace = 28, "no space left (ENOSPC)";
+    NoSpace = 28, "no space left: the volume's quota is used up (ENOSPC)";
+    /// `ESPIPE`
+    IllegalSeek = 29, "the operation is not for a pipe (ESPIPE)";
     /// `EROFS`
     ReadOnly = 30, "the volume is open read-only (EROFS)";
     /// `EMLINK`
     TooManyLinks = 31, "too many links (EMLINK)";
+    /// `ERANGE`
+    Range = 34, "the name of an extended attribute has to have 1 to 255 bytes (ERANGE)";
+    /// `EDEADLK`
+    Deadlock = 35, "waiting for the lock would never end: its holder waits for this owner (EDEADLK)";
     /// `ENAMETOOLONG`
     NameTooLong = 36, "a name is over 255 bytes, or the path over 4095 (ENAMETOOLONG)";
     /// `ENOTEMPTY`
     NotEmpty = 39, "the directory is not empty (ENOTEMPTY)";
     /// `ELOOP`
     TooManySymlinks = 40, "too many symbolic links on the way (ELOOP)";
+    /// `ENODATA`
+    NoAttribute = 61, "there is no such extended attribute (ENODATA)";
+    /// `EOVERFLOW`
+    Overflow = 75, "the range ends past what a file can have (EOVERFLOW)";
     /// `EOPNOTSUPP`
     NotSupported = 95, "not supported (EOPNOTSUPP)";
     /// `ESTALE`
     Stale = 116, "the inode is gone (ESTALE)";
+    /// `EDQUOT`
+    QuotaExceeded = 122, "the user's quota is used up (EDQUOT)";
     /// `ECANCELED`
     Canceled = 125, "a precondition of the batch does not hold (ECANCELED)";
 }

@@ -18,16 +18,23 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::map::Difference;
+use crate::tree::RangeLock;
 use crate::{
-    Body, Checkpoint, Entry, EntryKey, Extent, Ino, Inode, Kind, LockMode, Map, OwnerId, Times, Tree,
+    Body, Checkpoint, Entry, EntryKey, Extent, Ino, Inode, Kind, LockMode, LockOwner, Map, OwnerId, Quota,
+    QuotaSubject, Times, Tree, XattrName, XattrValue,
 };
 
 const TAG_NEXT_INO: u8 = 1;
 const TAG_INODE: u8 = 2;
 const TAG_ENTRY: u8 = 3;
 const TAG_EXTENT: u8 = 4;
-const TAG_LOCK: u8 = 5;
+const TAG_FILE_LOCK: u8 = 5;
 const TAG_CHECKPOINT: u8 = 6;
+const TAG_XATTR: u8 = 7;
+const TAG_HOLD: u8 = 8;
+const TAG_LINKABLE: u8 = 9;
+const TAG_RANGE_LOCK: u8 = 10;
+const TAG_QUOTA: u8 = 11;
 
 /// The hash of a tree. Shown in hexadecimal; encoded as 32 raw bytes.
 ///
@@ -47,21 +54,16 @@ impl StateHash {
     pub fn of(tree: &Tree) -> Self {
         let mut sum = Sum::default();
         sum.add(&tree.next_ino);
-        for pair in tree.inodes.iter() {
-            sum.add(&pair);
-        }
-        for pair in tree.entries.iter() {
-            sum.add(&pair);
-        }
-        for pair in tree.extents.iter() {
-            sum.add(&pair);
-        }
-        for pair in tree.locks.iter() {
-            sum.add(&pair);
-        }
-        for pair in tree.checkpoints.iter() {
-            sum.add(&pair);
-        }
+        sum.add_all(&tree.inodes);
+        sum.add_all(&tree.entries);
+        sum.add_all(&tree.extents);
+        sum.add_all(&tree.xattrs);
+        sum.add_all(&tree.holds);
+        sum.add_all(&tree.linkable);
+        sum.add_all(&tree.file_locks);
+        sum.add_all(&tree.range_locks);
+        sum.add_all(&tree.checkpoints);
+        sum.add_all(&tree.quotas);
         sum.into()
     }
 
@@ -77,8 +79,13 @@ impl StateHash {
         sum.differ(&old.inodes, &new.inodes);
         sum.differ(&old.entries, &new.entries);
         sum.differ(&old.extents, &new.extents);
-        sum.differ(&old.locks, &new.locks);
+        sum.differ(&old.xattrs, &new.xattrs);
+        sum.differ(&old.holds, &new.holds);
+        sum.differ(&old.linkable, &new.linkable);
+        sum.differ(&old.file_locks, &new.file_locks);
+        sum.differ(&old.range_locks, &new.range_locks);
         sum.differ(&old.checkpoints, &new.checkpoints);
+        sum.differ(&old.quotas, &new.quotas);
         sum.into()
     }
 
@@ -126,6 +133,17 @@ impl Sum {
         let lanes = self.hash(item);
         for (sum, lane) in self.lanes.iter_mut().zip(lanes) {
             *sum = sum.wrapping_sub(lane);
+        }
+    }
+
+    fn add_all<'a, K, V>(&mut self, map: &'a Map<K, V>)
+    where
+        K: Ord + Clone,
+        V: Clone,
+        (&'a K, &'a V): Encode,
+    {
+        for pair in map.iter() {
+            self.add(&pair);
         }
     }
 
@@ -188,7 +206,8 @@ impl Encode for Ino {
 impl Encode for (&Ino, &Inode) {
     fn encode(&self, out: &mut Vec<u8>) {
         let (ino, inode) = self;
-        let Inode { mode, uid, gid, nlink, size, times, body } = inode;
+        // What is allocated follows from the extents.
+        let Inode { mode, uid, gid, nlink, size, times, body, allocated: _ } = inode;
         let Times { accessed, modified, changed, born } = times;
         out.push(TAG_INODE);
         number(out, ino.0);
@@ -201,7 +220,8 @@ impl Encode for (&Ino, &Inode) {
         }
         out.push(kind(inode.kind()));
         match body {
-            Body::File => {}
+            Body::File | Body::Fifo | Body::Socket => {}
+            Body::CharDevice { device } | Body::BlockDevice { device } => number(out, *device),
             Body::Directory { parent, entries, next_cookie } => {
                 number(out, parent.0);
                 number(out, *entries);
@@ -236,16 +256,73 @@ impl Encode for (&(Ino, u64), &Extent) {
     }
 }
 
-impl Encode for (&(Ino, OwnerId), &LockMode) {
+impl Encode for (&(Ino, XattrName), &XattrValue) {
     fn encode(&self, out: &mut Vec<u8>) {
-        let ((ino, owner), mode) = self;
-        out.push(TAG_LOCK);
+        let ((ino, name), value) = self;
+        out.push(TAG_XATTR);
+        number(out, ino.0);
+        run(out, name.as_bytes());
+        run(out, value.as_bytes());
+    }
+}
+
+impl Encode for (&(Ino, OwnerId), &()) {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let ((ino, owner), ()) = self;
+        out.push(TAG_HOLD);
         number(out, ino.0);
         number(out, owner.0);
-        out.push(match mode {
-            LockMode::Shared => 0,
-            LockMode::Exclusive => 1,
-        });
+    }
+}
+
+impl Encode for (&Ino, &()) {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(TAG_LINKABLE);
+        number(out, self.0.0);
+    }
+}
+
+impl Encode for (&(Ino, LockOwner), &LockMode) {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let ((ino, LockOwner { owner, key }), mode) = self;
+        out.push(TAG_FILE_LOCK);
+        number(out, ino.0);
+        // A lock of owner 0 hashes as it did in format version 1, where locks had a key only.
+        if owner.0 != 0 {
+            number(out, owner.0);
+        }
+        number(out, *key);
+        out.push(lock_mode(**mode));
+    }
+}
+
+impl Encode for (&(Ino, LockOwner, u64), &RangeLock) {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let ((ino, LockOwner { owner, key }, start), RangeLock { end, mode }) = self;
+        out.push(TAG_RANGE_LOCK);
+        for part in [ino.0, owner.0, *key, *start, *end] {
+            number(out, part);
+        }
+        out.push(lock_mode(*mode));
+    }
+}
+
+impl Encode for (&QuotaSubject, &Quota) {
+    fn encode(&self, out: &mut Vec<u8>) {
+        // What is used follows from the inodes.
+        let (subject, Quota { limits, used: _ }) = self;
+        out.push(TAG_QUOTA);
+        match subject {
+            QuotaSubject::Volume => out.push(0),
+            QuotaSubject::User(uid) => {
+                out.push(1);
+                number(out, u64::from(*uid));
+            }
+        }
+        for limit in [limits.bytes, limits.inodes] {
+            out.push(u8::from(limit.is_some()));
+            number(out, limit.unwrap_or(0));
+        }
     }
 }
 
@@ -265,6 +342,17 @@ const fn kind(kind: Kind) -> u8 {
         Kind::File => 0,
         Kind::Directory => 1,
         Kind::Symlink => 2,
+        Kind::Fifo => 3,
+        Kind::Socket => 4,
+        Kind::CharDevice => 5,
+        Kind::BlockDevice => 6,
+    }
+}
+
+const fn lock_mode(mode: LockMode) -> u8 {
+    match mode {
+        LockMode::Shared => 0,
+        LockMode::Exclusive => 1,
     }
 }
 

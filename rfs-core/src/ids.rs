@@ -46,7 +46,9 @@ number! {
     SegmentId
 }
 number! {
-    /// Who holds a lock. Given out by the volume; unique in one writer's session.
+    /// Who holds inodes open and locks: one process of the application, or one of its remote sessions. What it holds
+    /// lasts until it ends, and is found again by whoever opens the volume under the same number. Numbers below 2^63
+    /// are the application's to choose; the others are given out by the volume.
     OwnerId
 }
 number! {

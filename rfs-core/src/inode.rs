@@ -16,12 +16,20 @@ pub enum Kind {
     Directory,
     /// A symbolic link.
     Symlink,
+    /// A named pipe.
+    Fifo,
+    /// A name of a local socket.
+    Socket,
+    /// A character device.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
 }
 
 /// The four times of an inode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Times {
-    /// Last access, as set by the caller: reading does not change it.
+    /// Last access, as set by the caller, or by reading as the volume's access time policy says.
     pub accessed: Timestamp,
     /// Last change of the content.
     pub modified: Timestamp,
@@ -52,6 +60,20 @@ pub enum Body {
         /// Where it points: any bytes but NUL, 1 to 4095 of them.
         target: Arc<[u8]>,
     },
+    /// A named pipe. What goes through it is not in the tree.
+    Fifo,
+    /// A name of a local socket.
+    Socket,
+    /// A character device.
+    CharDevice {
+        /// Which, as `stat(2)` shows it in `st_rdev`.
+        device: u64,
+    },
+    /// A block device.
+    BlockDevice {
+        /// Which, as `stat(2)` shows it in `st_rdev`.
+        device: u64,
+    },
 }
 
 /// One inode.
@@ -71,6 +93,9 @@ pub struct Inode {
     pub times: Times,
     /// What depends on its kind.
     pub body: Body,
+    /// How many bytes of content are stored: the sum of its extents, from which it follows.
+    #[serde(skip)]
+    pub allocated: u64,
 }
 
 impl Inode {
@@ -81,6 +106,19 @@ impl Inode {
             Body::File => Kind::File,
             Body::Directory { .. } => Kind::Directory,
             Body::Symlink { .. } => Kind::Symlink,
+            Body::Fifo => Kind::Fifo,
+            Body::Socket => Kind::Socket,
+            Body::CharDevice { .. } => Kind::CharDevice,
+            Body::BlockDevice { .. } => Kind::BlockDevice,
+        }
+    }
+
+    /// Which device it is, as `st_rdev` of `stat(2)`; 0 for what is none.
+    #[must_use]
+    pub const fn device(&self) -> u64 {
+        match self.body {
+            Body::CharDevice { device } | Body::BlockDevice { device } => device,
+            _ => 0,
         }
     }
 
@@ -102,6 +140,30 @@ pub enum Node {
     Directory,
     /// A symbolic link to these bytes.
     Symlink(Arc<[u8]>),
+    /// A named pipe.
+    Fifo,
+    /// A name of a local socket.
+    Socket,
+    /// A character device with this number.
+    CharDevice(u64),
+    /// A block device with this number.
+    BlockDevice(u64),
+}
+
+impl Node {
+    /// The kind of what it makes.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::File => Kind::File,
+            Self::Directory => Kind::Directory,
+            Self::Symlink(_) => Kind::Symlink,
+            Self::Fifo => Kind::Fifo,
+            Self::Socket => Kind::Socket,
+            Self::CharDevice(_) => Kind::CharDevice,
+            Self::BlockDevice(_) => Kind::BlockDevice,
+        }
+    }
 }
 
 /// The attributes of an inode, as `stat` shows them.
@@ -121,6 +183,10 @@ pub struct Attr {
     pub nlink: u32,
     /// Size in bytes.
     pub size: u64,
+    /// How many bytes of content are stored; holes are not.
+    pub allocated: u64,
+    /// Which device it is, as `st_rdev`; 0 for what is none.
+    pub device: u64,
     /// Its times.
     pub times: Times,
 }

@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::check::Violations;
+use crate::tree::RangeLock;
 use crate::{
-    Checkpoint, Cookie, Entry, EntryKey, Extent, Ino, Inode, LockMode, Map, Name, OwnerId, SegmentId,
-    Timestamp, Tree, Violation,
+    Checkpoint, Cookie, Entry, EntryKey, Extent, Ino, Inode, Limits, LockMode, LockOwner, LockRange, Map, Name,
+    OwnerId, Quota, QuotaSubject, SegmentId, Timestamp, Tree, Violation, XattrName, XattrValue,
 };
 
 /// One piece of a tree. The items of a tree are all that is needed to make it again.
@@ -30,7 +31,7 @@ pub enum Item {
         /// Where the bytes are.
         extent: Extent,
     },
-    /// A lock.
+    /// A whole-file lock, in images of format version 1: of owner 0, with this number as key.
     Lock {
         /// The file.
         ino: Ino,
@@ -46,6 +47,52 @@ pub enum Item {
         /// What it names.
         checkpoint: Checkpoint,
     },
+    // Since format version 2.
+    /// An extended attribute.
+    Xattr {
+        /// The inode.
+        ino: Ino,
+        /// Its name.
+        name: XattrName,
+        /// Its value.
+        value: XattrValue,
+    },
+    /// An inode without a name that an owner holds open.
+    Hold {
+        /// The inode.
+        ino: Ino,
+        /// Who holds it.
+        owner: OwnerId,
+    },
+    /// An inode that never had a name, and may get one.
+    Linkable(Ino),
+    /// A whole-file lock.
+    FileLock {
+        /// The file.
+        ino: Ino,
+        /// Who holds it.
+        owner: LockOwner,
+        /// How.
+        mode: LockMode,
+    },
+    /// A byte-range lock.
+    RangeLock {
+        /// The file.
+        ino: Ino,
+        /// Who holds it.
+        owner: LockOwner,
+        /// Which bytes.
+        range: LockRange,
+        /// How.
+        mode: LockMode,
+    },
+    /// A quota.
+    Quota {
+        /// Of whom.
+        subject: QuotaSubject,
+        /// The limits, at least one.
+        limits: Limits,
+    },
 }
 
 impl Tree {
@@ -60,7 +107,25 @@ impl Tree {
         let inodes = self.inodes.iter().map(|(ino, inode)| Item::Inode(*ino, inode.clone()));
         let entries = self.entries.iter().map(|(key, entry)| Item::Entry(key.clone(), *entry));
         let extents = self.extents.iter().map(|(key, extent)| item_of_extent(*key, *extent));
-        let locks = self.locks.iter().map(|(key, mode)| Item::Lock { ino: key.0, owner: key.1, mode: *mode });
+        let xattrs = self.xattrs.iter().map(|((ino, name), value)| Item::Xattr {
+            ino: *ino,
+            name: name.clone(),
+            value: value.clone(),
+        });
+        let holds = self.holds.iter().map(|(key, ())| Item::Hold { ino: key.0, owner: key.1 });
+        let linkable = self.linkable.iter().map(|(ino, ())| Item::Linkable(*ino));
+        let file_locks =
+            self.file_locks.iter().map(|(key, mode)| Item::FileLock { ino: key.0, owner: key.1, mode: *mode });
+        let range_locks = self.range_locks.iter().map(|(&(ino, owner, start), lock)| Item::RangeLock {
+            ino,
+            owner,
+            range: LockRange { start, end: lock.end },
+            mode: lock.mode,
+        });
+        let quotas = self
+            .quotas
+            .iter()
+            .map(|(subject, quota)| Item::Quota { subject: *subject, limits: quota.limits });
         let checkpoints = self
             .checkpoints
             .iter()
@@ -69,8 +134,13 @@ impl Tree {
             .chain(inodes)
             .chain(entries)
             .chain(extents)
-            .chain(locks)
+            .chain(xattrs)
+            .chain(holds)
+            .chain(linkable)
+            .chain(file_locks)
+            .chain(range_locks)
             .chain(checkpoints)
+            .chain(quotas)
     }
 
     /// Makes a tree of its items, in any order, and checks it.
@@ -105,8 +175,41 @@ impl Tree {
                     }
                 }
                 Item::Lock { ino, owner, mode } => {
-                    if tree.locks.insert((ino, owner), mode).is_some() {
+                    let owner = LockOwner { owner: OwnerId(0), key: owner.0 };
+                    if tree.file_locks.insert((ino, owner), mode).is_some() {
                         violations.lock(ino, owner, "is there twice");
+                    }
+                }
+                Item::FileLock { ino, owner, mode } => {
+                    if tree.file_locks.insert((ino, owner), mode).is_some() {
+                        violations.lock(ino, owner, "is there twice");
+                    }
+                }
+                Item::RangeLock { ino, owner, range, mode } => {
+                    let lock = RangeLock { end: range.end, mode };
+                    if tree.range_locks.insert((ino, owner, range.start), lock).is_some() {
+                        violations.lock(ino, owner, "a range is there twice");
+                    }
+                }
+                Item::Xattr { ino, name, value } => {
+                    if tree.xattrs.insert((ino, name.clone()), value).is_some() {
+                        violations.inode(ino, format!("its attribute {name} is there twice"));
+                    }
+                }
+                Item::Hold { ino, owner } => {
+                    if tree.holds.insert((ino, owner), ()).is_some() {
+                        violations.inode(ino, format!("is held twice by owner {owner}"));
+                    }
+                }
+                Item::Linkable(ino) => {
+                    if tree.linkable.insert(ino, ()).is_some() {
+                        violations.inode(ino, "is linkable twice");
+                    }
+                }
+                Item::Quota { subject, limits } => {
+                    let quota = Quota { limits, ..Quota::default() };
+                    if tree.quotas.insert(subject, quota).is_some() {
+                        violations.tree(format!("the quota of {subject:?} is there twice"));
                     }
                 }
                 Item::Checkpoint { name, checkpoint } => {

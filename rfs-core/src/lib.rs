@@ -31,6 +31,7 @@ mod apply;
 mod batch;
 mod change;
 mod check;
+mod credential;
 mod decide;
 mod errno;
 mod extents;
@@ -38,24 +39,34 @@ mod hash;
 mod ids;
 mod inode;
 mod item;
+mod lock;
 mod map;
 mod op;
+mod quota;
 mod resolve;
 mod tree;
+mod xattr;
 
 pub use apply::ApplyError;
 pub use batch::{Batch, BatchError, decide_batch};
 pub use change::{Change, Replaced};
 pub use check::Violation;
+pub use credential::{Capabilities, Credential};
 pub use decide::{Decision, decide};
 pub use errno::Errno;
 pub use hash::StateHash;
 pub use ids::{CommitId, Cookie, Extent, Ino, Lsn, Name, OwnerId, Place, SegmentId, Timestamp};
 pub use inode::{Attr, Body, Inode, Kind, Node, Times};
 pub use item::Item;
+pub use lock::{HeldRange, LockMode, LockOwner, LockRange};
 pub use map::Map;
-pub use op::{Access, At, Context, LockMode, Op, OpenFlags, Outcome, Precondition, SetTime, Target, WriteAt};
+pub use op::{
+    Access, Allocate, At, AtimePolicy, Context, Op, OpenFlags, Outcome, Precondition, RenameMode, SetTime, Target,
+    WriteAt,
+};
+pub use quota::{Limits, Quota, QuotaSubject, Usage};
 pub use tree::{Checkpoint, DirEntry, Entry, EntryKey, FileRange, Tree};
+pub use xattr::{XattrMode, XattrName, XattrValue};
 
 /// Longest name of one directory entry, in bytes.
 pub const NAME_MAX: usize = 255;
@@ -63,6 +74,12 @@ pub const NAME_MAX: usize = 255;
 pub const PATH_MAX: usize = 4096;
 /// Most symlinks that one path resolution follows before it is refused with `ELOOP`.
 pub const SYMLINKS_MAX: usize = 40;
+/// Longest name of an extended attribute, namespace included, in bytes.
+pub const XATTR_NAME_MAX: usize = 255;
+/// Longest value of an extended attribute, in bytes.
+pub const XATTR_VALUE_MAX: usize = 65_536;
+/// Longest list of extended attribute names of one inode, in bytes, each with a terminating NUL, as Linux limits it.
+pub const XATTR_LIST_MAX: usize = 65_536;
 /// Largest size of a file, in bytes.
 pub const FILE_SIZE_MAX: u64 = i64::MAX as u64;
 /// Most hard links to one inode.

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
-use crate::{Ino, Kind, OwnerId, Timestamp};
+use crate::{
+    Credential, Ino, Kind, Limits, LockMode, LockOwner, LockRange, Node, OwnerId, QuotaSubject, Timestamp,
+    XattrMode,
+};
 
 /// A path and the directory that it starts from. A path that begins with `/` starts from the root.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,13 +82,50 @@ pub enum SetTime {
     At(Timestamp),
 }
 
-/// How a whole-file lock is held. The order of the variants is part of the format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum LockMode {
-    /// Together with other shared holders.
-    Shared,
-    /// Alone.
-    Exclusive,
+/// How a rename treats what has the new name, as the flags of `renameat2(2)`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RenameMode {
+    /// It is replaced.
+    #[default]
+    Replace,
+    /// `RENAME_NOREPLACE`: there must be none.
+    NoReplace,
+    /// `RENAME_EXCHANGE`: it gets the old name.
+    Exchange,
+    /// `RENAME_WHITEOUT`: refused with `EINVAL`, since a volume is no layer of an overlay.
+    Whiteout,
+}
+
+/// What `fallocate(2)` does with a range of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allocate {
+    /// Makes sure that the file is as long as the range's end. A volume stores no bytes for it.
+    Extend,
+    /// `FALLOC_FL_KEEP_SIZE`: changes nothing; a volume has no blocks to set aside.
+    KeepSize,
+    /// `FALLOC_FL_PUNCH_HOLE`: makes the range a hole; the size stays.
+    PunchHole,
+    /// `FALLOC_FL_ZERO_RANGE`: the range reads as zeros.
+    ZeroRange {
+        /// The size stays (`FALLOC_FL_KEEP_SIZE`); else the file gets as long as the range's end.
+        keep_size: bool,
+    },
+    /// `FALLOC_FL_COLLAPSE_RANGE`: takes the range out; what is behind it moves forward.
+    Collapse,
+    /// `FALLOC_FL_INSERT_RANGE`: puts a hole in at the range; what was there moves back.
+    Insert,
+}
+
+/// When reading a file, a directory or a symlink changes its time of last access.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AtimePolicy {
+    /// Never (`noatime`).
+    #[default]
+    Never,
+    /// When it is not after the last change, or a day old (`relatime`).
+    Relative,
+    /// Always (`strictatime`).
+    Always,
 }
 
 /// What must hold for a batch to be done.
@@ -108,7 +146,8 @@ pub enum Precondition {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Op {
-    /// `open(2)`: finds, or makes, a file. Opening a directory for reading is allowed.
+    /// `open(2)`: finds, or makes, a file. Opening a directory for reading is allowed. Named pipes, sockets and
+    /// devices are opened by a kernel, not by a volume: `ENXIO`.
     Open {
         /// The path.
         at: At,
@@ -123,6 +162,26 @@ pub enum Op {
     Mkdir {
         /// The path.
         at: At,
+        /// Permission bits.
+        mode: u32,
+    },
+    /// `mknod(2)`: makes a regular file, a fifo, a socket or a device.
+    Mknod {
+        /// The path.
+        at: At,
+        /// What: no directory and no symlink.
+        node: Node,
+        /// Permission bits.
+        mode: u32,
+    },
+    /// `open(2)` with `O_TMPFILE`: makes a regular file without a name, that [`Context::owner`] holds open.
+    OpenNameless {
+        /// A directory on which the caller could make a file.
+        dir: Target,
+        /// What for; writing must be among it.
+        access: Access,
+        /// Whether [`Op::Link`] may give it a name later: not with `O_EXCL`.
+        linkable: bool,
         /// Permission bits.
         mode: u32,
     },
@@ -150,12 +209,14 @@ pub enum Op {
         /// The path.
         at: At,
     },
-    /// `rename(2)`
+    /// `renameat2(2)`
     Rename {
         /// The old path.
         from: At,
-        /// The new path; what it names is replaced.
+        /// The new path.
         to: At,
+        /// What becomes of that which has the new path.
+        mode: RenameMode,
     },
     /// `pwrite(2)`, or an append. The bytes travel beside the Op; the place where the journal put them is given to
     /// [`crate::Tree::apply`].
@@ -199,30 +260,122 @@ pub enum Op {
         /// Last modification.
         modified: SetTime,
     },
+    /// `setxattr(2)`
+    SetXattr {
+        /// What.
+        target: Target,
+        /// The attribute's name with its namespace.
+        name: Vec<u8>,
+        /// Its value.
+        value: Vec<u8>,
+        /// Whether it may, or must, be there.
+        mode: XattrMode,
+    },
+    /// `removexattr(2)`
+    RemoveXattr {
+        /// What.
+        target: Target,
+        /// The attribute's name with its namespace.
+        name: Vec<u8>,
+    },
+    /// `fallocate(2)`
+    Allocate {
+        /// The file.
+        target: Target,
+        /// What happens to the range.
+        mode: Allocate,
+        /// Its first byte.
+        offset: u64,
+        /// How many bytes.
+        len: u64,
+    },
+    /// `copy_file_range(2)`: up to `len` bytes, as many as the source has. Both files share the bytes from then on;
+    /// none are moved. Within one file the ranges must not overlap.
+    Copy {
+        /// The file that has the bytes.
+        from: Target,
+        /// Where they are in it.
+        from_offset: u64,
+        /// The file that gets them.
+        to: Target,
+        /// Where they go.
+        to_offset: u64,
+        /// At most how many.
+        len: u64,
+    },
+    /// The content was read: the time of last access follows, if the [`AtimePolicy`] says so.
+    Accessed {
+        /// What was read.
+        ino: Ino,
+    },
     /// `flock(2)` without waiting: takes a whole-file lock, or changes the mode of one already held.
-    Lock {
+    LockFile {
         /// The file.
         ino: Ino,
         /// For whom.
-        owner: OwnerId,
+        owner: LockOwner,
         /// How.
         mode: LockMode,
     },
     /// `flock(2)` with `LOCK_UN`. Without a lock it does nothing.
-    Unlock {
+    UnlockFile {
         /// The file.
         ino: Ino,
         /// Whose lock.
-        owner: OwnerId,
+        owner: LockOwner,
     },
-    /// The last handle of an inode was closed: what has no name left is removed. An inode that has a name, that is
-    /// gone, or that [`Context::is_open`] still reports as open stays as it is; so a caller forgets the handle first.
+    /// `fcntl(2)` with `F_SETLK` or `F_OFD_SETLK`: takes a byte-range lock, or changes the mode of what is already
+    /// held of the range.
+    LockRange {
+        /// The file.
+        ino: Ino,
+        /// For whom.
+        owner: LockOwner,
+        /// Which bytes.
+        range: LockRange,
+        /// How.
+        mode: LockMode,
+    },
+    /// `fcntl(2)` with `F_UNLCK`. What is not locked stays so.
+    UnlockRange {
+        /// The file.
+        ino: Ino,
+        /// Whose lock.
+        owner: LockOwner,
+        /// Which bytes.
+        range: LockRange,
+    },
+    /// [`Context::owner`] opens an inode by its number. One that has no name is held from then on, until
+    /// [`Op::Release`].
+    Hold {
+        /// The inode.
+        ino: Ino,
+    },
+    /// The last handle that [`Context::owner`] had of an inode was closed: what has no name left, and is held by
+    /// nobody else, is removed. An inode that has a name, that is gone, or that [`Context::holders`] still reports
+    /// for this owner stays as it is; so a caller forgets the handle first.
     Release {
         /// The inode.
         ino: Ino,
     },
-    /// A new writer begins: locks of the one before are released, inodes that only it held open are removed.
-    NewSession,
+    /// An owner ended: its locks are released, nameless inodes that only it held are removed.
+    EndOwner {
+        /// Which.
+        owner: OwnerId,
+    },
+    /// A new writer begins: locks and nameless inodes are released as by [`Op::EndOwner`], but for those of the owners
+    /// that go on.
+    NewSession {
+        /// The owners that go on.
+        keep: Vec<OwnerId>,
+    },
+    /// Limits how much there may be. What is already over the limit stays.
+    SetQuota {
+        /// Of whom.
+        subject: QuotaSubject,
+        /// The limits; without any, the quota is dropped.
+        limits: Limits,
+    },
     /// Gives the commit that is about to be made a name.
     AddCheckpoint {
         /// The name: 1 to 255 bytes of UTF-8.
@@ -264,25 +417,41 @@ pub enum Outcome {
         /// File offset of the first byte.
         offset: u64,
     },
+    /// How much was copied.
+    Copied {
+        /// Bytes; fewer than asked where the source ends.
+        len: u64,
+    },
 }
 
 /// What surrounds an Op: its time, its caller, and which inodes are held open.
+#[derive(Clone, Copy)]
 pub struct Context<'a> {
     /// The time of the Op.
     pub now: Timestamp,
-    /// Owner of what is made.
-    pub uid: u32,
-    /// Group of what is made.
-    pub gid: u32,
-    /// Whether a handle holds this inode open: such an inode outlives its last name.
-    pub is_open: &'a dyn Fn(Ino) -> bool,
+    /// Whose permissions count, and who owns what is made.
+    pub credential: &'a Credential,
+    /// For whom handles are opened.
+    pub owner: OwnerId,
+    /// Which owners have handles on an inode: such an inode outlives its last name.
+    pub holders: &'a dyn Fn(Ino) -> Vec<OwnerId>,
+    /// Whether reading changes the time of last access.
+    pub atime: AtimePolicy,
 }
 
+static ROOT: Credential = Credential::root();
+
 impl Context<'_> {
-    /// A context at `now`, for user and group 0, with no inode held open.
+    /// A context at `now`, for root and owner 0, with no inode held open.
     #[must_use]
     pub fn new(now: Timestamp) -> Self {
-        Self { now, uid: 0, gid: 0, is_open: &|_| false }
+        Self {
+            now,
+            credential: &ROOT,
+            owner: OwnerId(0),
+            holders: &|_| Vec::new(),
+            atime: AtimePolicy::Never,
+        }
     }
 }
 
@@ -290,8 +459,9 @@ impl fmt::Debug for Context<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context")
             .field("now", &self.now)
-            .field("uid", &self.uid)
-            .field("gid", &self.gid)
+            .field("credential", &self.credential)
+            .field("owner", &self.owner)
+            .field("atime", &self.atime)
             .finish_non_exhaustive()
     }
 }

@@ -207,7 +207,7 @@ impl<'a> Walk<'a> {
                 let target = self.follow(entry.ino)?;
                 Ok((!target.is_empty()).then_some(target))
             }
-            Kind::File => Err(Errno::NotADirectory),
+            _ => Err(Errno::NotADirectory),
         }
     }
 }

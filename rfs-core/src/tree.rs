@@ -7,8 +7,8 @@ use equivalent::{Comparable, Equivalent};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Attr, Body, CommitId, Cookie, Errno, Extent, Ino, Inode, Kind, LockMode, Map, Name, OwnerId, Place,
-    SegmentId, Times, Timestamp,
+    Attr, Body, CommitId, Cookie, Errno, Extent, HeldRange, Ino, Inode, Kind, LockMode, LockOwner, LockRange, Map,
+    Name, OwnerId, Place, Quota, QuotaSubject, SegmentId, Times, Timestamp, Usage, XattrName, XattrValue,
 };
 
 /// The key of a directory entry.
@@ -80,6 +80,13 @@ pub struct FileRange {
     pub place: Option<Place>,
 }
 
+/// A byte-range lock, but for its first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RangeLock {
+    pub(crate) end: u64,
+    pub(crate) mode: LockMode,
+}
+
 /// The logical state of a volume. Cloning is O(1): a clone is a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tree {
@@ -88,12 +95,24 @@ pub struct Tree {
     /// The entries again, in order of their cookies.
     pub(crate) listing: Map<(Ino, Cookie), Name>,
     pub(crate) extents: Map<(Ino, u64), Extent>,
+    pub(crate) xattrs: Map<(Ino, XattrName), XattrValue>,
     /// Inodes without a name, kept for the handles that hold them.
     pub(crate) orphans: Map<Ino, ()>,
-    pub(crate) locks: Map<(Ino, OwnerId), LockMode>,
+    /// Which owners hold an inode without a name open.
+    pub(crate) holds: Map<(Ino, OwnerId), ()>,
+    /// Inodes that never had a name, and may get one.
+    pub(crate) linkable: Map<Ino, ()>,
+    pub(crate) file_locks: Map<(Ino, LockOwner), LockMode>,
+    /// By the first byte of the range. The ranges of one owner on one file do not overlap, and are merged as far as
+    /// possible.
+    pub(crate) range_locks: Map<(Ino, LockOwner, u64), RangeLock>,
     /// For each segment that content lies in, how many of its bytes are live.
     pub(crate) segments: Map<SegmentId, u64>,
     pub(crate) checkpoints: Map<String, Checkpoint>,
+    /// The quotas that are set; what is used of each follows from the inodes.
+    pub(crate) quotas: Map<QuotaSubject, Quota>,
+    /// Bytes of all extents; it follows from them.
+    pub(crate) allocated: u64,
     pub(crate) next_ino: Ino,
 }
 
@@ -103,7 +122,7 @@ impl Tree {
     pub fn new(time: Timestamp) -> Self {
         let times = Times { accessed: time, modified: time, changed: time, born: time };
         let body = Body::Directory { parent: Ino::ROOT, entries: 0, next_cookie: 1 };
-        let root = Inode { mode: 0o755, uid: 0, gid: 0, nlink: 2, size: 0, times, body };
+        let root = Inode { mode: 0o755, uid: 0, gid: 0, nlink: 2, size: 0, times, body, allocated: 0 };
         let mut inodes = Map::default();
         inodes.insert(Ino::ROOT, root);
         Self {
@@ -111,10 +130,16 @@ impl Tree {
             entries: Map::default(),
             listing: Map::default(),
             extents: Map::default(),
+            xattrs: Map::default(),
             orphans: Map::default(),
-            locks: Map::default(),
+            holds: Map::default(),
+            linkable: Map::default(),
+            file_locks: Map::default(),
+            range_locks: Map::default(),
             segments: Map::default(),
             checkpoints: Map::default(),
+            quotas: Map::default(),
+            allocated: 0,
             next_ino: Ino(2),
         }
     }
@@ -139,6 +164,8 @@ impl Tree {
             gid: inode.gid,
             nlink: inode.nlink,
             size: inode.size,
+            allocated: inode.allocated,
+            device: inode.device(),
             times: inode.times,
         })
     }
@@ -177,13 +204,13 @@ impl Tree {
     /// Where the bytes of a file's range are: runs in order, without a gap, clipped to the file's size.
     ///
     /// # Errors
-    /// `EISDIR` for a directory, `EINVAL` for a symlink, `ESTALE`.
+    /// `EISDIR` for a directory, `EINVAL` for what else is no file, `ESTALE`.
     pub fn file_ranges(&self, ino: Ino, range: Range<u64>) -> Result<Vec<FileRange>, Errno> {
         let inode = self.inode(ino).ok_or(Errno::Stale)?;
         match inode.kind() {
             Kind::File => {}
             Kind::Directory => return Err(Errno::IsADirectory),
-            Kind::Symlink => return Err(Errno::Invalid),
+            _ => return Err(Errno::Invalid),
         }
         let end = range.end.min(inode.size);
         let mut at = range.start;
@@ -207,16 +234,44 @@ impl Tree {
         }
     }
 
-    /// The locks on a file and who holds them.
-    pub fn locks(&self, ino: Ino) -> impl Iterator<Item = (OwnerId, LockMode)> {
-        let held = self.locks.range((ino, OwnerId(0))..=(ino, OwnerId(u64::MAX)));
+    /// The whole-file locks on a file and who holds them.
+    pub fn file_locks(&self, ino: Ino) -> impl Iterator<Item = (LockOwner, LockMode)> {
+        let least = LockOwner { owner: OwnerId(0), key: 0 };
+        let held = self.file_locks.range((ino, least)..(ino.next(), least));
         held.map(|((_, owner), mode)| (*owner, *mode))
+    }
+
+    /// The byte-range locks on a file, by owner and then in order.
+    pub fn range_locks(&self, ino: Ino) -> impl Iterator<Item = HeldRange> {
+        let least = LockOwner { owner: OwnerId(0), key: 0 };
+        let held = self.range_locks.range((ino, least, 0)..(ino.next(), least, 0));
+        held.map(|(&(_, owner, start), lock)| HeldRange {
+            range: LockRange { start, end: lock.end },
+            owner,
+            mode: lock.mode,
+        })
     }
 
     /// Whether a writer's death left locks or nameless inodes behind.
     #[must_use]
     pub fn needs_new_session(&self) -> bool {
-        !self.locks.is_empty() || !self.orphans.is_empty()
+        !self.file_locks.is_empty() || !self.range_locks.is_empty() || !self.orphans.is_empty()
+    }
+
+    /// The inodes without a name that an owner holds open.
+    pub fn held_by(&self, owner: OwnerId) -> impl Iterator<Item = Ino> {
+        self.holds.iter().filter(move |((_, holder), ())| *holder == owner).map(|((ino, _), ())| *ino)
+    }
+
+    /// The quotas that are set, and how much of each is used.
+    pub fn quotas(&self) -> impl Iterator<Item = (QuotaSubject, Quota)> {
+        self.quotas.iter().map(|(subject, quota)| (*subject, *quota))
+    }
+
+    /// What the whole volume holds.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        Usage { bytes: self.allocated, inodes: self.inodes.len() as u64 }
     }
 
     /// The named commits.
