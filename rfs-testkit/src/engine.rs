@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use rfs_core::{
-    Access, At, Change, Context, Cookie, Errno, Ino, Kind, Op, OpenFlags, Outcome, OwnerId, Place,
-    Precondition, SegmentId, Timestamp, Tree, decide, decide_batch,
+    Access, At, Change, Context, Cookie, Errno, Ino, Kind, LockOwner, Op, OpenFlags, Outcome, OwnerId, Place,
+    Precondition, RenameMode, SegmentId, Timestamp, Tree, decide, decide_batch,
 };
 
 use crate::target::{Identities, set_time};
@@ -19,22 +19,17 @@ pub trait Engine {
     /// The tree as it stands.
     fn tree(&self) -> Tree;
 
-    /// Performs one Op; `payload` is what it writes.
+    /// Performs one Op; `payload` is what it writes. Of the context the time does not count: the engine has a clock.
     ///
     /// # Errors
     /// Why it was refused.
-    fn submit(&mut self, op: &Op, payload: &[u8], is_open: &dyn Fn(Ino) -> bool) -> Result<Outcome, Errno>;
+    fn submit(&mut self, context: &Context<'_>, op: &Op, payload: &[u8]) -> Result<Outcome, Errno>;
 
     /// Performs several Ops, all or none; the payload holds what they write, in their order.
     ///
     /// # Errors
     /// Why one of them was refused.
-    fn submit_batch(
-        &mut self,
-        ops: &[Op],
-        payload: &[u8],
-        is_open: &dyn Fn(Ino) -> bool,
-    ) -> Result<(), Errno>;
+    fn submit_batch(&mut self, context: &Context<'_>, ops: &[Op], payload: &[u8]) -> Result<(), Errno>;
 
     /// Content bytes from a place.
     fn read(&self, place: Place, len: u64) -> Vec<u8>;
@@ -80,8 +75,8 @@ impl TreeEngine {
         Place { segment: SegmentId(0), position: self.payload.len() as u64 }
     }
 
-    fn context<'a>(&self, is_open: &'a dyn Fn(Ino) -> bool) -> Context<'a> {
-        Context { now: Timestamp::from_nanos(self.clock.now_nanos()), uid: 0, gid: 0, is_open }
+    fn now<'a>(&self, context: &Context<'a>) -> Context<'a> {
+        Context { now: Timestamp::from_nanos(self.clock.now_nanos()), ..*context }
     }
 
     fn remember(&mut self, changes: Vec<Change>, payload: &[u8]) {
@@ -107,8 +102,8 @@ impl Engine for TreeEngine {
         self.tree.clone()
     }
 
-    fn submit(&mut self, op: &Op, payload: &[u8], is_open: &dyn Fn(Ino) -> bool) -> Result<Outcome, Errno> {
-        let decision = decide(&self.tree, &self.context(is_open), op)?;
+    fn submit(&mut self, context: &Context<'_>, op: &Op, payload: &[u8]) -> Result<Outcome, Errno> {
+        let decision = decide(&self.tree, &self.now(context), op)?;
         for change in &decision.changes {
             self.tree.apply(change, self.end()).expect("what was decided on a tree applies to it");
         }
@@ -116,13 +111,8 @@ impl Engine for TreeEngine {
         Ok(decision.outcome)
     }
 
-    fn submit_batch(
-        &mut self,
-        ops: &[Op],
-        payload: &[u8],
-        is_open: &dyn Fn(Ino) -> bool,
-    ) -> Result<(), Errno> {
-        let batch = decide_batch(&self.tree, &self.context(is_open), ops, self.end());
+    fn submit_batch(&mut self, context: &Context<'_>, ops: &[Op], payload: &[u8]) -> Result<(), Errno> {
+        let batch = decide_batch(&self.tree, &self.now(context), ops, self.end());
         let batch = batch.map_err(|error| error.errno)?;
         self.tree = batch.tree;
         self.remember(batch.changes, payload);
@@ -140,21 +130,23 @@ impl Engine for TreeEngine {
 pub struct EngineTarget<E> {
     /// What is under test.
     pub engine: E,
+    owner: OwnerId,
     handles: BTreeMap<Slot, Handle>,
-    owners: u64,
+    keys: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Handle {
     ino: Ino,
     access: Access,
-    owner: OwnerId,
+    /// Tells it from every other handle that there ever was: the key of its locks.
+    key: u64,
 }
 
 impl<E: Engine> EngineTarget<E> {
     /// No handle is open yet.
     pub fn new(engine: E) -> Self {
-        Self { engine, handles: BTreeMap::new(), owners: 0 }
+        Self { engine, owner: OwnerId(1), handles: BTreeMap::new(), keys: 0 }
     }
 
     fn do_op(&mut self, op: &TestOp) -> Result<Value, Errno> {
@@ -166,8 +158,8 @@ impl<E: Engine> EngineTarget<E> {
                     // The new handle already counts, so that closing the old one removes nothing that it holds.
                     self.close(*slot, Some(ino))?;
                 }
-                self.owners += 1;
-                self.handles.insert(*slot, Handle { ino, access: *access, owner: OwnerId(self.owners) });
+                self.keys += 1;
+                self.handles.insert(*slot, Handle { ino, access: *access, key: self.keys });
                 Ok(Value::Unit)
             }
             TestOp::Close { slot } => self.close(*slot, None).map(|()| Value::Unit),
@@ -194,12 +186,12 @@ impl<E: Engine> EngineTarget<E> {
                 Ok(Value::Names(names.into_iter().map(|(name, _)| name).collect()))
             }
             TestOp::Lock { slot, mode } => {
-                let Handle { ino, owner, .. } = *self.handle(*slot)?;
-                self.submit(&Op::Lock { ino, owner, mode: *mode }, &[]).map(|_| Value::Unit)
+                let (ino, owner) = self.locker(*slot)?;
+                self.submit(&Op::LockFile { ino, owner, mode: *mode }, &[]).map(|_| Value::Unit)
             }
             TestOp::Unlock { slot } => {
-                let Handle { ino, owner, .. } = *self.handle(*slot)?;
-                self.submit(&Op::Unlock { ino, owner }, &[]).map(|_| Value::Unit)
+                let (ino, owner) = self.locker(*slot)?;
+                self.submit(&Op::UnlockFile { ino, owner }, &[]).map(|_| Value::Unit)
             }
             TestOp::Batch(parts) => self.batch(parts),
             _ => {
@@ -233,18 +225,15 @@ impl<E: Engine> EngineTarget<E> {
                 }
                 // An Op before it may be refused for a reason of its own, which then counts.
                 Err(errno) => {
-                    let handles = self.handles.clone();
-                    let is_open = |ino| handles.values().any(|handle| handle.ino == ino);
                     let tree = self.engine.tree();
-                    let context = Context { is_open: &is_open, ..Context::new(START) };
-                    let before = decide_batch(&tree, &context, &ops, Place::default());
+                    let holders = holders(&self.handles, self.owner);
+                    let before = decide_batch(&tree, &context(self.owner, &holders), &ops, Place::default());
                     return Err(before.err().map_or(errno, |error| error.errno));
                 }
             }
         }
-        let handles = self.handles.clone();
-        let is_open = |ino| handles.values().any(|handle| handle.ino == ino);
-        self.engine.submit_batch(&ops, &payload, &is_open).map(|()| Value::Unit)
+        let holders = holders(&self.handles, self.owner);
+        self.engine.submit_batch(&context(self.owner, &holders), &ops, &payload).map(|()| Value::Unit)
     }
 
     /// The Op of an operation that is one, and its payload.
@@ -260,7 +249,9 @@ impl<E: Engine> EngineTarget<E> {
             TestOp::Link { from, to } => Op::Link { from: self.target(from)?, to: self.at(to)? },
             TestOp::Unlink { path } => Op::Unlink { at: self.at(path)? },
             TestOp::Rmdir { path } => Op::Rmdir { at: self.at(path)? },
-            TestOp::Rename { from, to } => Op::Rename { from: self.at(from)?, to: self.at(to)? },
+            TestOp::Rename { from, to } => {
+                Op::Rename { from: self.at(from)?, to: self.at(to)?, mode: RenameMode::Replace }
+            }
             TestOp::SetMode { what, mode } => Op::SetMode { target: self.target(what)?, mode: *mode },
             TestOp::SetOwner { what, uid, gid } => {
                 Op::SetOwner { target: self.target(what)?, uid: *uid, gid: *gid }
@@ -292,8 +283,9 @@ impl<E: Engine> EngineTarget<E> {
     }
 
     fn close(&mut self, slot: Slot, also_held: Option<Ino>) -> Result<(), Errno> {
-        let Handle { ino, owner, .. } = self.handles.remove(&slot).ok_or(Errno::BadHandle)?;
-        self.submit(&Op::Unlock { ino, owner }, &[])?;
+        let (ino, owner) = self.locker(slot)?;
+        self.handles.remove(&slot);
+        self.submit(&Op::UnlockFile { ino, owner }, &[])?;
         if also_held != Some(ino) && !self.handles.values().any(|handle| handle.ino == ino) {
             self.submit(&Op::Release { ino }, &[])?;
         }
@@ -335,8 +327,14 @@ impl<E: Engine> EngineTarget<E> {
     }
 
     fn submit(&mut self, op: &Op, payload: &[u8]) -> Result<Outcome, Errno> {
-        let handles = self.handles.clone();
-        self.engine.submit(op, payload, &|ino| handles.values().any(|handle| handle.ino == ino))
+        let holders = holders(&self.handles, self.owner);
+        self.engine.submit(&context(self.owner, &holders), op, payload)
+    }
+
+    /// Whose the locks of a handle are, and on what.
+    fn locker(&self, slot: Slot) -> Result<(Ino, LockOwner), Errno> {
+        let Handle { ino, key, .. } = *self.handle(slot)?;
+        Ok((ino, LockOwner { owner: self.owner, key }))
     }
 
     fn at(&self, path: &Path) -> Result<At, Errno> {
@@ -360,6 +358,14 @@ impl<E: Engine> EngineTarget<E> {
     fn handle(&self, slot: Slot) -> Result<&Handle, Errno> {
         self.handles.get(&slot).ok_or(Errno::BadHandle)
     }
+}
+
+fn holders(handles: &BTreeMap<Slot, Handle>, owner: OwnerId) -> impl Fn(Ino) -> Vec<OwnerId> + '_ {
+    move |ino| if handles.values().any(|handle| handle.ino == ino) { vec![owner] } else { Vec::new() }
+}
+
+fn context(owner: OwnerId, holders: &dyn Fn(Ino) -> Vec<OwnerId>) -> Context<'_> {
+    Context { owner, holders, ..Context::new(START) }
 }
 
 impl<E: Engine> Target for EngineTarget<E> {

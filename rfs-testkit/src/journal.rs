@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rfs_core::{
-    Context, Errno, Ino, Lsn, Op, Outcome, Place, SegmentId, StateHash, Timestamp, Tree, decide, decide_batch,
+    Context, Errno, Lsn, Op, Outcome, Place, SegmentId, StateHash, Timestamp, Tree, decide, decide_batch,
 };
 use rfs_journal::{
     Appender, ChainHash, Cut, Disk, Head, JournalError, LogWriter, OpenedLog, Record, Residency,
@@ -65,11 +65,12 @@ pub enum Pace {
 /// A tree and a journal, which keeps the snapshot of every LSN so that any replay can be compared.
 ///
 /// ```
-/// use rfs_core::{At, Op};
+/// use rfs_core::{At, Context, Op, Timestamp};
 /// use rfs_testkit::{Engine, JournalEngine, Pace, Snapshot};
 ///
 /// let mut engine = JournalEngine::in_memory(JournalEngine::SMALL_CUT, Pace::Full);
-/// engine.submit(&Op::Mkdir { at: At::root("logs"), mode: 0o755 }, &[], &|_| false).unwrap();
+/// let context = Context::new(Timestamp::from_nanos(0));
+/// engine.submit(&context, &Op::Mkdir { at: At::root("logs"), mode: 0o755 }, &[]).unwrap();
 /// engine.finish().unwrap();
 ///
 /// let mut replayed = Snapshot::empty();
@@ -272,8 +273,8 @@ impl JournalEngine {
         (self.first_segment.0..=last).map(whole).collect()
     }
 
-    fn context<'a>(&self, is_open: &'a dyn Fn(Ino) -> bool) -> Context<'a> {
-        Context { now: Timestamp::from_nanos(self.clock.now_nanos()), uid: 0, gid: 0, is_open }
+    fn now<'a>(&self, context: &Context<'a>) -> Context<'a> {
+        Context { now: Timestamp::from_nanos(self.clock.now_nanos()), ..*context }
     }
 
     /// Notes the tree after an Op, and writes what is due.
@@ -330,30 +331,25 @@ impl Engine for JournalEngine {
         self.tree.clone()
     }
 
-    fn submit(&mut self, op: &Op, payload: &[u8], is_open: &dyn Fn(Ino) -> bool) -> Result<Outcome, Errno> {
+    fn submit(&mut self, context: &Context<'_>, op: &Op, payload: &[u8]) -> Result<Outcome, Errno> {
         let before = self.tree.clone();
-        let decision = decide(&self.tree, &self.context(is_open), op)?;
+        let decision = decide(&self.tree, &self.now(context), op)?;
         if decision.changes.is_empty() {
             return Ok(decision.outcome);
         }
         let place = self.appender.reserve(payload.len() as u64).ok_or(Errno::TooBig)?;
         for change in &decision.changes {
             self.tree.apply(change, place).expect("what was decided on a tree applies to it");
-            self.appender.append(change, payload);
         }
+        self.appender.append_all(&decision.changes, &[payload]);
         self.done(&before);
         Ok(decision.outcome)
     }
 
-    fn submit_batch(
-        &mut self,
-        ops: &[Op],
-        payload: &[u8],
-        is_open: &dyn Fn(Ino) -> bool,
-    ) -> Result<(), Errno> {
+    fn submit_batch(&mut self, context: &Context<'_>, ops: &[Op], payload: &[u8]) -> Result<(), Errno> {
         let before = self.tree.clone();
         let place = self.appender.reserve(payload.len() as u64).ok_or(Errno::TooBig)?;
-        let batch = decide_batch(&self.tree, &self.context(is_open), ops, place);
+        let batch = decide_batch(&self.tree, &self.now(context), ops, place);
         let batch = batch.map_err(|error| error.errno)?;
         self.tree = batch.tree;
         self.appender.append_all(&batch.changes, &[payload]);

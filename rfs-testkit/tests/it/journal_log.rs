@@ -9,7 +9,8 @@ use rfs_testkit::{
 };
 
 use crate::journal_parts::{
-    Kind, LOG, MARKER, NEXT, Part, disk_with, dump_local, open_at, parts, replay, shared, trim, written,
+    Kind, LOG, MARKER, NEXT, Part, as_root, disk_with, dump_local, open_at, parts, replay, shared, trim,
+    written,
 };
 
 const OPS: usize = 150;
@@ -147,7 +148,7 @@ fn reopen(disk: &SimDisk, lived: &JournalEngine, seed: u64, what: &str) {
     let pace = Pace::Random { seed, close_percent: 30, sync_percent: 20 };
     let mut engine = JournalEngine::reopened(replayed, residency, log, JournalEngine::SMALL_CUT, pace);
     assert_eq!(engine.durable(), end, "{what}: opening makes certain what it found");
-    engine.submit(&Op::NewSession, &[], &|_| false).unwrap();
+    engine.submit(&as_root(), &Op::NewSession { keep: Vec::new() }, &[]).unwrap();
     let mut target = EngineTarget::new(engine);
     for op in Workload::new(seed, Profile::paths()).take(25) {
         _ = target.run(&op);

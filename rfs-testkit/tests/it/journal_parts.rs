@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use rfs_core::{Lsn, SegmentId};
+use rfs_core::{Context, Lsn, SegmentId, Timestamp};
 use rfs_journal::{
     ChainHash, Disk, FRAME_HEADER_LEN, Head, JournalError, OpenedLog, Residency, SEGMENT_HEADER_LEN,
     WriterIdentity, open_log,
@@ -14,6 +14,11 @@ pub(crate) const LOG: &str = "log-00000000";
 pub(crate) const MARKER: &str = "volume";
 /// Of whoever opens the log after the first writer.
 pub(crate) const NEXT: WriterIdentity = WriterIdentity { epoch: 2, writer: 12, ..JournalEngine::IDENTITY };
+
+/// The context of an Op by root, who holds nothing open.
+pub(crate) fn as_root() -> Context<'static> {
+    Context::new(Timestamp::from_nanos(0))
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {

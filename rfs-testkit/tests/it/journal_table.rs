@@ -5,7 +5,7 @@ use rfs_journal::{ChainHash, Cut, JournalError, LogEnd, SEGMENT_HEADER_LEN, Writ
 use rfs_testkit::{CrashPlan, Engine, JournalEngine, Pace, SimDisk, Snapshot, open_from_start};
 
 use crate::journal_parts::{
-    Kind, LOG, MARKER, NEXT, Part, disk_with, dump_local, open_at, parts, replay, shared, written,
+    Kind, LOG, MARKER, NEXT, Part, as_root, disk_with, dump_local, open_at, parts, replay, shared, written,
 };
 
 /// Makes a file in the root and writes `len` bytes to it.
@@ -16,7 +16,7 @@ pub(crate) fn write_a_file(engine: &mut JournalEngine, name: &str, len: usize) {
         flags: OpenFlags { create: true, ..OpenFlags::default() },
         mode: 0o644,
     };
-    let Ok(Outcome::Opened { ino, .. }) = engine.submit(&open, &[], &|_| false) else {
+    let Ok(Outcome::Opened { ino, .. }) = engine.submit(&as_root(), &open, &[]) else {
         panic!("{name} cannot be made")
     };
     write(engine, ino, len);
@@ -25,7 +25,7 @@ pub(crate) fn write_a_file(engine: &mut JournalEngine, name: &str, len: usize) {
 fn write(engine: &mut JournalEngine, ino: Ino, len: usize) {
     let payload: Vec<u8> = (0..len).map(|at| (at as u8).wrapping_mul(31).wrapping_add(ino.0 as u8)).collect();
     let op = Op::Write { target: Target::Ino(ino), at: WriteAt::End, len: len as u64 };
-    engine.submit(&op, &payload, &|_| false).expect("a write to an open file is done");
+    engine.submit(&as_root(), &op, &payload).expect("a write to an open file is done");
 }
 
 fn empty_disk() -> SimDisk {
@@ -120,7 +120,7 @@ fn what_stood_in_a_recycled_file_is_clean() {
         assert_eq!((log.tail.len(), log.end), (0, LogEnd::Clean), "the local log ends before the head");
         let state = end_of(&engine).clone();
         let mut second = JournalEngine::reopened(state.clone(), residency, log, Cut::default(), Pace::Full);
-        second.submit(&Op::Mkdir { at: At::root("new"), mode: 0o755 }, &[], &|_| false).unwrap();
+        second.submit(&as_root(), &Op::Mkdir { at: At::root("new"), mode: 0o755 }, &[]).unwrap();
         if len > 0 {
             write_a_file(&mut second, "g", len);
         }
@@ -252,7 +252,7 @@ fn frames_of_another_volume_in_the_content_of_a_file_are_no_evidence() {
     engine.flush(true).unwrap();
     let file = engine.tree().lookup(&At::root("f"), false).unwrap();
     let op = Op::Write { target: Target::Ino(file), at: WriteAt::End, len: other.len() as u64 };
-    engine.submit(&op, &other, &|_| false).unwrap();
+    engine.submit(&as_root(), &op, &other).unwrap();
     engine.flush(false).unwrap();
     let last = written(&disk, LOG).len();
     disk.truncate(LOG, last - 1);
