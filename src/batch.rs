@@ -3,10 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rfs_core::{Access, At, Op, OpenFlags, Precondition, WriteAt};
+use rfs_core::{
+    Access, Allocate, At, Credential, Node, Op, OpenFlags, Precondition, RenameMode, SetTime, Timestamp,
+    WriteAt, XattrMode,
+};
 
 use crate::error::Result;
-use crate::fs::{UMASK, path_bytes, target};
+use crate::fs::{path_bytes, target};
+use crate::metadata::Permissions;
 use crate::volume::Handle;
 
 /// Several operations that happen together or not at all: for every reader, after every crash, in every commit.
@@ -28,25 +32,21 @@ use crate::volume::Handle;
 #[must_use = "a batch does nothing until it is applied"]
 pub struct Batch {
     handle: Arc<Handle>,
+    credential: Arc<Credential>,
     ops: Vec<Op>,
     payloads: Vec<Vec<u8>>,
 }
 
 impl Batch {
-    pub(crate) const fn new(handle: Arc<Handle>) -> Self {
-        Self { handle, ops: Vec::new(), payloads: Vec::new() }
+    pub(crate) const fn new(handle: Arc<Handle>, credential: Arc<Credential>) -> Self {
+        Self { handle, credential, ops: Vec::new(), payloads: Vec::new() }
     }
 
     /// Makes a file with this content, or replaces the content of the one that is there.
     pub fn write(mut self, path: impl AsRef<Path>, content: impl AsRef<[u8]>) -> Self {
         let flags = OpenFlags { create: true, truncate: true, ..OpenFlags::default() };
         let at = At::root(path_bytes(path.as_ref()));
-        self.ops.push(Op::Open {
-            at,
-            access: Access { read: false, write: true },
-            flags,
-            mode: 0o666 & !UMASK,
-        });
+        self.ops.push(Op::Open { at, access: Access { read: false, write: true }, flags, mode: 0o666 });
         self.write_bytes(path.as_ref(), WriteAt::Offset(0), content.as_ref())
     }
 
@@ -68,7 +68,7 @@ impl Batch {
 
     /// Makes a directory.
     pub fn create_dir(self, path: impl AsRef<Path>) -> Self {
-        self.push(Op::Mkdir { at: At::root(path_bytes(path.as_ref())), mode: 0o777 & !UMASK })
+        self.push(Op::Mkdir { at: At::root(path_bytes(path.as_ref())), mode: 0o777 })
     }
 
     /// Removes an empty directory.
@@ -83,8 +83,13 @@ impl Batch {
 
     /// Renames, replacing what has the new name.
     pub fn rename(self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Self {
+        self.rename_with(from, to, RenameMode::Replace)
+    }
+
+    /// Renames; what becomes of that which has the new name, `mode` says.
+    pub fn rename_with(self, from: impl AsRef<Path>, to: impl AsRef<Path>, mode: RenameMode) -> Self {
         let (from, to) = (At::root(path_bytes(from.as_ref())), At::root(path_bytes(to.as_ref())));
-        self.push(Op::Rename { from, to })
+        self.push(Op::Rename { from, to, mode })
     }
 
     /// Gives a file another name.
@@ -99,6 +104,67 @@ impl Batch {
     pub fn symlink(self, original: impl AsRef<Path>, link: impl AsRef<Path>) -> Self {
         let at = At::root(path_bytes(link.as_ref()));
         self.push(Op::Symlink { target: path_bytes(original.as_ref()), at })
+    }
+
+    /// Makes a regular file, a fifo, a socket or a device.
+    pub fn mknod(self, path: impl AsRef<Path>, node: Node, mode: u32) -> Self {
+        self.push(Op::Mknod { at: At::root(path_bytes(path.as_ref())), node, mode })
+    }
+
+    /// Sets permission bits.
+    pub fn set_permissions(self, path: impl AsRef<Path>, permissions: Permissions) -> Self {
+        let target = target(path.as_ref(), true);
+        self.push(Op::SetMode { target, mode: permissions.mode() })
+    }
+
+    /// Sets owner and group, where given.
+    pub fn chown(self, path: impl AsRef<Path>, uid: Option<u32>, gid: Option<u32>) -> Self {
+        let target = target(path.as_ref(), true);
+        self.push(Op::SetOwner { target, uid, gid })
+    }
+
+    /// Sets the times of last access and last modification.
+    pub fn set_times(self, path: impl AsRef<Path>, accessed: SetTime, modified: SetTime) -> Self {
+        let target = target(path.as_ref(), true);
+        self.push(Op::SetTimes { target, accessed, modified })
+    }
+
+    /// Sets an extended attribute.
+    pub fn set_xattr(
+        self,
+        path: impl AsRef<Path>,
+        name: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        mode: XattrMode,
+    ) -> Self {
+        let (name, value) = (name.as_ref().to_vec(), value.as_ref().to_vec());
+        let target = target(path.as_ref(), true);
+        self.push(Op::SetXattr { target, name, value, mode })
+    }
+
+    /// Removes an extended attribute.
+    pub fn remove_xattr(self, path: impl AsRef<Path>, name: impl AsRef<[u8]>) -> Self {
+        let (target, name) = (target(path.as_ref(), true), name.as_ref().to_vec());
+        self.push(Op::RemoveXattr { target, name })
+    }
+
+    /// Does to a range of a file what `fallocate(2)` does.
+    pub fn allocate(self, path: impl AsRef<Path>, mode: Allocate, offset: u64, len: u64) -> Self {
+        let target = target(path.as_ref(), true);
+        self.push(Op::Allocate { target, mode, offset, len })
+    }
+
+    /// Has a file that is there share up to `len` bytes of another, or of itself where they do not overlap.
+    pub fn copy_range(
+        self,
+        from: impl AsRef<Path>,
+        from_offset: u64,
+        to: impl AsRef<Path>,
+        to_offset: u64,
+        len: u64,
+    ) -> Self {
+        let (from, to) = (target(from.as_ref(), true), target(to.as_ref(), true));
+        self.push(Op::Copy { from, from_offset, to, to_offset, len })
     }
 
     /// The whole batch is refused with `ECANCELED` unless the path leads to something.
@@ -119,6 +185,13 @@ impl Batch {
         self.push(Op::Require(Precondition::Size(target, size)))
     }
 
+    /// The whole batch is refused with `ECANCELED` unless the inode was last changed at this time
+    /// ([`Metadata::changed`](crate::Metadata::changed), as a [`Timestamp`]): nobody changed it since the caller looked.
+    pub fn require_changed_at(self, path: impl AsRef<Path>, time: Timestamp) -> Self {
+        let target = target(path.as_ref(), true);
+        self.push(Op::Require(Precondition::ChangedAt(target, time)))
+    }
+
     /// Does all of it.
     ///
     /// # Errors
@@ -128,7 +201,8 @@ impl Batch {
         let shared = &self.handle.shared;
         shared.admit(doing).await?;
         let payloads: Vec<&[u8]> = self.payloads.iter().map(Vec::as_slice).collect();
-        let done = shared.change(|live, caller| live.run_batch(caller, &self.ops, &payloads));
+        let caller = shared.caller(&self.credential);
+        let done = shared.change(|live| live.run_batch(caller, &self.ops, &payloads));
         done.map(drop).map_err(|refused| refused.doing(doing))
     }
 

@@ -25,8 +25,9 @@ use tokio::runtime::{Builder, Runtime};
 use crate::engine::Receipt;
 use crate::error::{Error, ErrorKind, Result};
 use crate::{
-    At, Collected, CommitId, History, Level, Lsn, Metadata, OpenOptions, Options, Permissions, ReadDir,
-    Timestamp,
+    Allocate, At, Collected, CommitId, Credential, HeldRange, History, Ino, Level, Limits, LockMode,
+    LockRange, Lsn, Metadata, Node, OpenOptions, Options, Permission, Permissions, Quota, QuotaSubject,
+    ReadDir, RenameMode, StatFs, Timestamp, XattrMode, XattrName,
 };
 
 /// A volume, as [`crate::Volume`].
@@ -231,6 +232,28 @@ blocking! {
     remove_file(path: impl AsRef<Path>) -> ();
     /// As [`crate::Fs::rename`].
     rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> ();
+    /// As [`crate::Fs::rename_with`].
+    rename_with(from: impl AsRef<Path>, to: impl AsRef<Path>, mode: RenameMode) -> ();
+    /// As [`crate::Fs::mknod`].
+    mknod(path: impl AsRef<Path>, node: Node, mode: u32) -> ();
+    /// As [`crate::Fs::clone_file`].
+    clone_file(from: impl AsRef<Path>, to: impl AsRef<Path>) -> ();
+    /// As [`crate::Fs::access`].
+    access(path: impl AsRef<Path>, access: Permission) -> ();
+    /// As [`crate::Fs::xattr`].
+    xattr(path: impl AsRef<Path>, name: impl AsRef<[u8]>) -> Vec<u8>;
+    /// As [`crate::Fs::xattr_names`].
+    xattr_names(path: impl AsRef<Path>) -> Vec<XattrName>;
+    /// As [`crate::Fs::set_xattr`].
+    set_xattr(path: impl AsRef<Path>, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>, mode: XattrMode) -> ();
+    /// As [`crate::Fs::remove_xattr`].
+    remove_xattr(path: impl AsRef<Path>, name: impl AsRef<[u8]>) -> ();
+    /// As [`crate::Fs::stat_fs`].
+    stat_fs() -> StatFs;
+    /// As [`crate::Fs::quotas`].
+    quotas() -> Vec<(QuotaSubject, Quota)>;
+    /// As [`crate::Fs::set_quota`].
+    set_quota(subject: QuotaSubject, limits: Limits) -> ();
     /// As [`crate::Fs::hard_link`].
     hard_link(original: impl AsRef<Path>, link: impl AsRef<Path>) -> ();
     /// As [`crate::Fs::symlink`].
@@ -256,6 +279,36 @@ blocking! {
 }
 
 impl Fs {
+    /// As [`crate::Fs::as_user`].
+    #[must_use]
+    pub fn as_user(&self, credential: Credential) -> Self {
+        Self { fs: self.fs.as_user(credential), runtime: Arc::clone(&self.runtime) }
+    }
+
+    /// As [`crate::Fs::no_follow`].
+    #[must_use]
+    pub fn no_follow(&self) -> Self {
+        Self { fs: self.fs.no_follow(), runtime: Arc::clone(&self.runtime) }
+    }
+
+    /// As [`crate::Fs::open_held`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_held(&self, ino: Ino, options: &OpenOptions) -> Result<File> {
+        let file = self.runtime.block_on(self.fs.open_held(ino, options))?;
+        Ok(File { file, runtime: Arc::clone(&self.runtime) })
+    }
+
+    /// As [`crate::Fs::open_nameless`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_nameless(&self, dir: impl AsRef<Path>, options: &OpenOptions) -> Result<File> {
+        let file = self.runtime.block_on(self.fs.open_nameless(dir, options))?;
+        Ok(File { file, runtime: Arc::clone(&self.runtime) })
+    }
+
     /// As [`crate::Fs::open`].
     ///
     /// # Errors
@@ -297,109 +350,124 @@ pub struct File {
     runtime: Arc<Runtime>,
 }
 
+macro_rules! blocking_file {
+    (
+        async { $($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) -> $output:ty;)* }
+        now { $($(#[$now_doc:meta])* $now:ident($($now_arg:ident: $now_type:ty),*) -> $now_output:ty;)* }
+    ) => {
+        impl File {
+            $(
+                $(#[$doc])*
+                ///
+                /// # Errors
+                /// As there.
+                pub fn $name(&self, $($arg: $type),*) -> Result<$output> {
+                    self.runtime.block_on(self.file.$name($($arg),*))
+                }
+            )*
+            $(
+                $(#[$now_doc])*
+                ///
+                /// # Errors
+                /// As there.
+                pub fn $now(&self, $($now_arg: $now_type),*) -> Result<$now_output> {
+                    self.file.$now($($now_arg),*)
+                }
+            )*
+        }
+    };
+}
+
+blocking_file! {
+    async {
+        /// As [`crate::File::read_at`].
+        read_at(buffer: &mut [u8], offset: u64) -> usize;
+        /// As [`crate::File::write_at`].
+        write_at(bytes: &[u8], offset: u64) -> usize;
+        /// As [`crate::File::write_all_at`].
+        write_all_at(bytes: &[u8], offset: u64) -> ();
+        /// As [`crate::File::append`].
+        append(bytes: &[u8]) -> u64;
+        /// As [`crate::File::set_len`].
+        set_len(size: u64) -> ();
+        /// As [`crate::File::allocate`].
+        allocate(mode: Allocate, offset: u64, len: u64) -> ();
+        /// As [`crate::File::punch_hole`].
+        punch_hole(offset: u64, len: u64) -> ();
+        /// As [`crate::File::zero_range`].
+        zero_range(offset: u64, len: u64) -> ();
+        /// As [`crate::File::collapse_range`].
+        collapse_range(offset: u64, len: u64) -> ();
+        /// As [`crate::File::insert_range`].
+        insert_range(offset: u64, len: u64) -> ();
+        /// As [`crate::File::set_permissions`].
+        set_permissions(permissions: Permissions) -> ();
+        /// As [`crate::File::chown`].
+        chown(uid: Option<u32>, gid: Option<u32>) -> ();
+        /// As [`crate::File::set_times`].
+        set_times(accessed: Option<Timestamp>, modified: Option<Timestamp>) -> ();
+        /// As [`crate::File::set_xattr`].
+        set_xattr(name: impl AsRef<[u8]>, value: impl AsRef<[u8]>, mode: XattrMode) -> ();
+        /// As [`crate::File::remove_xattr`].
+        remove_xattr(name: impl AsRef<[u8]>) -> ();
+        /// As [`crate::File::link_to`].
+        link_to(path: impl AsRef<Path>) -> ();
+        /// As [`crate::File::sync_all`].
+        sync_all() -> ();
+        /// As [`crate::File::sync_data`].
+        sync_data() -> ();
+        /// As [`crate::File::lock`].
+        lock() -> ();
+        /// As [`crate::File::lock_shared`].
+        lock_shared() -> ();
+        /// As [`crate::File::lock_range`].
+        lock_range(range: LockRange, mode: LockMode) -> ();
+    }
+    now {
+        /// As [`crate::File::metadata`].
+        metadata() -> Metadata;
+        /// As [`crate::File::xattr`].
+        xattr(name: impl AsRef<[u8]>) -> Vec<u8>;
+        /// As [`crate::File::xattr_names`].
+        xattr_names() -> Vec<XattrName>;
+        /// As [`crate::File::seek_data`].
+        seek_data(offset: u64) -> u64;
+        /// As [`crate::File::seek_hole`].
+        seek_hole(offset: u64) -> u64;
+        /// As [`crate::File::try_lock`].
+        try_lock() -> ();
+        /// As [`crate::File::try_lock_shared`].
+        try_lock_shared() -> ();
+        /// As [`crate::File::unlock`].
+        unlock() -> ();
+        /// As [`crate::File::try_lock_range`].
+        try_lock_range(range: LockRange, mode: LockMode) -> ();
+        /// As [`crate::File::unlock_range`].
+        unlock_range(range: LockRange) -> ();
+        /// As [`crate::File::test_lock_range`].
+        test_lock_range(range: LockRange, mode: LockMode) -> Option<HeldRange>;
+    }
+}
+
 impl File {
-    /// As [`crate::File::read_at`].
+    /// As [`crate::File::copy_range`].
     ///
     /// # Errors
     /// As there.
-    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
-        self.runtime.block_on(self.file.read_at(buffer, offset))
+    pub fn copy_range(&self, offset: u64, to: &Self, to_offset: u64, len: u64) -> Result<u64> {
+        self.runtime.block_on(self.file.copy_range(offset, &to.file, to_offset, len))
     }
 
-    /// As [`crate::File::write_at`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<usize> {
-        self.runtime.block_on(self.file.write_at(bytes, offset))
+    /// As [`crate::File::ino`].
+    #[must_use]
+    pub fn ino(&self) -> Ino {
+        self.file.ino()
     }
 
-    /// As [`crate::File::write_all_at`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        self.runtime.block_on(self.file.write_all_at(bytes, offset))
-    }
-
-    /// As [`crate::File::append`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn append(&self, bytes: &[u8]) -> Result<u64> {
-        self.runtime.block_on(self.file.append(bytes))
-    }
-
-    /// As [`crate::File::set_len`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn set_len(&self, size: u64) -> Result<()> {
-        self.runtime.block_on(self.file.set_len(size))
-    }
-
-    /// As [`crate::File::metadata`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn metadata(&self) -> Result<Metadata> {
-        self.file.metadata()
-    }
-
-    /// As [`crate::File::sync_all`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn sync_all(&self) -> Result<()> {
-        self.runtime.block_on(self.file.sync_all())
-    }
-
-    /// As [`crate::File::sync_data`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn sync_data(&self) -> Result<()> {
-        self.runtime.block_on(self.file.sync_data())
-    }
-
-    /// As [`crate::File::lock`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn lock(&self) -> Result<()> {
-        self.runtime.block_on(self.file.lock())
-    }
-
-    /// As [`crate::File::lock_shared`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn lock_shared(&self) -> Result<()> {
-        self.runtime.block_on(self.file.lock_shared())
-    }
-
-    /// As [`crate::File::try_lock`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn try_lock(&self) -> Result<()> {
-        self.file.try_lock()
-    }
-
-    /// As [`crate::File::try_lock_shared`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn try_lock_shared(&self) -> Result<()> {
-        self.file.try_lock_shared()
-    }
-
-    /// As [`crate::File::unlock`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn unlock(&self) -> Result<()> {
-        self.file.unlock()
+    /// As [`crate::File::lock_key`].
+    #[must_use]
+    pub fn lock_key(&self) -> u64 {
+        self.file.lock_key()
     }
 }
 

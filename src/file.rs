@@ -1,165 +1,37 @@
 //! Open files.
 
+mod cursor;
+mod locks;
+mod open_options;
+mod ranges;
+
 use std::fmt;
-use std::io::{self, SeekFrom};
-use std::path::{Path, PathBuf};
-use std::pin::Pin;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use rfs_core::{Access, At, Errno, Ino, LockMode, Op, OpenFlags, Outcome, OwnerId, Target, WriteAt};
-use tokio::io::{AsyncRead, AsyncSeek, AsyncWrite, ReadBuf};
+use rfs_core::{
+    Access, At, Credential, Errno, Ino, LockOwner, Op, Outcome, SetTime, Target, Timestamp, WriteAt,
+    XattrMode, XattrName,
+};
 
+pub use self::open_options::OpenOptions;
+use crate::engine::Live;
 use crate::error::{Error, ErrorKind, Result};
-use crate::fs::{Fs, Pieces, UMASK, path_bytes};
+use crate::fs::{Pieces, path_bytes};
 use crate::metadata::{Metadata, Permissions};
-use crate::options::Level;
 use crate::volume::Handle;
 
 /// One write that is larger becomes several: content is read and verified by the frame.
 const WRITE_BYTES: usize = 256 << 10;
-/// How far one read of [`AsyncRead`] looks.
-const READ_BYTES: u64 = 1 << 20;
-
-/// How a file is opened, as `std::fs::OpenOptions` says it.
-#[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "they are independent flags, as in std::fs::OpenOptions")]
-pub struct OpenOptions {
-    read: bool,
-    write: bool,
-    append: bool,
-    truncate: bool,
-    create: bool,
-    create_new: bool,
-    no_follow: bool,
-    mode: u32,
-}
-
-impl Default for OpenOptions {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl OpenOptions {
-    /// Nothing is allowed yet.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            read: false,
-            write: false,
-            append: false,
-            truncate: false,
-            create: false,
-            create_new: false,
-            no_follow: false,
-            mode: 0o666 & !UMASK,
-        }
-    }
-
-    /// Reading is allowed.
-    pub const fn read(&mut self, read: bool) -> &mut Self {
-        self.read = read;
-        self
-    }
-
-    /// Writing is allowed.
-    pub const fn write(&mut self, write: bool) -> &mut Self {
-        self.write = write;
-        self
-    }
-
-    /// Every write goes to the end of the file, as it is then.
-    pub const fn append(&mut self, append: bool) -> &mut Self {
-        self.append = append;
-        self
-    }
-
-    /// The file is emptied.
-    pub const fn truncate(&mut self, truncate: bool) -> &mut Self {
-        self.truncate = truncate;
-        self
-    }
-
-    /// The file is made when it is missing.
-    pub const fn create(&mut self, create: bool) -> &mut Self {
-        self.create = create;
-        self
-    }
-
-    /// The file is made, and must be missing.
-    pub const fn create_new(&mut self, create_new: bool) -> &mut Self {
-        self.create_new = create_new;
-        self
-    }
-
-    /// A symlink at the end of the path is refused.
-    pub const fn no_follow(&mut self, no_follow: bool) -> &mut Self {
-        self.no_follow = no_follow;
-        self
-    }
-
-    /// Permission bits of a file that is made. Default: `0o644`.
-    pub const fn mode(&mut self, mode: u32) -> &mut Self {
-        self.mode = mode;
-        self
-    }
-
-    /// Opens the file at a path.
-    ///
-    /// # Errors
-    /// POSIX's; `EINVAL` for flags that contradict each other, as in `std::fs`.
-    pub async fn open(&self, fs: &Fs, path: impl AsRef<Path>) -> Result<File> {
-        let path = path.as_ref();
-        let doing = || format!("open {}", path.display());
-        let write = self.write || self.append;
-        let truncates = self.truncate && !self.create_new;
-        let contradicts = (truncates && (self.append || !self.write))
-            || ((self.create || self.create_new) && !write)
-            || !(self.read || write);
-        if contradicts {
-            return Err(Error::posix(Errno::Invalid, doing()));
-        }
-        let access = Access { read: self.read, write };
-        let flags = OpenFlags {
-            create: self.create || self.create_new,
-            exclusive: self.create_new,
-            truncate: truncates,
-            directory: false,
-            no_follow: self.no_follow,
-        };
-        let shared = &fs.handle().shared;
-        if flags.create || flags.truncate {
-            shared.admit(doing).await?;
-        }
-        let op = Op::Open { at: At::root(path_bytes(path)), access, flags, mode: self.mode };
-        let (ino, owner) = shared
-            .change(|live, caller| {
-                let Outcome::Opened { ino, .. } = live.run(caller, &op, &[])? else {
-                    return Err(Errno::Invalid.into());
-                };
-                live.hold(ino);
-                Ok((ino, live.new_owner()))
-            })
-            .map_err(|refused| refused.doing(doing))?;
-        let held = Held { handle: Arc::clone(fs.handle()), ino, owner, path: path.to_path_buf() };
-        Ok(File {
-            held: Arc::new(held),
-            access,
-            append: self.append,
-            cursor: 0,
-            state: Mutex::new(State::Idle),
-        })
-    }
-}
 
 /// An open file.
 ///
-/// `read_at` and `write_at` do not use the cursor, and can be called from many tasks at once. [`AsyncRead`],
-/// [`AsyncWrite`] and [`AsyncSeek`] use it. A write is applied when it returns; [`File::sync_all`] makes it survive
+/// `read_at` and `write_at` do not use the cursor, and can be called from many tasks at once.
+/// [`AsyncRead`](tokio::io::AsyncRead), [`AsyncWrite`](tokio::io::AsyncWrite) and [`AsyncSeek`](tokio::io::AsyncSeek)
+/// use it. A write is applied when it returns; [`File::sync_all`] makes it survive
 /// what the volume's level says.
 ///
 /// ```
@@ -184,26 +56,21 @@ pub struct File {
 #[derive(Debug)]
 struct Held {
     handle: Arc<Handle>,
+    credential: Arc<Credential>,
     ino: Ino,
-    owner: OwnerId,
+    locks: LockOwner,
     path: PathBuf,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         let shared = &self.handle.shared;
-        let released = shared.change(|live, caller| {
-            let holds = live.holds_lock(self.ino, self.owner);
-            if holds {
-                // On a volume that failed, the next writer releases it.
-                let _ = live.run(caller, &Op::Unlock { ino: self.ino, owner: self.owner }, &[]);
-            }
-            live.let_go(caller, self.ino);
-            Ok(holds)
+        let ended = shared.change(|live| {
+            live.unlock_all(shared.itself(), self.ino, self.locks);
+            live.let_go(shared.itself(), self.ino);
+            Ok(())
         });
-        if matches!(released, Ok(true)) {
-            shared.locks_changed.notify_waiters();
-        }
+        debug_assert!(ended.is_ok(), "letting go is never refused");
     }
 }
 
@@ -234,9 +101,7 @@ impl File {
     /// # Errors
     /// As [`File::read_at`].
     pub async fn read_pieces(&self, offset: u64, len: u64) -> Result<Vec<Bytes>> {
-        if !self.access.read {
-            return Err(self.error(Errno::BadHandle, "read"));
-        }
+        self.readable("read")?;
         self.held.read(offset, len).await
     }
 
@@ -246,7 +111,7 @@ impl File {
     /// `EBADF` when it was not opened for writing, `EFBIG`; [`ErrorKind::Outage`] when the outage budget is used up,
     /// [`ErrorKind::Fenced`], [`ErrorKind::LocalDisk`].
     pub async fn write_at(&self, bytes: &[u8], offset: u64) -> Result<usize> {
-        self.writable()?;
+        self.writable("write")?;
         let piece = &bytes[..bytes.len().min(WRITE_BYTES)];
         let at = if self.append { WriteAt::End } else { WriteAt::Offset(offset) };
         self.held.admit().await?;
@@ -271,7 +136,7 @@ impl File {
     /// # Errors
     /// As [`File::write_at`]; `EFBIG` over 64 MiB.
     pub async fn append(&self, bytes: &[u8]) -> Result<u64> {
-        self.writable()?;
+        self.writable("write")?;
         self.held.admit().await?;
         self.held.write(bytes, WriteAt::End)
     }
@@ -281,9 +146,8 @@ impl File {
     /// # Errors
     /// `EBADF`, `EFBIG`.
     pub async fn set_len(&self, size: u64) -> Result<()> {
-        self.writable()?;
-        self.held.admit().await?;
-        self.held.run(&Op::Truncate { target: Target::Ino(self.held.ino), size }, "set length of").map(drop)
+        self.writable("set length of")?;
+        self.change(Op::Truncate { target: self.target(), size }, "set length of").await
     }
 
     /// The attributes.
@@ -291,9 +155,7 @@ impl File {
     /// # Errors
     /// [`ErrorKind::Closed`], and others for which the volume stopped.
     pub fn metadata(&self) -> Result<Metadata> {
-        let live = self.held.handle.shared.live.read();
-        live.usable().map_err(|refused| refused.doing(|| self.held.doing("metadata of")))?;
-        live.tree.attr(self.held.ino).map(Metadata::new).map_err(|errno| self.error(errno, "metadata of"))
+        self.look("metadata of", |live, ino| live.tree.attr(ino).map(Metadata::new))
     }
 
     /// Sets permission bits.
@@ -301,9 +163,83 @@ impl File {
     /// # Errors
     /// POSIX's.
     pub async fn set_permissions(&self, permissions: Permissions) -> Result<()> {
-        self.held.admit().await?;
-        let op = Op::SetMode { target: Target::Ino(self.held.ino), mode: permissions.mode() };
-        self.held.run(&op, "set permissions of").map(drop)
+        let op = Op::SetMode { target: self.target(), mode: permissions.mode() };
+        self.change(op, "set permissions of").await
+    }
+
+    /// Sets owner and group, where given.
+    ///
+    /// # Errors
+    /// POSIX's.
+    pub async fn chown(&self, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+        self.change(Op::SetOwner { target: self.target(), uid, gid }, "set owner of").await
+    }
+
+    /// Sets the times of last access and last modification, where given.
+    ///
+    /// # Errors
+    /// POSIX's.
+    pub async fn set_times(&self, accessed: Option<Timestamp>, modified: Option<Timestamp>) -> Result<()> {
+        let time = |time: Option<Timestamp>| time.map_or(SetTime::Keep, SetTime::At);
+        let (accessed, modified) = (time(accessed), time(modified));
+        self.change(Op::SetTimes { target: self.target(), accessed, modified }, "set times of").await
+    }
+
+    /// The value of an extended attribute.
+    ///
+    /// # Errors
+    /// As [`Fs::xattr`](crate::Fs::xattr).
+    pub fn xattr(&self, name: impl AsRef<[u8]>) -> Result<Vec<u8>> {
+        self.look("get an attribute of", |live, ino| {
+            let value = live.tree.xattr(&self.held.credential, ino, name.as_ref());
+            value.map(|value| value.as_bytes().to_vec())
+        })
+    }
+
+    /// The names of the extended attributes that the caller may see.
+    ///
+    /// # Errors
+    /// As [`Fs::xattr_names`](crate::Fs::xattr_names).
+    pub fn xattr_names(&self) -> Result<Vec<XattrName>> {
+        self.look("list attributes of", |live, ino| live.tree.xattr_names(&self.held.credential, ino))
+    }
+
+    /// Sets an extended attribute.
+    ///
+    /// # Errors
+    /// As [`Fs::set_xattr`](crate::Fs::set_xattr).
+    pub async fn set_xattr(
+        &self,
+        name: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        mode: XattrMode,
+    ) -> Result<()> {
+        let (name, value) = (name.as_ref().to_vec(), value.as_ref().to_vec());
+        self.change(Op::SetXattr { target: self.target(), name, value, mode }, "set an attribute of").await
+    }
+
+    /// Removes an extended attribute.
+    ///
+    /// # Errors
+    /// As [`Fs::remove_xattr`](crate::Fs::remove_xattr).
+    pub async fn remove_xattr(&self, name: impl AsRef<[u8]>) -> Result<()> {
+        let op = Op::RemoveXattr { target: self.target(), name: name.as_ref().to_vec() };
+        self.change(op, "remove an attribute of").await
+    }
+
+    /// Gives the file a name: one that was opened by [`Fs::open_nameless`](crate::Fs::open_nameless) its first.
+    ///
+    /// # Errors
+    /// POSIX's: `EEXIST`; `ENOENT` for a file that lost its last name, or was opened to never have one.
+    pub async fn link_to(&self, path: impl AsRef<std::path::Path>) -> Result<()> {
+        let to = At::root(path_bytes(path.as_ref()));
+        self.change(Op::Link { from: self.target(), to }, "link").await
+    }
+
+    /// The inode number: what [`Fs::open_held`](crate::Fs::open_held) opens the file by.
+    #[must_use]
+    pub fn ino(&self) -> Ino {
+        self.held.ino
     }
 
     /// Waits until everything that was done on the volume so far is at the volume's level.
@@ -311,17 +247,7 @@ impl File {
     /// # Errors
     /// [`ErrorKind::LocalDisk`], [`ErrorKind::Fenced`], [`ErrorKind::Outage`].
     pub async fn sync_all(&self) -> Result<()> {
-        let shared = &self.held.handle.shared;
-        if shared.driver.is_none() {
-            return Ok(());
-        }
-        let position = shared.live.read().lsn(rfs_core::Lsn(0));
-        match shared.options.level {
-            Level::Memory => Ok(()),
-            Level::Local if shared.has_disk() => shared.wait(position, Level::Local).await,
-            _ => crate::engine::commit_now(shared).await.map(drop),
-        }
-        .map_err(|error| error.during(self.held.doing("sync")))
+        self.held.handle.shared.sync().await.map_err(|error| error.during(self.held.doing("sync")))
     }
 
     /// As [`File::sync_all`].
@@ -330,50 +256,6 @@ impl File {
     /// As [`File::sync_all`].
     pub async fn sync_data(&self) -> Result<()> {
         self.sync_all().await
-    }
-
-    /// Waits until nobody else holds a lock on the file, and takes it. The lock is advisory, goes with the last clone
-    /// of this handle, and is released when the volume is opened again. A share that this handle holds is given up
-    /// while it waits.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Closed`], and others for which the volume stopped.
-    pub async fn lock(&self) -> Result<()> {
-        self.wait_for_lock(LockMode::Exclusive).await
-    }
-
-    /// As [`File::lock`], together with others that share it.
-    ///
-    /// # Errors
-    /// As [`File::lock`].
-    pub async fn lock_shared(&self) -> Result<()> {
-        self.wait_for_lock(LockMode::Shared).await
-    }
-
-    /// Takes the lock if nobody else holds one.
-    ///
-    /// # Errors
-    /// `EAGAIN` when somebody does.
-    pub fn try_lock(&self) -> Result<()> {
-        self.take_lock(LockMode::Exclusive)
-    }
-
-    /// Takes a share of the lock if nobody else holds it alone.
-    ///
-    /// # Errors
-    /// `EAGAIN` when somebody does.
-    pub fn try_lock_shared(&self) -> Result<()> {
-        self.take_lock(LockMode::Shared)
-    }
-
-    /// Releases the lock, if this handle holds one.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Closed`], and others for which the volume stopped.
-    pub fn unlock(&self) -> Result<()> {
-        self.held.run(&Op::Unlock { ino: self.held.ino, owner: self.held.owner }, "unlock")?;
-        self.held.handle.shared.locks_changed.notify_waiters();
-        Ok(())
     }
 
     /// Another handle with a cursor of its own, that shares the lock.
@@ -388,38 +270,31 @@ impl File {
         }
     }
 
-    async fn wait_for_lock(&self, mode: LockMode) -> Result<()> {
-        let shared = &self.held.handle.shared;
-        loop {
-            let changed = shared.locks_changed.notified();
-            let mut changed = std::pin::pin!(changed);
-            // Registered before the try, so that no release falls between the two.
-            changed.as_mut().enable();
-            match self.take_lock(mode) {
-                Err(error) if error.errno() == Some(Errno::WouldBlock) => {
-                    // Two who both hold a share and wait to hold it alone would wait for ever.
-                    if self.held.holds_lock() {
-                        self.unlock()?;
-                    }
-                    changed.await;
-                }
-                taken => return taken,
-            }
-        }
+    fn target(&self) -> Target {
+        Target::Ino(self.held.ino)
     }
 
-    fn take_lock(&self, mode: LockMode) -> Result<()> {
-        let taken =
-            self.held.run(&Op::Lock { ino: self.held.ino, owner: self.held.owner, mode }, "lock").map(drop);
-        if mode == LockMode::Shared && taken.is_ok() {
-            // An exclusive lock may just have become a shared one.
-            self.held.handle.shared.locks_changed.notify_waiters();
-        }
-        taken
+    async fn change(&self, op: Op, doing: &str) -> Result<()> {
+        self.held.admit().await?;
+        self.held.run(&op, doing).map(drop)
     }
 
-    fn writable(&self) -> Result<()> {
-        if self.access.write { Ok(()) } else { Err(self.error(Errno::BadHandle, "write")) }
+    fn look<T>(
+        &self,
+        doing: &str,
+        look: impl FnOnce(&Live, Ino) -> std::result::Result<T, Errno>,
+    ) -> Result<T> {
+        let live = self.held.handle.shared.live.read();
+        live.usable().map_err(|refused| refused.doing(|| self.held.doing(doing)))?;
+        look(&live, self.held.ino).map_err(|errno| self.error(errno, doing))
+    }
+
+    fn readable(&self, doing: &str) -> Result<()> {
+        if self.access.read { Ok(()) } else { Err(self.error(Errno::BadHandle, doing)) }
+    }
+
+    fn writable(&self, doing: &str) -> Result<()> {
+        if self.access.write { Ok(()) } else { Err(self.error(Errno::BadHandle, doing)) }
     }
 
     fn error(&self, errno: Errno, doing: &str) -> Error {
@@ -429,12 +304,9 @@ impl File {
 
 impl Held {
     async fn read(&self, offset: u64, len: u64) -> Result<Pieces> {
-        let read = self.handle.shared.read(self.ino, offset, len).await;
+        let shared = &self.handle.shared;
+        let read = shared.read(shared.caller(&self.credential), self.ino, offset, len).await;
         read.map_err(|error| error.doing(|| self.doing("read")))
-    }
-
-    fn holds_lock(&self) -> bool {
-        self.handle.shared.live.read().holds_lock(self.ino, self.owner)
     }
 
     async fn admit(&self) -> Result<()> {
@@ -443,96 +315,20 @@ impl Held {
 
     fn write(&self, bytes: &[u8], at: WriteAt) -> Result<u64> {
         let op = Op::Write { target: Target::Ino(self.ino), at, len: bytes.len() as u64 };
-        match self.handle.shared.run(&op, bytes, || self.doing("write"))? {
+        let shared = &self.handle.shared;
+        match shared.run(shared.caller(&self.credential), &op, bytes, || self.doing("write"))? {
             Outcome::Written { offset } => Ok(offset),
             other => Err(Error::new(ErrorKind::Bug, format!("{}: it gave {other:?}", self.doing("write")))),
         }
     }
 
     fn run(&self, op: &Op, doing: &str) -> Result<Outcome> {
-        self.handle.shared.run(op, &[], || self.doing(doing))
+        let shared = &self.handle.shared;
+        shared.run(shared.caller(&self.credential), op, &[], || self.doing(doing))
     }
 
     fn doing(&self, doing: &str) -> String {
         format!("{doing} {}", self.path.display())
-    }
-}
-
-impl AsyncRead for File {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if buffer.remaining() == 0 {
-            return Poll::Ready(Ok(()));
-        }
-        if !self.access.read {
-            return Poll::Ready(Err(self.error(Errno::BadHandle, "read").into()));
-        }
-        if !matches!(self.state.get_mut(), State::Reading(_)) {
-            let (held, at) = (Arc::clone(&self.held), self.cursor);
-            let len = READ_BYTES.min(buffer.remaining() as u64);
-            *self.state.get_mut() = State::Reading(Box::pin(async move { held.read(at, len).await }));
-        }
-        let State::Reading(reading) = self.state.get_mut() else { unreachable!("it was just set") };
-        let Poll::Ready(read) = reading.as_mut().poll(cx) else { return Poll::Pending };
-        *self.state.get_mut() = State::Idle;
-        for piece in read? {
-            // A read that was begun for a larger buffer gives the rest when it is asked again.
-            let taken = &piece[..piece.len().min(buffer.remaining())];
-            buffer.put_slice(taken);
-            self.cursor += taken.len() as u64;
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for File {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.writable()?;
-        if !matches!(self.state.get_mut(), State::Admitting(_)) {
-            let held = Arc::clone(&self.held);
-            *self.state.get_mut() = State::Admitting(Box::pin(async move { held.admit().await }));
-        }
-        let State::Admitting(admitting) = self.state.get_mut() else { unreachable!("it was just set") };
-        let Poll::Ready(admitted) = admitting.as_mut().poll(cx) else { return Poll::Pending };
-        *self.state.get_mut() = State::Idle;
-        admitted?;
-        // Only waiting for room outlives a call: what is written is what this call was given.
-        let piece = &bytes[..bytes.len().min(WRITE_BYTES)];
-        let at = if self.append { WriteAt::End } else { WriteAt::Offset(self.cursor) };
-        self.cursor = self.held.write(piece, at)? + piece.len() as u64;
-        Poll::Ready(Ok(piece.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncSeek for File {
-    fn start_seek(mut self: Pin<&mut Self>, to: SeekFrom) -> io::Result<()> {
-        let (from, by) = match to {
-            SeekFrom::Start(offset) => (offset, 0),
-            SeekFrom::Current(by) => (self.cursor, by),
-            SeekFrom::End(by) => (self.metadata()?.len(), by),
-        };
-        let to = from.checked_add_signed(by).filter(|to| *to <= rfs_core::FILE_SIZE_MAX);
-        *self.state.get_mut() = State::Seeking(to.ok_or(Errno::Invalid)?);
-        Ok(())
-    }
-
-    fn poll_complete(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<u64>> {
-        if let State::Seeking(to) = *self.state.get_mut() {
-            self.cursor = to;
-            *self.state.get_mut() = State::Idle;
-        }
-        Poll::Ready(Ok(self.cursor))
     }
 }
 

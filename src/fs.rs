@@ -2,23 +2,24 @@
 
 #![expect(clippy::unused_async, reason = "what needs no waiting is named and called as in tokio::fs, too")]
 
+mod attributes;
+mod copy;
+mod read_dir;
+
 use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rfs_core::{At, Cookie, Errno, Ino, Op, SetTime, Target, Timestamp};
+use rfs_core::{At, Credential, Errno, Ino, Node, Op, RenameMode, Target};
 
+pub use self::read_dir::ReadDir;
 use crate::batch::Batch;
 use crate::engine::{Live, Shared};
 use crate::error::{Error, Result};
 use crate::file::{File, OpenOptions};
-use crate::metadata::{DirEntry, Metadata, Permissions};
 use crate::volume::Handle;
-
-/// Entries that one look at a directory takes.
-const LISTED: usize = 128;
 
 /// The files of a volume. Relative paths start at the root, as absolute ones do.
 ///
@@ -38,11 +39,40 @@ const LISTED: usize = 128;
 #[derive(Clone, Debug)]
 pub struct Fs {
     handle: Arc<Handle>,
+    credential: Arc<Credential>,
+    /// Whether a symlink at the end of a path is followed.
+    follow: bool,
 }
 
 impl Fs {
-    pub(crate) const fn new(handle: Arc<Handle>) -> Self {
-        Self { handle }
+    pub(crate) fn new(handle: Arc<Handle>) -> Self {
+        let credential = Arc::clone(&handle.shared.options.credential);
+        Self { handle, credential, follow: true }
+    }
+
+    /// The same files for another caller: every operation is checked against its permissions, and what is made is its.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> rfs::Result<()> {
+    /// # let volume = rfs::Volume::open_or_create("memory://", rfs::Options::new()).await?;
+    /// use rfs::{Credential, Errno, Permissions};
+    /// let fs = volume.fs();
+    /// fs.write("/secret", b"42").await?;
+    /// fs.set_permissions("/secret", Permissions::from_mode(0o600)).await?;
+    /// let user = fs.as_user(Credential::user(1000, 1000, &[]));
+    /// assert_eq!(user.read("/secret").await.unwrap_err().errno(), Some(Errno::AccessDenied));
+    /// # volume.close().await }
+    /// ```
+    #[must_use]
+    pub fn as_user(&self, credential: Credential) -> Self {
+        Self { credential: Arc::new(credential), ..self.clone() }
+    }
+
+    /// The same files, but an operation on a path that ends in a symlink is about the symlink, as with
+    /// `AT_SYMLINK_NOFOLLOW` in Linux. Opening one is `ELOOP`.
+    #[must_use]
+    pub fn no_follow(&self) -> Self {
+        Self { follow: false, ..self.clone() }
     }
 
     /// Opens a file for reading.
@@ -97,42 +127,13 @@ impl Fs {
         file.write_all_at(content.as_ref(), 0).await
     }
 
-    /// Copies the content and permissions of a file; returns how many bytes.
-    ///
-    /// # Errors
-    /// As [`Fs::read`]; `EINVAL` when both are the same file.
-    pub async fn copy(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<u64> {
-        const PIECE: u64 = 1 << 20;
-        let source = from.as_ref().to_path_buf();
-        let from = self.open(from).await?;
-        let metadata = from.metadata()?;
-        if self.metadata(&to).await.is_ok_and(|same| same.ino() == metadata.ino()) {
-            return Err(self.error(Errno::Invalid, "copy onto itself", &source));
-        }
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(metadata.mode());
-        let to = options.open(self, to).await?;
-        let mut at = 0;
-        loop {
-            // Until the end as it is then: another may cut the file meanwhile.
-            let pieces = from.read_pieces(at, PIECE).await?;
-            if pieces.is_empty() {
-                return Ok(at);
-            }
-            for piece in pieces {
-                to.write_all_at(&piece, at).await?;
-                at += piece.len() as u64;
-            }
-        }
-    }
-
     /// Makes a directory.
     ///
     /// # Errors
     /// POSIX's.
     pub async fn create_dir(&self, path: impl AsRef<Path>) -> Result<()> {
         let at = At::root(path_bytes(path.as_ref()));
-        self.run(Op::Mkdir { at, mode: 0o777 & !UMASK }, "create directory", path.as_ref()).await
+        self.run(Op::Mkdir { at, mode: 0o777 }, "create directory", path.as_ref()).await
     }
 
     /// Makes a directory and those above it that are missing.
@@ -207,13 +208,37 @@ impl Fs {
         self.run(Op::Unlink { at }, "remove", path.as_ref()).await
     }
 
+    /// Makes a regular file, a fifo, a socket or a device. A volume keeps the latter and shows them; it does not open
+    /// them.
+    ///
+    /// # Errors
+    /// POSIX's; `EPERM` for a device without [`MKNOD`](crate::Capabilities::MKNOD).
+    pub async fn mknod(&self, path: impl AsRef<Path>, node: Node, mode: u32) -> Result<()> {
+        let at = At::root(path_bytes(path.as_ref()));
+        self.run(Op::Mknod { at, node, mode }, "make node", path.as_ref()).await
+    }
+
     /// Gives a file, directory or symlink another name, replacing what has that name, in one step.
     ///
     /// # Errors
     /// POSIX's.
     pub async fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
+        self.rename_with(from, to, RenameMode::Replace).await
+    }
+
+    /// As [`Fs::rename`]; what becomes of that which has the new name, `mode` says.
+    ///
+    /// # Errors
+    /// POSIX's: `EEXIST` for [`RenameMode::NoReplace`], `ENOENT` for [`RenameMode::Exchange`] when there is nothing,
+    /// `EINVAL` for [`RenameMode::Whiteout`].
+    pub async fn rename_with(
+        &self,
+        from: impl AsRef<Path>,
+        to: impl AsRef<Path>,
+        mode: RenameMode,
+    ) -> Result<()> {
         let (from, to) = (from.as_ref(), to.as_ref());
-        let op = Op::Rename { from: At::root(path_bytes(from)), to: At::root(path_bytes(to)) };
+        let op = Op::Rename { from: At::root(path_bytes(from)), to: At::root(path_bytes(to)), mode };
         self.run_named(op, || format!("rename {} to {}", from.display(), to.display())).await
     }
 
@@ -242,72 +267,11 @@ impl Fs {
     /// # Errors
     /// POSIX's.
     pub async fn read_link(&self, path: impl AsRef<Path>) -> Result<PathBuf> {
-        let bytes = self.look(path.as_ref(), false, "read link", |live, ino| {
-            live.tree.read_link(ino).map(<[u8]>::to_vec)
+        let (ino, bytes) = self.look(path.as_ref(), false, "read link", |live, ino| {
+            live.tree.read_link(ino).map(|target| (ino, target.to_vec()))
         })?;
+        self.shared().note_access(self.shared().caller(&self.credential), ino);
         Ok(PathBuf::from(std::ffi::OsString::from_vec(bytes)))
-    }
-
-    /// The attributes of what a path leads to.
-    ///
-    /// # Errors
-    /// POSIX's.
-    pub async fn metadata(&self, path: impl AsRef<Path>) -> Result<Metadata> {
-        self.stat(path.as_ref(), true)
-    }
-
-    /// The attributes of what a path names; a symlink at its end is not followed.
-    ///
-    /// # Errors
-    /// POSIX's.
-    pub async fn symlink_metadata(&self, path: impl AsRef<Path>) -> Result<Metadata> {
-        self.stat(path.as_ref(), false)
-    }
-
-    /// Whether a path leads to something.
-    ///
-    /// # Errors
-    /// POSIX's, but for those that mean that it does not.
-    pub async fn try_exists(&self, path: impl AsRef<Path>) -> Result<bool> {
-        match self.stat(path.as_ref(), true) {
-            Ok(_) => Ok(true),
-            Err(error) if matches!(error.errno(), Some(Errno::NotFound | Errno::NotADirectory)) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Sets permission bits.
-    ///
-    /// # Errors
-    /// POSIX's.
-    pub async fn set_permissions(&self, path: impl AsRef<Path>, permissions: Permissions) -> Result<()> {
-        let op = Op::SetMode { target: target(path.as_ref(), true), mode: permissions.mode() };
-        self.run(op, "set permissions of", path.as_ref()).await
-    }
-
-    /// Sets owner and group, where given. A symlink is followed.
-    ///
-    /// # Errors
-    /// POSIX's.
-    pub async fn chown(&self, path: impl AsRef<Path>, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
-        let op = Op::SetOwner { target: target(path.as_ref(), true), uid, gid };
-        self.run(op, "set owner of", path.as_ref()).await
-    }
-
-    /// Sets the times of last access and last modification, where given. A symlink is followed.
-    ///
-    /// # Errors
-    /// POSIX's.
-    pub async fn set_times(
-        &self,
-        path: impl AsRef<Path>,
-        accessed: Option<Timestamp>,
-        modified: Option<Timestamp>,
-    ) -> Result<()> {
-        let time = |time: Option<Timestamp>| time.map_or(SetTime::Keep, SetTime::At);
-        let (accessed, modified) = (time(accessed), time(modified));
-        let op = Op::SetTimes { target: target(path.as_ref(), true), accessed, modified };
-        self.run(op, "set times of", path.as_ref()).await
     }
 
     /// Sets the size of a file: cuts it, or lengthens it with a hole.
@@ -315,37 +279,29 @@ impl Fs {
     /// # Errors
     /// POSIX's.
     pub async fn truncate(&self, path: impl AsRef<Path>, size: u64) -> Result<()> {
-        let op = Op::Truncate { target: target(path.as_ref(), true), size };
+        let op = Op::Truncate { target: self.target(path.as_ref()), size };
         self.run(op, "truncate", path.as_ref()).await
-    }
-
-    /// Lists a directory. An entry that is there all the time is seen exactly once, whatever comes and goes meanwhile.
-    ///
-    /// # Errors
-    /// POSIX's.
-    pub async fn read_dir(&self, path: impl AsRef<Path>) -> Result<ReadDir> {
-        let path = path.as_ref();
-        let doing = || format!("list {}", path.display());
-        let ino = {
-            let mut live = self.shared().live.write();
-            live.usable().map_err(|refused| refused.doing(doing))?;
-            let ino = live.tree.lookup(&At::root(path_bytes(path)), true);
-            let ino = ino.and_then(|ino| live.tree.read_dir(ino, Cookie(0), 0).map(|_| ino));
-            let ino = ino.map_err(|errno| Error::posix(errno, doing()))?;
-            live.hold(ino);
-            ino
-        };
-        let handle = Arc::clone(&self.handle);
-        Ok(ReadDir { handle, path: path.to_path_buf(), ino, after: Cookie(0), page: Vec::new().into_iter() })
     }
 
     /// Starts a batch: several operations that happen together or not at all.
     pub fn batch(&self) -> Batch {
-        Batch::new(Arc::clone(&self.handle))
+        Batch::new(Arc::clone(&self.handle), Arc::clone(&self.credential))
     }
 
     pub(crate) const fn handle(&self) -> &Arc<Handle> {
         &self.handle
+    }
+
+    pub(crate) const fn follows(&self) -> bool {
+        self.follow
+    }
+
+    fn target(&self, path: &Path) -> Target {
+        target(path, self.follow)
+    }
+
+    pub(crate) const fn credential(&self) -> &Arc<Credential> {
+        &self.credential
     }
 
     async fn run(&self, op: Op, doing: &str, path: &Path) -> Result<()> {
@@ -354,11 +310,8 @@ impl Fs {
 
     async fn run_named(&self, op: Op, doing: impl Fn() -> String) -> Result<()> {
         self.shared().admit(&doing).await?;
-        self.shared().run(&op, &[], doing).map(drop)
-    }
-
-    fn stat(&self, path: &Path, follow: bool) -> Result<Metadata> {
-        self.look(path, follow, "metadata of", |live, ino| live.tree.attr(ino).map(Metadata::new))
+        let shared = self.shared();
+        shared.run(shared.caller(&self.credential), &op, &[], doing).map(drop)
     }
 
     /// Looks at what a path leads to, as it is at one moment.
@@ -372,7 +325,7 @@ impl Fs {
         let doing = || format!("{doing} {}", path.display());
         let live = self.shared().live.read();
         live.usable().map_err(|refused| refused.doing(doing))?;
-        let found = live.tree.lookup(&At::root(path_bytes(path)), follow);
+        let found = live.tree.lookup(&self.credential, &At::root(path_bytes(path)), follow);
         found.and_then(|ino| look(&live, ino)).map_err(|errno| Error::posix(errno, doing()))
     }
 
@@ -383,60 +336,6 @@ impl Fs {
 
     fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
-    }
-}
-
-/// Permission bits that new files and directories do not get.
-pub(crate) const UMASK: u32 = 0o022;
-
-/// A listing of a directory, from [`Fs::read_dir`].
-#[derive(Debug)]
-pub struct ReadDir {
-    handle: Arc<Handle>,
-    path: PathBuf,
-    ino: Ino,
-    after: Cookie,
-    page: std::vec::IntoIter<rfs_core::DirEntry>,
-}
-
-impl ReadDir {
-    /// The next entry, in no order; `.` and `..` are not among them.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed).
-    pub fn next_entry(&mut self) -> Result<Option<DirEntry>> {
-        if self.page.as_slice().is_empty() {
-            let doing = || format!("list {}", self.path.display());
-            let live = self.handle.shared.live.read();
-            live.usable().map_err(|refused| refused.doing(doing))?;
-            let page = live.tree.read_dir(self.ino, self.after, LISTED);
-            self.page = page.map_err(|errno| Error::posix(errno, doing()))?.into_iter();
-        }
-        let Some(entry) = self.page.next() else { return Ok(None) };
-        self.after = entry.cookie;
-        Ok(Some(DirEntry::new(&self.handle, &self.path, entry)))
-    }
-
-    /// A position in the listing that stays valid: [`ReadDir::seek`] goes back to it.
-    #[must_use]
-    pub const fn cookie(&self) -> Cookie {
-        self.after
-    }
-
-    /// Goes on after `cookie`; 0 is the start.
-    pub fn seek(&mut self, cookie: Cookie) {
-        self.after = cookie;
-        self.page = Vec::new().into_iter();
-    }
-}
-
-impl Drop for ReadDir {
-    fn drop(&mut self) {
-        let ended = self.handle.shared.change(|live, caller| {
-            live.let_go(caller, self.ino);
-            Ok(())
-        });
-        debug_assert!(ended.is_ok(), "letting go is never refused");
     }
 }
 

@@ -32,24 +32,29 @@ mod engine;
 mod error;
 mod file;
 mod fs;
+mod inodes;
 mod metadata;
 mod options;
 mod volume;
 
 pub use batch::Batch;
 pub use clock::{Clock, Entropy, SystemClock};
-pub use engine::{LocalLog, OpenReport, Receipt};
+pub use engine::{Changed, LocalLog, OpenReport, Receipt, Watch};
 pub use error::{Error, ErrorKind, Result};
 pub use file::{File, OpenOptions};
 pub use fs::{Fs, ReadDir};
+pub use inodes::Inodes;
 pub use metadata::{DirEntry, FileType, Metadata, Permissions};
 pub use options::{Level, Options};
 pub use volume::{At, Commit, Volume};
 
 pub use rfs_backends::{self as backends, Store, StoreOptions};
 pub use rfs_core::{
-    Attr, Change, Checkpoint, CommitId, Cookie, Errno, Ino, Kind, LockMode, Lsn, Name, Node, OwnerId, Place,
-    Replaced, SegmentId, StateHash, Timestamp, Violation,
+    self as model, Access, Allocate, AtimePolicy, Attr, Capabilities, Change, Checkpoint, CommitId, Cookie,
+    Credential, Errno, HeldRange, Ino, Kind, Limits, LockMode, LockOwner, LockRange, Lsn, Name, Node, Op,
+    OpenFlags, Outcome, OwnerId, Permission, Place, Precondition, Quota, QuotaSubject, RenameMode, Replaced,
+    SegmentId, SetTime, StatFs, StateHash, Target, Times, Timestamp, Usage, Violation, WriteAt, XattrMode,
+    XattrName, XattrValue,
 };
 pub use rfs_journal::{ChainHash, Disk, DiskFile, Record};
 pub use rfs_recovery::History;

@@ -32,6 +32,30 @@ impl FileType {
     pub fn is_symlink(&self) -> bool {
         self.0 == Kind::Symlink
     }
+
+    /// Whether it is a named pipe.
+    #[must_use]
+    pub fn is_fifo(&self) -> bool {
+        self.0 == Kind::Fifo
+    }
+
+    /// Whether it is a name of a local socket.
+    #[must_use]
+    pub fn is_socket(&self) -> bool {
+        self.0 == Kind::Socket
+    }
+
+    /// Whether it is a character device.
+    #[must_use]
+    pub fn is_char_device(&self) -> bool {
+        self.0 == Kind::CharDevice
+    }
+
+    /// Whether it is a block device.
+    #[must_use]
+    pub fn is_block_device(&self) -> bool {
+        self.0 == Kind::BlockDevice
+    }
 }
 
 /// Permission bits.
@@ -134,7 +158,25 @@ impl Metadata {
         self.0.gid
     }
 
-    /// Last access, as it was set: reading does not change it.
+    /// Bytes of content that are stored: holes are not, and what files share counts for each of them.
+    #[must_use]
+    pub const fn allocated(&self) -> u64 {
+        self.0.allocated
+    }
+
+    /// What is stored, in blocks of 512 bytes, as `st_blocks`.
+    #[must_use]
+    pub const fn blocks(&self) -> u64 {
+        self.0.allocated.div_ceil(512)
+    }
+
+    /// Which device it is, as `st_rdev`; 0 for what is none.
+    #[must_use]
+    pub const fn rdev(&self) -> u64 {
+        self.0.device
+    }
+
+    /// Last access, as it was set, or as the volume's [`AtimePolicy`](crate::AtimePolicy) has reading change it.
     #[must_use]
     pub fn accessed(&self) -> SystemTime {
         system_time(self.0.times.accessed)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rfs_backends::{Store, StoreOptions};
+use rfs_core::{AtimePolicy, Credential, OwnerId};
 use rfs_journal::Disk;
 
 use crate::clock::{Clock, Entropy, SystemClock};
@@ -53,8 +54,9 @@ pub struct Options {
     pub(crate) local_file_bytes: u64,
     pub(crate) keep_commits: usize,
     pub(crate) collect_grace: Duration,
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
+    pub(crate) owner: Option<OwnerId>,
+    pub(crate) credential: Arc<Credential>,
+    pub(crate) atime: AtimePolicy,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Entropy,
     pub(crate) one_thread: bool,
@@ -82,8 +84,9 @@ impl Default for Options {
             local_file_bytes: 64 << 20,
             keep_commits: 16,
             collect_grace: Duration::from_hours(1),
-            uid: 0,
-            gid: 0,
+            owner: None,
+            credential: Arc::new(Credential { umask: 0o022, ..Credential::root() }),
+            atime: AtimePolicy::Never,
             clock: Arc::new(SystemClock),
             entropy: Entropy::System,
             one_thread: false,
@@ -204,10 +207,24 @@ impl Options {
         self
     }
 
-    /// Owner and group of what is made. Default: 0 and 0.
-    pub fn with_owner(mut self, uid: u32, gid: u32) -> Self {
-        self.uid = uid;
-        self.gid = gid;
+    /// Whose permissions are checked, and whose what is made is. Default: root, which may do everything, with the
+    /// umask 022. [`Fs::as_user`](crate::Fs::as_user) is for a program that acts for several.
+    pub fn with_credential(mut self, credential: Credential) -> Self {
+        self.credential = Arc::new(credential);
+        self
+    }
+
+    /// Who the program is to the volume: what it holds open without a name, and its locks, are found again by a program
+    /// that opens the volume as the same owner, and released by one that does not. The number is the program's own
+    /// choice, below 2^63. Default: a new owner at each opening, which finds nothing.
+    pub fn with_owner_id(mut self, owner: OwnerId) -> Self {
+        self.owner = Some(owner);
+        self
+    }
+
+    /// Whether reading changes the time of last access. Default: [`AtimePolicy::Never`].
+    pub fn with_atime(mut self, policy: AtimePolicy) -> Self {
+        self.atime = policy;
         self
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rfs_backends::{MeterSnapshot, Store};
-use rfs_core::{Checkpoint, CommitId, Errno, Lsn, Op, StateHash, Violation};
+use rfs_core::{Checkpoint, CommitId, Credential, Errno, Ino, Lsn, Op, OwnerId, StateHash, Violation};
 use rfs_recovery::collect::{Collected, Retention, collect};
 use rfs_recovery::{History, Keys, commit_log, history};
 use tokio::sync::oneshot;
@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use crate::engine::{OpenReport, Receipt, Shared, commit_named, commit_now, open_reader, open_writer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{Fs, path_bytes};
+use crate::inodes::Inodes;
 use crate::options::{Level, Options};
 
 /// Which state of a volume is opened for reading.
@@ -165,6 +166,27 @@ impl Volume {
         Fs::new(Arc::clone(&self.handle))
     }
 
+    /// The tree by inode numbers, for mounts and servers. Each call begins a new one, whose [`Watch`](crate::Watch) does
+    /// not tell what it changed itself.
+    #[must_use]
+    pub fn inodes(&self) -> Inodes {
+        Inodes::new(Arc::clone(&self.handle))
+    }
+
+    /// The owner for whom handles are opened and locks are taken: [`Options::with_owner_id`].
+    #[must_use]
+    pub fn owner(&self) -> OwnerId {
+        self.shared().live.read().session().owner
+    }
+
+    /// The inodes without a name that the volume's owner holds: those that handles have open, and those that an earlier
+    /// program of the same owner left. [`Fs::open_held`] opens them; the last handle that is closed removes them.
+    #[must_use]
+    pub fn held_files(&self) -> Vec<Ino> {
+        let live = self.shared().live.read();
+        live.tree.held_by(live.session().owner).collect()
+    }
+
     /// The volume's URL.
     #[must_use]
     pub fn url(&self) -> &str {
@@ -248,9 +270,9 @@ impl Volume {
         let failures = shared.commits.borrow().failures;
         let (sender, done) = oneshot::channel();
         let position = shared
-            .change(|live, caller| {
+            .change(|live| {
                 let commit = live.front.as_ref().map_or_else(CommitId::default, |front| front.next_commit);
-                live.run(caller, &Op::AddCheckpoint { name: name.to_owned(), commit }, &[])?;
+                live.run(shared.itself(), &Op::AddCheckpoint { name: name.to_owned(), commit }, &[])?;
                 let job = live.fix_commit(Some(name.to_owned()), metadata).ok_or(Errno::ReadOnly)?;
                 let position = job.boundary.lsn;
                 let front = live.front.as_mut().ok_or(Errno::ReadOnly)?;
@@ -280,7 +302,8 @@ impl Volume {
     pub async fn drop_checkpoint(&self, name: &str) -> Result<()> {
         let doing = || format!("drop checkpoint {name:?}");
         self.shared().admit(doing).await?;
-        self.shared().run(&Op::DropCheckpoint { name: name.to_owned() }, &[], doing).map(drop)
+        let op = Op::DropCheckpoint { name: name.to_owned() };
+        self.shared().run(self.shared().itself(), &op, &[], doing).map(drop)
     }
 
     /// The checkpoints, by name.
@@ -298,7 +321,7 @@ impl Volume {
         let bytes = path_bytes(path.as_ref());
         let doing = || format!("history of {}", path.as_ref().display());
         let tree = self.shared().live.read().tree.clone();
-        let ino = tree.lookup(&rfs_core::At::root(bytes), false);
+        let ino = tree.lookup(&Credential::root(), &rfs_core::At::root(bytes), false);
         let ino = ino.map_err(|errno| Error::posix(errno, doing()))?;
         let found = history(&self.shared().content, ino, |id| tree.segments().contains_key(&id)).await;
         found.map_err(|error| Error::recovery(doing(), error))

@@ -52,6 +52,8 @@ errnos! {
     Busy = 16, "the directory is in use by the volume itself (EBUSY)";
     /// `EEXIST`
     Exists = 17, "the name exists (EEXIST)";
+    /// `EXDEV`
+    CrossVolume = 18, "the two are not of the same volume (EXDEV)";
     /// `ENOTDIR`
     NotADirectory = 20, "a part of the path is not a directory (ENOTDIR)";
     /// `ENODEV`

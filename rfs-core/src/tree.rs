@@ -263,6 +263,13 @@ impl Tree {
         self.holds.iter().filter(move |((_, holder), ())| *holder == owner).map(|((ino, _), ())| *ino)
     }
 
+    /// The locks of an owner: on which inode, and under which key; one for each range that is locked.
+    pub fn locks_of(&self, owner: OwnerId) -> impl Iterator<Item = (Ino, LockOwner)> {
+        let files = self.file_locks.iter().map(|(&held, _)| held);
+        let ranges = self.range_locks.iter().map(|(&(ino, owner, _), _)| (ino, owner));
+        files.chain(ranges).filter(move |(_, holder)| holder.owner == owner)
+    }
+
     /// The quotas that are set, and how much of each is used.
     pub fn quotas(&self) -> impl Iterator<Item = (QuotaSubject, Quota)> {
         self.quotas.iter().map(|(subject, quota)| (*subject, *quota))

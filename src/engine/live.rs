@@ -3,11 +3,12 @@
 use std::collections::{HashMap, VecDeque};
 
 use rfs_core::{
-    Batch, Change, CommitId, Context, Errno, Ino, Lsn, Op, Outcome, OwnerId, Timestamp, Tree, decide,
-    decide_batch,
+    AtimePolicy, Batch, Change, CommitId, Context, Credential, Decision, Errno, Ino, LockMode, LockOwner,
+    LockRange, Lsn, Op, Outcome, OwnerId, Place, Timestamp, Tree, decide, decide_batch,
 };
 use rfs_journal::{Appender, Boundary};
 
+use super::watch::{Origin, Watchers};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A commit whose place in the history is fixed: it covers exactly what was before it was asked for.
@@ -40,16 +41,31 @@ pub(crate) struct Live {
     /// None when the volume is open for reading only.
     pub(crate) front: Option<Front>,
     handles: HashMap<Ino, u32>,
-    next_owner: u64,
+    session: Session,
+    /// The key of the next handle's locks.
+    next_key: u64,
+    pub(crate) watchers: Watchers,
+    /// A lock was released, or became a shared one, since somebody looked.
+    pub(crate) unlocked: bool,
     pub(crate) failure: Option<Error>,
+}
+
+/// What all operations of a writer have in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Session {
+    /// For whom handles are opened and locks taken.
+    pub(crate) owner: OwnerId,
+    pub(crate) epoch: u64,
+    pub(crate) atime: AtimePolicy,
 }
 
 /// Who asks, and when.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Caller {
+pub(crate) struct Caller<'a> {
     pub(crate) now: Timestamp,
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
+    pub(crate) credential: &'a Credential,
+    /// Watches do not report what their own [`Inodes`](crate::Inodes) did.
+    pub(crate) origin: Origin,
 }
 
 /// An operation that was refused: by POSIX's rules, or because the volume is of no use any more.
@@ -68,6 +84,14 @@ impl From<Errno> for Refused {
 }
 
 impl Refused {
+    /// The same, of what the caller sees as one operation.
+    pub(crate) fn of_one(self) -> Self {
+        match self {
+            Self::Batch(_, errno) => Self::Posix(errno),
+            other => other,
+        }
+    }
+
     pub(crate) fn doing(self, what: impl FnOnce() -> String) -> Error {
         match self {
             Self::Posix(errno) => Error::posix(errno, what()),
@@ -78,61 +102,87 @@ impl Refused {
 }
 
 impl Live {
-    pub(crate) fn new(tree: Tree, front: Option<Front>) -> Self {
-        Self { tree, front, handles: HashMap::new(), next_owner: 1, failure: None }
+    pub(crate) fn new(tree: Tree, front: Option<Front>, session: Session) -> Self {
+        // Also keys that were given out before are not given to others: their locks may be found again.
+        let next_key = (session.epoch & 0xff_ffff) << 40 | 1;
+        let (handles, watchers) = (HashMap::new(), Watchers::default());
+        Self { tree, front, handles, session, next_key, watchers, unlocked: false, failure: None }
     }
 
     /// Decides, applies and journals one Op. Nothing has changed when it is refused.
     pub(crate) fn run(
         &mut self,
-        caller: Caller,
+        caller: Caller<'_>,
         op: &Op,
         payload: &[u8],
     ) -> std::result::Result<Outcome, Refused> {
-        self.usable()?;
-        let handles = &self.handles;
-        let is_open = |ino| handles.contains_key(&ino);
-        let context = Context { now: caller.now, uid: caller.uid, gid: caller.gid, is_open: &is_open };
-        let decision = decide(&self.tree, &context, op)?;
-        if decision.changes.is_empty() {
-            return Ok(decision.outcome);
+        let Decision { changes, outcome } = self.decide(caller, op)?;
+        if changes.is_empty() {
+            return Ok(outcome);
         }
         let Some(front) = &mut self.front else { return Err(Errno::ReadOnly.into()) };
         let place = front.appender.reserve(payload.len() as u64).ok_or(Errno::TooBig)?;
-        for change in &decision.changes {
-            self.tree.apply(change, place).map_err(|error| {
-                let what = format!("applying {change:?} that was just decided: {error}");
-                Refused::Volume(Error::new(ErrorKind::Bug, what))
-            })?;
-            front.append(change, payload);
+        match changes.as_slice() {
+            [change] => {
+                apply(&mut self.tree, change, place)?;
+                front.append(change, payload);
+            }
+            changes => {
+                fits_one_frame(changes)?;
+                // Not in place: when one of them does not fit, none of them has happened.
+                let mut tree = self.tree.clone();
+                for change in changes {
+                    apply(&mut tree, change, place)?;
+                }
+                self.tree = tree;
+                front.append_all(changes, &[payload]);
+            }
         }
-        Ok(decision.outcome)
+        self.note(caller.origin, &changes);
+        Ok(outcome)
+    }
+
+    /// What an Op comes to. Nothing is changed.
+    pub(crate) fn decide(&self, caller: Caller<'_>, op: &Op) -> std::result::Result<Decision, Refused> {
+        self.usable()?;
+        Ok(self.in_context(caller, |context| decide(&self.tree, context, op))?)
     }
 
     /// Decides, applies and journals several Ops as one: all of them, or none.
     pub(crate) fn run_batch(
         &mut self,
-        caller: Caller,
+        caller: Caller<'_>,
         ops: &[Op],
         payloads: &[&[u8]],
     ) -> std::result::Result<Vec<Outcome>, Refused> {
         self.usable()?;
-        let handles = &self.handles;
-        let is_open = |ino| handles.contains_key(&ino);
-        let context = Context { now: caller.now, uid: caller.uid, gid: caller.gid, is_open: &is_open };
         let Some(front) = &mut self.front else { return Err(Errno::ReadOnly.into()) };
         let bytes = payloads.iter().map(|payload| payload.len() as u64).sum();
         let place = front.appender.reserve(bytes).ok_or(Errno::TooBig)?;
-        let Batch { tree, changes, outcomes } = decide_batch(&self.tree, &context, ops, place)
+        let Batch { tree, changes, outcomes } = self
+            .in_context(caller, |context| decide_batch(&self.tree, context, ops, place))
             .map_err(|error| Refused::Batch(error.index, error.errno))?;
-        if !Appender::fits_one_frame(changes.iter().map(change_bytes).sum()) {
-            return Err(Errno::TooBig.into());
+        if changes.is_empty() {
+            return Ok(outcomes);
         }
+        fits_one_frame(&changes)?;
+        let Some(front) = &mut self.front else { return Err(Errno::ReadOnly.into()) };
         self.tree = tree;
-        front.appender.append_all(&changes, payloads);
-        front.journaled_bytes +=
-            bytes + changes.iter().map(|change| change_bytes(change) as u64).sum::<u64>();
+        front.append_all(&changes, payloads);
+        self.note(caller.origin, &changes);
         Ok(outcomes)
+    }
+
+    fn in_context<T>(&self, caller: Caller<'_>, then: impl FnOnce(&Context<'_>) -> T) -> T {
+        let Session { owner, atime, .. } = self.session;
+        let holders = |ino| if self.handles.contains_key(&ino) { vec![owner] } else { Vec::new() };
+        then(&Context { now: caller.now, credential: caller.credential, owner, holders: &holders, atime })
+    }
+
+    /// Tells those who wait for it what changed.
+    fn note(&mut self, origin: Origin, changes: &[Change]) {
+        self.unlocked |= changes.iter().any(may_unlock);
+        self.watchers.note(origin, changes);
     }
 
     /// Notes that a handle holds an inode.
@@ -140,8 +190,19 @@ impl Live {
         *self.handles.entry(ino).or_default() += 1;
     }
 
+    /// Opens an inode by its number.
+    pub(crate) fn open_ino(&mut self, caller: Caller<'_>, ino: Ino) -> std::result::Result<(), Refused> {
+        let attr = self.tree.attr(ino)?;
+        if attr.nlink == 0 && self.front.is_some() {
+            // It is kept for this owner too, from now on.
+            self.run(caller, &Op::Hold { ino }, &[])?;
+        }
+        self.hold(ino);
+        Ok(())
+    }
+
     /// Notes that a handle let go of an inode, and removes the inode if it was the last and it has no name.
-    pub(crate) fn let_go(&mut self, caller: Caller, ino: Ino) {
+    pub(crate) fn let_go(&mut self, caller: Caller<'_>, ino: Ino) {
         let Some(count) = self.handles.get_mut(&ino) else { return };
         *count -= 1;
         if *count > 0 {
@@ -157,15 +218,34 @@ impl Live {
         }
     }
 
-    /// Whether `owner` holds a lock on an inode.
-    pub(crate) fn holds_lock(&self, ino: Ino, owner: OwnerId) -> bool {
-        self.tree.locks(ino).any(|(holder, _)| holder == owner)
+    /// Releases all locks of a handle.
+    pub(crate) fn unlock_all(&mut self, caller: Caller<'_>, ino: Ino, owner: LockOwner) {
+        // On a volume that failed, the next writer releases them.
+        if self.holds_file_lock(ino, owner) {
+            let _ = self.run(caller, &Op::UnlockFile { ino, owner }, &[]);
+        }
+        if self.tree.range_locks(ino).any(|held| held.owner == owner) {
+            let _ = self.run(caller, &Op::UnlockRange { ino, owner, range: LockRange::ALL }, &[]);
+        }
     }
 
-    /// A number for a handle that may hold locks.
-    pub(crate) fn new_owner(&mut self) -> OwnerId {
-        self.next_owner += 1;
-        OwnerId(self.next_owner)
+    /// Whether `owner` holds a lock on a whole file.
+    pub(crate) fn holds_file_lock(&self, ino: Ino, owner: LockOwner) -> bool {
+        self.tree.file_locks(ino).any(|(holder, _)| holder == owner)
+    }
+
+    /// What a handle's locks are held under; `key` if it chose one.
+    pub(crate) fn lock_owner(&mut self, key: Option<u64>) -> LockOwner {
+        let key = key.unwrap_or_else(|| {
+            self.next_key = self.next_key.wrapping_add(1);
+            self.next_key
+        });
+        LockOwner { owner: self.session.owner, key }
+    }
+
+    /// What all operations have in common.
+    pub(crate) const fn session(&self) -> Session {
+        self.session
     }
 
     /// The LSN of the last Change.
@@ -197,10 +277,41 @@ impl Front {
         self.journaled_bytes += (change_bytes(change) + payload.len()) as u64;
     }
 
+    /// Several Changes in one frame, so that they are seen together or not at all.
+    fn append_all(&mut self, changes: &[Change], payloads: &[&[u8]]) {
+        self.appender.append_all(changes, payloads);
+        let payload: usize = payloads.iter().map(|payload| payload.len()).sum();
+        self.journaled_bytes += (changes.iter().map(change_bytes).sum::<usize>() + payload) as u64;
+    }
+
     /// Whether something was appended that no fixed commit covers.
     pub(crate) fn is_dirty(&self, fixed: Lsn) -> bool {
         self.appender.lsn() > fixed
     }
+}
+
+fn apply(tree: &mut Tree, change: &Change, place: Place) -> std::result::Result<(), Refused> {
+    tree.apply(change, place).map_err(|error| {
+        let what = format!("applying {change:?} that was just decided: {error}");
+        Refused::Volume(Error::new(ErrorKind::Bug, what))
+    })
+}
+
+fn fits_one_frame(changes: &[Change]) -> std::result::Result<(), Errno> {
+    if Appender::fits_one_frame(changes.iter().map(change_bytes).sum()) { Ok(()) } else { Err(Errno::TooBig) }
+}
+
+/// Whether somebody who waits for a lock may get it now.
+const fn may_unlock(change: &Change) -> bool {
+    matches!(
+        change,
+        Change::UnlockFile { .. }
+            | Change::UnlockRange { .. }
+            | Change::EndOwner { .. }
+            | Change::Reap { .. }
+            | Change::LockFile { mode: LockMode::Shared, .. }
+            | Change::LockRange { mode: LockMode::Shared, .. }
+    )
 }
 
 /// How many bytes a Change takes in the journal, at most.
@@ -221,6 +332,11 @@ fn change_bytes(change: &Change) -> usize {
             Change::Rename { from_name, to_name, .. } => {
                 from_name.as_bytes().len() + to_name.as_bytes().len()
             }
+            Change::Exchange { first_name, second_name, .. } => {
+                first_name.as_bytes().len() + second_name.as_bytes().len()
+            }
+            Change::SetXattr { name, value, .. } => name.as_bytes().len() + value.as_bytes().len(),
+            Change::RemoveXattr { name, .. } => name.as_bytes().len(),
             Change::AddCheckpoint { name, .. } | Change::DropCheckpoint { name } => name.len(),
             _ => 0,
         }

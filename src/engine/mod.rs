@@ -3,12 +3,17 @@
 mod committer;
 mod driver;
 mod live;
+mod locks;
 mod open;
 mod shared;
+mod watch;
 
 pub use committer::Receipt;
 pub(crate) use committer::{CommitState, commit_named, commit_now};
-pub(crate) use live::{Live, with_done};
+pub(crate) use live::{Caller, Live, Refused, with_done};
+pub(crate) use locks::{LockRequest, Wanted};
 pub use open::{LocalLog, OpenReport};
 pub(crate) use open::{open_reader, open_writer};
 pub(crate) use shared::Shared;
+pub(crate) use watch::Origin;
+pub use watch::{Changed, Watch};

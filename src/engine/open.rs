@@ -4,11 +4,11 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use parking_lot::{Mutex, RwLock};
 use rfs_backends::Store;
-use rfs_core::{CommitId, Lsn, Op, SegmentId};
+use rfs_core::{CommitId, Lsn, Op, OwnerId, SegmentId, Tree};
 use rfs_journal::{
     Appender, ChainHash, Cut, Disk, Head, LogEnd, LogWriter, OpenedLog, Orphaned, RealDisk, Residency,
     ScannedLog, WriterIdentity, scan_log,
@@ -24,7 +24,8 @@ use tracing::{debug, info, warn};
 
 use super::committer::{CommitState, Committer, Ending, ImageState, Receipt, Uploaded, run};
 use super::driver::Driver;
-use super::live::{Front, Live};
+use super::live::{Front, Live, Session};
+use super::locks::Waits;
 use super::shared::Shared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::Options;
@@ -47,6 +48,11 @@ pub struct OpenReport {
     /// Whether something at its end was being written when the last writer died, and was cut off: nobody had been told
     /// that it was safe.
     pub torn: bool,
+    /// Files without a name that the owner given by [`Options::with_owner_id`] holds open, and that
+    /// [`Fs::open_held`](crate::Fs::open_held) opens again.
+    pub held_files: u64,
+    /// Locks that this owner holds.
+    pub held_locks: u64,
 }
 
 /// What the local log held when the volume was opened.
@@ -111,7 +117,8 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
             Error::new(ErrorKind::Damaged, what)
         })?;
     }
-    let report = report(epoch, &state, &log);
+    let owner = options.owner.unwrap_or(OwnerId(VOLUME_GIVEN | epoch));
+    let report = report(epoch, &state, &log, held(&tree, owner));
     let head = state.commit.map(|commit| commit.id);
     let lsn = log.writer.end().0;
     let cut = Cut { frame_bytes: options.frame_bytes, segment_bytes: options.segment_bytes };
@@ -133,13 +140,14 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
         current: None,
     };
     let parts = Parts {
-        live: Live::new(tree, Some(front)),
+        live: Live::new(tree, Some(front), Session { owner, epoch, atime: options.atime }),
         residency,
         driver: Some(Driver::new(log.writer, with_thread)),
     };
     let shared = share(store, keys, options, state, parts, Some(committer));
     if shared.live.read().tree.needs_new_session() {
-        shared.run(&Op::NewSession, &[], || doing.clone())?;
+        let keep = shared.options.owner.into_iter().collect();
+        shared.run(shared.itself(), &Op::NewSession { keep }, &[], || doing.clone())?;
     }
     drop_unmade_checkpoints(&shared, head, &doing)?;
     Driver::start(&shared)?;
@@ -161,7 +169,7 @@ fn drop_unmade_checkpoints(shared: &Shared, head: Option<CommitId>, doing: &str)
     };
     for name in unmade {
         warn!(name, "a checkpoint was asked for and not made before the last writer died");
-        shared.run(&Op::DropCheckpoint { name }, &[], || doing.to_owned())?;
+        shared.run(shared.itself(), &Op::DropCheckpoint { name }, &[], || doing.to_owned())?;
     }
     Ok(())
 }
@@ -201,7 +209,9 @@ pub(crate) async fn open_reader(store: Store, options: Options, at: &At) -> Resu
             load_commit(&store, &superblock, &listing.ids, id).await.map_err(missing).map_err(fail)?
         }
     };
-    let parts = Parts { live: Live::new(state.tree.clone(), None), residency: Arc::default(), driver: None };
+    let session = Session { owner: OwnerId(VOLUME_GIVEN), epoch: 0, atime: options.atime };
+    let live = Live::new(state.tree.clone(), None, session);
+    let parts = Parts { live, residency: Arc::default(), driver: None };
     Ok(share(store, keys, options, state, parts, None))
 }
 
@@ -315,7 +325,15 @@ fn with_head<T>(state: &State, then: impl FnOnce(&Head<'_>) -> T) -> T {
     })
 }
 
-fn report(epoch: u64, state: &State, log: &OpenedLog) -> OpenReport {
+/// Owners with this bit are given out by the volume, one to each writer that does not choose its own.
+const VOLUME_GIVEN: u64 = 1 << 63;
+
+/// How many nameless files, and how many locks, an owner holds.
+fn held(tree: &Tree, owner: OwnerId) -> (u64, u64) {
+    (tree.held_by(owner).count() as u64, tree.locks_of(owner).count() as u64)
+}
+
+fn report(epoch: u64, state: &State, log: &OpenedLog, (held_files, held_locks): (u64, u64)) -> OpenReport {
     let local = match &log.orphaned {
         Some(Orphaned { files, end }) => {
             warn!(
@@ -331,7 +349,16 @@ fn report(epoch: u64, state: &State, log: &OpenedLog) -> OpenReport {
     let commit = state.commit.map(|commit| commit.id);
     let torn = log.end == LogEnd::Torn;
     let position = log.writer.end().0;
-    OpenReport { epoch, commit, position, replayed_bytes: state.replayed_bytes, local, torn }
+    OpenReport {
+        epoch,
+        commit,
+        position,
+        replayed_bytes: state.replayed_bytes,
+        local,
+        torn,
+        held_files,
+        held_locks,
+    }
 }
 
 struct Parts {
@@ -387,6 +414,8 @@ fn share(
         closing: AtomicBool::new(false),
         commits,
         locks_changed: Notify::new(),
+        waits: Waits::default(),
+        origins: AtomicU64::new(0),
         publisher: tokio::sync::Mutex::new(committer),
         uploaded: tokio::sync::Mutex::new(Uploaded::default()),
         image: Mutex::new(image),

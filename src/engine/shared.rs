@@ -1,11 +1,11 @@
 //! What the handles, the log driver and the committer of one volume share.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use rfs_core::{Errno, Ino, Lsn, Op, Outcome};
+use rfs_core::{AtimePolicy, Credential, Errno, Ino, Lsn, Op, Outcome};
 use rfs_journal::Residency;
 use rfs_recovery::{Content, Keys};
 use tokio::sync::{Notify, watch};
@@ -13,6 +13,8 @@ use tokio::sync::{Notify, watch};
 use super::CommitState;
 use super::driver::Driver;
 use super::live::{Caller, Live, Refused};
+use super::locks::Waits;
+use super::watch::Origin;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::{Level, Options};
 
@@ -35,6 +37,9 @@ pub(crate) struct Shared {
     pub(crate) closing: AtomicBool,
     pub(crate) commits: watch::Sender<CommitState>,
     pub(crate) locks_changed: Notify,
+    pub(crate) waits: Waits,
+    /// How many [`Inodes`](crate::Inodes) there ever were: each is an origin of changes.
+    pub(crate) origins: AtomicU64,
     pub(crate) publisher: tokio::sync::Mutex<Option<super::committer::Committer>>,
     /// One upload of sealed segments at a time; what was uploaded and no commit names yet.
     pub(crate) uploaded: tokio::sync::Mutex<super::committer::Uploaded>,
@@ -42,24 +47,40 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn caller(&self) -> Caller {
-        Caller { now: self.options.clock.now(), uid: self.options.uid, gid: self.options.gid }
+    /// The program itself, with this credential, now.
+    pub(crate) fn caller<'a>(&self, credential: &'a Credential) -> Caller<'a> {
+        self.caller_from(credential, Origin::default())
+    }
+
+    pub(crate) fn caller_from<'a>(&self, credential: &'a Credential, origin: Origin) -> Caller<'a> {
+        Caller { now: self.options.clock.now(), credential, origin }
+    }
+
+    /// The volume itself, now.
+    pub(crate) fn itself(&self) -> Caller<'static> {
+        static ROOT: Credential = Credential::root();
+        self.caller(&ROOT)
     }
 
     /// Runs one Op. `what` names it in an error.
-    pub(crate) fn run(&self, op: &Op, payload: &[u8], what: impl FnOnce() -> String) -> Result<Outcome> {
-        self.change(|live, caller| live.run(caller, op, payload)).map_err(|refused| refused.doing(what))
+    pub(crate) fn run(
+        &self,
+        caller: Caller<'_>,
+        op: &Op,
+        payload: &[u8],
+        what: impl FnOnce() -> String,
+    ) -> Result<Outcome> {
+        self.change(|live| live.run(caller, op, payload)).map_err(|refused| refused.doing(what))
     }
 
     /// Changes the tree under the lock, and wakes the committer when the volume became dirty by it.
     pub(crate) fn change<T>(
         &self,
-        change: impl FnOnce(&mut Live, Caller) -> std::result::Result<T, Refused>,
+        change: impl FnOnce(&mut Live) -> std::result::Result<T, Refused>,
     ) -> std::result::Result<T, Refused> {
-        let caller = self.caller();
         let mut live = self.live.write();
         let before = live.lsn(Lsn(0));
-        let done = change(&mut live, caller);
+        let done = change(&mut live);
         if let Err(Refused::Volume(error)) = &done
             && error.kind() == ErrorKind::Bug
         {
@@ -67,7 +88,11 @@ impl Shared {
         }
         let after = live.lsn(Lsn(0));
         let journaled = live.front.as_ref().map_or(0, |front| front.journaled_bytes);
+        let unlocked = std::mem::take(&mut live.unlocked);
         drop(live);
+        if unlocked {
+            self.locks_changed.notify_waiters();
+        }
         if after != before {
             let commits = self.commits.borrow();
             let due = journaled.saturating_sub(commits.fixed_bytes) >= self.options.commit_bytes;
@@ -145,15 +170,29 @@ impl Shared {
         }
     }
 
+    /// Waits until everything that was done so far is at the volume's level.
+    pub(crate) async fn sync(&self) -> Result<()> {
+        if self.driver.is_none() {
+            return Ok(());
+        }
+        let position = self.live.read().lsn(Lsn(0));
+        match self.options.level {
+            Level::Memory => Ok(()),
+            Level::Local if self.has_disk() => self.wait(position, Level::Local).await,
+            _ => super::commit_now(self).await.map(drop),
+        }
+    }
+
     /// Up to `len` bytes of a file from `offset` on: as many as there are.
     pub(crate) async fn read(
         &self,
+        caller: Caller<'_>,
         ino: Ino,
         offset: u64,
         len: u64,
     ) -> std::result::Result<Vec<Bytes>, ReadError> {
         let mut pieces = Vec::new();
-        {
+        let touched = {
             let live = self.live.read();
             live.usable().map_err(ReadError::Refused)?;
             let ranges = live.tree.file_ranges(ino, offset..offset.saturating_add(len));
@@ -163,6 +202,10 @@ impl Shared {
                 let open = run.place.and_then(|place| front?.appender.read_open(place, len));
                 pieces.push((len, run.place, open));
             }
+            len > 0 && self.is_access_due(&live, caller, ino)
+        };
+        if touched {
+            self.accessed(caller, ino);
         }
         let mut read = Vec::with_capacity(pieces.len());
         for (len, place, open) in pieces {
@@ -177,6 +220,28 @@ impl Shared {
         Ok(read)
     }
 
+    /// Whether what was just read of an inode gets a new time of last access. It takes no lock, so that a policy that
+    /// changes nothing costs nothing.
+    fn is_access_due(&self, live: &Live, caller: Caller<'_>, ino: Ino) -> bool {
+        self.options.atime != AtimePolicy::Never
+            && live.front.is_some()
+            && self.commits.borrow().outage.is_none()
+            && live.decide(caller, &Op::Accessed { ino }).is_ok_and(|decision| !decision.changes.is_empty())
+    }
+
+    /// What was read of an inode has the time of last access that the policy gives it.
+    pub(crate) fn note_access(&self, caller: Caller<'_>, ino: Ino) {
+        let due = self.is_access_due(&self.live.read(), caller, ino);
+        if due {
+            self.accessed(caller, ino);
+        }
+    }
+
+    fn accessed(&self, caller: Caller<'_>, ino: Ino) {
+        // Who reads is not told that the time could not be kept: reading is what was asked for.
+        let _ = self.change(|live| live.run(caller, &Op::Accessed { ino }, &[]));
+    }
+
     /// Whether the journal is on a local disk too.
     pub(crate) fn has_disk(&self) -> bool {
         self.driver.as_ref().is_some_and(Driver::has_disk)
@@ -188,6 +253,7 @@ impl Shared {
         if live.failure.is_none() {
             live.failure = Some(error.clone());
         }
+        live.watchers.end();
         drop(live);
         self.commits.send_modify(|state| state.failed = true);
         if let Some(driver) = &self.driver {
