@@ -174,7 +174,6 @@ impl Tree {
         let inode = self.get(ino)?;
         if inode.kind() == Kind::File { Ok(inode) } else { Err(Misfit::NotAFile(ino)) }
     }
-
 }
 
 /// The owner of a lock of format version 1, where locks had a number only.

@@ -8,7 +8,8 @@ mod names;
 mod open_state;
 
 use crate::{
-    Change, CommitId, Context, Errno, Ino, Inode, Kind, NAME_MAX, Op, Outcome, Precondition, RenameMode, Target, Tree,
+    Change, CommitId, Context, Errno, Ino, Inode, Kind, NAME_MAX, Op, Outcome, Permission, Precondition,
+    RenameMode, Target, Tree,
 };
 
 /// What an Op comes to.
@@ -93,7 +94,7 @@ impl<'a> Decider<'a> {
     }
 
     fn require(&self, condition: &Precondition) -> Result<Decision, Errno> {
-        let found = |target| self.tree.target(target).and_then(|ino| self.inode(ino));
+        let found = |target| self.target(target).and_then(|ino| self.inode(ino));
         let holds = match condition {
             Precondition::Exists(target) => found(target).is_ok(),
             // A path that cannot be resolved for another reason says nothing of what is there.
@@ -110,8 +111,17 @@ impl<'a> Decider<'a> {
         if holds { Ok(nothing()) } else { Err(Errno::Canceled) }
     }
 
+    fn target(&self, target: &Target) -> Result<Ino, Errno> {
+        self.tree.target(self.context.credential, target)
+    }
+
+    /// Whether the caller may do this with an inode.
+    fn permits(&self, ino: Ino, access: Permission) -> Result<(), Errno> {
+        self.tree.permits(self.context.credential, ino, access)
+    }
+
     fn file(&self, target: &Target) -> Result<(Ino, &'a Inode), Errno> {
-        let ino = self.tree.target(target)?;
+        let ino = self.target(target)?;
         let inode = self.inode(ino)?;
         match inode.kind() {
             Kind::File => Ok((ino, inode)),
@@ -124,4 +134,3 @@ impl<'a> Decider<'a> {
         self.tree.inode(ino).ok_or(Errno::Stale)
     }
 }
-

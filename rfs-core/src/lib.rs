@@ -27,6 +27,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod acl;
 mod apply;
 mod batch;
 mod change;
@@ -42,6 +43,7 @@ mod item;
 mod lock;
 mod map;
 mod op;
+mod permission;
 mod quota;
 mod resolve;
 mod tree;
@@ -61,9 +63,10 @@ pub use item::Item;
 pub use lock::{HeldRange, LockMode, LockOwner, LockRange};
 pub use map::Map;
 pub use op::{
-    Access, Allocate, At, AtimePolicy, Context, Op, OpenFlags, Outcome, Precondition, RenameMode, SetTime, Target,
-    WriteAt,
+    Access, Allocate, At, AtimePolicy, Context, Op, OpenFlags, Outcome, Precondition, RenameMode, SetTime,
+    Target, WriteAt,
 };
+pub use permission::Permission;
 pub use quota::{Limits, Quota, QuotaSubject, Usage};
 pub use tree::{Checkpoint, DirEntry, Entry, EntryKey, FileRange, Tree};
 pub use xattr::{XattrMode, XattrName, XattrValue};

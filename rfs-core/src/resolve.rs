@@ -5,7 +5,7 @@
 //! waits on a stack while the link's target is walked.
 
 use crate::tree::Entry;
-use crate::{At, Body, Errno, Ino, Kind, NAME_MAX, Name, PATH_MAX, SYMLINKS_MAX, Target, Tree};
+use crate::{At, Body, Credential, Errno, Ino, Kind, NAME_MAX, Name, PATH_MAX, SYMLINKS_MAX, Target, Tree};
 
 /// The last component of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,7 @@ pub(crate) struct Resolved<'a> {
 #[derive(Debug)]
 pub(crate) struct Walk<'a> {
     tree: &'a Tree,
+    credential: &'a Credential,
     /// Where the walk stands: a directory, as soon as a component was taken.
     pub(crate) ino: Ino,
     /// The component that is next.
@@ -45,20 +46,22 @@ pub(crate) struct Walk<'a> {
 }
 
 impl Tree {
-    /// The inode that a path leads to. A symlink at its end is followed if `follow`, or if a slash comes after it.
+    /// The inode that a path leads to, for a caller that has to be allowed to search every directory on the way. A
+    /// symlink at its end is followed if `follow`, or if a slash comes after it.
     ///
     /// ```
-    /// use rfs_core::{At, Errno, Ino, Timestamp, Tree};
+    /// use rfs_core::{At, Credential, Errno, Ino, Timestamp, Tree};
     /// let tree = Tree::new(Timestamp::from_nanos(0));
-    /// assert_eq!(tree.lookup(&At::root("/.."), true), Ok(Ino::ROOT));
-    /// assert_eq!(tree.lookup(&At::root("missing"), true), Err(Errno::NotFound));
+    /// let root = Credential::root();
+    /// assert_eq!(tree.lookup(&root, &At::root("/.."), true), Ok(Ino::ROOT));
+    /// assert_eq!(tree.lookup(&root, &At::root("missing"), true), Err(Errno::NotFound));
     /// ```
     ///
     /// # Errors
-    /// `ENOENT`, `ENOTDIR`, `ELOOP`, `ENAMETOOLONG`; `EINVAL` for a path with a NUL; `ESTALE` when the inode that
+    /// `ENOENT`, `ENOTDIR`, `EACCES`, `ELOOP`, `ENAMETOOLONG`; `EINVAL` for a path with a NUL; `ESTALE` when the inode that
     /// the path starts from is gone.
-    pub fn lookup(&self, at: &At, follow: bool) -> Result<Ino, Errno> {
-        let (mut walk, mut path) = Walk::start(self, at)?;
+    pub fn lookup(&self, credential: &Credential, at: &At, follow: bool) -> Result<Ino, Errno> {
+        let (mut walk, mut path) = Walk::start(self, credential, at)?;
         let mut follow = follow;
         let mut directory = false;
         loop {
@@ -89,16 +92,55 @@ impl Tree {
     ///
     /// # Errors
     /// Those of [`Tree::lookup`]; `ESTALE` when an inode given by number is gone.
-    pub fn target(&self, target: &Target) -> Result<Ino, Errno> {
+    pub fn target(&self, credential: &Credential, target: &Target) -> Result<Ino, Errno> {
         match target {
-            Target::Path { at, follow } => self.lookup(at, *follow),
+            Target::Path { at, follow } => self.lookup(credential, at, *follow),
             Target::Ino(ino) => self.inode(*ino).map(|_| *ino).ok_or(Errno::Stale),
         }
     }
 
+    /// What one name in a directory leads to; a symlink is not followed, `.` is the directory itself and `..` the
+    /// one that holds it.
+    ///
+    /// ```
+    /// use rfs_core::{Credential, Errno, Ino, Timestamp, Tree};
+    /// let tree = Tree::new(Timestamp::from_nanos(0));
+    /// assert_eq!(tree.child_of(&Credential::root(), Ino::ROOT, b"missing"), Err(Errno::NotFound));
+    /// ```
+    ///
+    /// # Errors
+    /// `ENOENT`, `ENOTDIR`, `EACCES` when the caller may not search the directory, `ENAMETOOLONG`, `ESTALE`.
+    pub fn child_of(&self, credential: &Credential, dir: Ino, name: &[u8]) -> Result<Ino, Errno> {
+        if !self.inode(dir).ok_or(Errno::Stale)?.is_dir() {
+            return Err(Errno::NotADirectory);
+        }
+        self.permits_search(credential, dir)?;
+        match name {
+            b"." => Ok(dir),
+            b".." => self.parent(dir),
+            _ => self.child(dir, name)?.map(|(_, entry)| entry.ino).ok_or(Errno::NotFound),
+        }
+    }
+
+    /// The directory that holds a directory; the root holds itself.
+    ///
+    /// # Errors
+    /// `ENOTDIR`, `ESTALE`; `ENOENT` for a removed directory whose parent is gone too.
+    pub fn parent(&self, dir: Ino) -> Result<Ino, Errno> {
+        match self.inode(dir).ok_or(Errno::Stale)?.body {
+            Body::Directory { parent, .. } if self.inode(parent).is_some() => Ok(parent),
+            Body::Directory { .. } => Err(Errno::NotFound),
+            _ => Err(Errno::NotADirectory),
+        }
+    }
+
     /// The directory that a path's last component is in, and that component.
-    pub(crate) fn resolve_parent<'a>(&'a self, at: &'a At) -> Result<Resolved<'a>, Errno> {
-        let (mut walk, path) = Walk::start(self, at)?;
+    pub(crate) fn resolve_parent<'a>(
+        &'a self,
+        credential: &'a Credential,
+        at: &'a At,
+    ) -> Result<Resolved<'a>, Errno> {
+        let (mut walk, path) = Walk::start(self, credential, at)?;
         walk.reach_last(path)?;
         Ok(Resolved { parent: walk.ino, last: walk.last, trailing_slash: walk.trailing_slash })
     }
@@ -116,7 +158,11 @@ impl Tree {
 
 impl<'a> Walk<'a> {
     /// A walk at the start of a path, and the path.
-    pub(crate) fn start(tree: &'a Tree, at: &'a At) -> Result<(Self, &'a [u8]), Errno> {
+    pub(crate) fn start(
+        tree: &'a Tree,
+        credential: &'a Credential,
+        at: &'a At,
+    ) -> Result<(Self, &'a [u8]), Errno> {
         let path = at.path.as_slice();
         if path.is_empty() {
             return Err(Errno::NotFound);
@@ -131,10 +177,11 @@ impl<'a> Walk<'a> {
         if !tree.inode(ino).ok_or(Errno::Stale)?.is_dir() {
             return Err(Errno::NotADirectory);
         }
-        Ok((Self { tree, ino, last: Last::Root, trailing_slash: false, symlinks: 0 }, path))
+        Ok((Self { tree, credential, ino, last: Last::Root, trailing_slash: false, symlinks: 0 }, path))
     }
 
-    /// Takes every component of a path but the last.
+    /// Takes every component of a path but the last. Each, and the last too, is looked up in a directory that the
+    /// caller may search.
     pub(crate) fn reach_last(&mut self, path: &'a [u8]) -> Result<(), Errno> {
         let mut path = skip_slashes(path);
         if path.is_empty() {
@@ -142,6 +189,7 @@ impl<'a> Walk<'a> {
         }
         let mut waiting: Vec<&'a [u8]> = Vec::new();
         loop {
+            self.tree.permits_search(self.credential, self.ino)?;
             let end = path.iter().position(|byte| *byte == b'/').unwrap_or(path.len());
             let (component, slashes) = path.split_at(end);
             self.last = match component {
@@ -166,14 +214,7 @@ impl<'a> Walk<'a> {
 
     /// Where `.`, `..` or no component at all leads to.
     pub(crate) fn dots(&self) -> Result<Ino, Errno> {
-        if self.last != Last::DotDot {
-            return Ok(self.ino);
-        }
-        match self.tree.inode(self.ino).map(|inode| &inode.body) {
-            // Nothing but a directory that was removed while it was open can have a parent that is gone.
-            Some(Body::Directory { parent, .. }) if self.tree.inode(*parent).is_some() => Ok(*parent),
-            _ => Err(Errno::NotFound),
-        }
+        if self.last == Last::DotDot { self.tree.parent(self.ino) } else { Ok(self.ino) }
     }
 
     /// Follows a symlink in the directory where the walk stands. Yields the path that is to be walked next; it is

@@ -1,11 +1,16 @@
 //! Names and values of extended attributes (`xattr(7)`).
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
+use equivalent::{Comparable, Equivalent};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{Errno, XATTR_NAME_MAX, XATTR_VALUE_MAX};
+use crate::acl::{ACCESS_ACL, DEFAULT_ACL};
+use crate::{
+    Capabilities, Credential, Errno, Ino, Inode, Kind, Permission, Tree, XATTR_NAME_MAX, XATTR_VALUE_MAX,
+};
 
 /// Whether setting an extended attribute may make it, replace it, or both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,10 +41,15 @@ impl XattrName {
     /// # Errors
     /// `ERANGE` for an empty name or one over 255 bytes, as Linux says; `EINVAL` for one with a NUL.
     pub fn new(bytes: &[u8]) -> Result<Self, Errno> {
+        Self::check(bytes)?;
+        Ok(Self(Arc::from(bytes)))
+    }
+
+    fn check(bytes: &[u8]) -> Result<(), Errno> {
         if bytes.is_empty() || bytes.len() > XATTR_NAME_MAX {
             return Err(Errno::Range);
         }
-        if bytes.contains(&0) { Err(Errno::Invalid) } else { Ok(Self(Arc::from(bytes))) }
+        if bytes.contains(&0) { Err(Errno::Invalid) } else { Ok(()) }
     }
 
     /// The bytes of the name.
@@ -85,6 +95,119 @@ impl fmt::Debug for XattrValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{}\"", self.0.escape_ascii())
     }
+}
+
+/// The attribute that holds the capabilities of an executable.
+pub(crate) const CAPABILITY: &[u8] = b"security.capability";
+
+/// What the first part of a name says about who may use the attribute, and on what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Namespace {
+    User,
+    Trusted,
+    Security,
+    /// One of the two POSIX ACLs.
+    Acl,
+    /// `system.` with anything else behind it.
+    System,
+    Unknown,
+}
+
+impl Namespace {
+    pub(crate) fn of(name: &[u8]) -> Self {
+        match name {
+            ACCESS_ACL | DEFAULT_ACL => Self::Acl,
+            name if name.starts_with(b"user.") => Self::User,
+            name if name.starts_with(b"trusted.") => Self::Trusted,
+            name if name.starts_with(b"security.") => Self::Security,
+            name if name.starts_with(b"system.") => Self::System,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// Whether an attribute can have this name: its namespace is one, and something comes after it.
+    pub(crate) fn check(self, name: &[u8]) -> Result<(), Errno> {
+        match self {
+            Self::System | Self::Unknown => Err(Errno::NotSupported),
+            _ if name.ends_with(b".") && name.iter().filter(|byte| **byte == b'.').count() == 1 => {
+                Err(Errno::Invalid)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A key of the tree's extended attributes with the name borrowed, so that a lookup allocates nothing.
+struct XattrRef<'a> {
+    ino: Ino,
+    name: &'a [u8],
+}
+
+impl Equivalent<(Ino, XattrName)> for XattrRef<'_> {
+    fn equivalent(&self, key: &(Ino, XattrName)) -> bool {
+        self.compare(key) == Ordering::Equal
+    }
+}
+
+impl Comparable<(Ino, XattrName)> for XattrRef<'_> {
+    fn compare(&self, (ino, name): &(Ino, XattrName)) -> Ordering {
+        self.ino.cmp(ino).then_with(|| self.name.cmp(name.as_bytes()))
+    }
+}
+
+impl Tree {
+    /// The value of an extended attribute, as `getxattr(2)` gives it to a caller.
+    ///
+    /// # Errors
+    /// `ENODATA` when there is none, or the caller may not know of it; `EACCES`, `EOPNOTSUPP` for a namespace that
+    /// there is not, `EINVAL` for a namespace without a name, `ERANGE`, `ESTALE`.
+    pub fn xattr(&self, credential: &Credential, ino: Ino, name: &[u8]) -> Result<&XattrValue, Errno> {
+        XattrName::check(name)?;
+        let inode = self.inode(ino).ok_or(Errno::Stale)?;
+        let namespace = Namespace::of(name);
+        match namespace {
+            Namespace::Acl if inode.kind() == Kind::Symlink => return Err(Errno::NotSupported),
+            Namespace::Trusted if !credential.has(Capabilities::SYS_ADMIN) => return Err(Errno::NoAttribute),
+            Namespace::User if !has_user_xattrs(inode) => return Err(Errno::NoAttribute),
+            Namespace::User | Namespace::Unknown => {
+                self.permits_inode(credential, ino, inode, Permission::READ)?;
+            }
+            _ => {}
+        }
+        namespace.check(name)?;
+        self.find_xattr(ino, name).ok_or(Errno::NoAttribute)
+    }
+
+    /// The names of an inode's extended attributes that a caller may know of, as `listxattr(2)`.
+    ///
+    /// # Errors
+    /// `ESTALE`
+    pub fn xattr_names(&self, credential: &Credential, ino: Ino) -> Result<Vec<XattrName>, Errno> {
+        self.inode(ino).ok_or(Errno::Stale)?;
+        let shown = |name: &XattrName| {
+            Namespace::of(name.as_bytes()) != Namespace::Trusted || credential.has(Capabilities::SYS_ADMIN)
+        };
+        Ok(self.xattrs_of(ino).map(|(name, _)| name).filter(|name| shown(name)).cloned().collect())
+    }
+
+    /// The value of an attribute, whoever asks.
+    pub(crate) fn find_xattr(&self, ino: Ino, name: &[u8]) -> Option<&XattrValue> {
+        if self.xattrs.is_empty() {
+            return None;
+        }
+        self.xattrs.find(&XattrRef { ino, name }).map(|(_, value)| value)
+    }
+
+    /// All attributes of an inode, in order of their names.
+    pub(crate) fn xattrs_of(&self, ino: Ino) -> impl Iterator<Item = (&XattrName, &XattrValue)> {
+        let least = |ino| (ino, XattrName(Arc::from([])));
+        self.xattrs.range(least(ino)..least(ino.next())).map(|((_, name), value)| (name, value))
+    }
+}
+
+/// Whether an inode can have attributes of the user's namespace: those of others would be writable by everybody.
+pub(crate) const fn has_user_xattrs(inode: &Inode) -> bool {
+    matches!(inode.kind(), Kind::File | Kind::Directory)
 }
 
 macro_rules! as_bytes {

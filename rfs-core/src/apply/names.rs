@@ -318,4 +318,3 @@ impl Unnamed {
         }
     }
 }
-

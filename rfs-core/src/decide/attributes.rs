@@ -9,15 +9,20 @@ const GROUP_EXECUTE: u32 = 0o0010;
 
 impl Decider<'_> {
     pub(super) fn set_mode(&self, target: &Target, mode: u32) -> Result<Decision, Errno> {
-        let ino = self.tree.target(target)?;
+        let ino = self.target(target)?;
         if self.inode(ino)?.kind() == Kind::Symlink {
             return Err(Errno::NotSupported);
         }
         Ok(done(Attributes { mode: Some(mode & 0o7777), ..Attributes::default() }.set(ino, self.context.now)))
     }
 
-    pub(super) fn set_owner(&self, target: &Target, uid: Option<u32>, gid: Option<u32>) -> Result<Decision, Errno> {
-        let ino = self.tree.target(target)?;
+    pub(super) fn set_owner(
+        &self,
+        target: &Target,
+        uid: Option<u32>,
+        gid: Option<u32>,
+    ) -> Result<Decision, Errno> {
+        let ino = self.target(target)?;
         let inode = self.inode(ino)?;
         // A file that others own must not go on running with the rights of its old owner; as in Linux, this is
         // so for root too, and even when no new owner is given.
@@ -32,12 +37,17 @@ impl Decider<'_> {
         Ok(done(Attributes { mode, uid, gid, ..Attributes::default() }.set(ino, self.context.now)))
     }
 
-    pub(super) fn set_times(&self, target: &Target, accessed: SetTime, modified: SetTime) -> Result<Decision, Errno> {
+    pub(super) fn set_times(
+        &self,
+        target: &Target,
+        accessed: SetTime,
+        modified: SetTime,
+    ) -> Result<Decision, Errno> {
         // Linux does not even look at the path then.
         if accessed == SetTime::Keep && modified == SetTime::Keep {
             return Ok(nothing());
         }
-        let ino = self.tree.target(target)?;
+        let ino = self.target(target)?;
         let time = |set| match set {
             SetTime::Keep => None,
             SetTime::Now => Some(self.context.now),

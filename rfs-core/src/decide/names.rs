@@ -7,21 +7,27 @@ use crate::apply::is_symlink_target;
 use crate::resolve::{Last, Resolved, Walk};
 use crate::tree::Entry;
 use crate::{
-    Access, At, Body, Change, Errno, Ino, Inode, Kind, LINK_MAX, Name, Node, OpenFlags, Outcome, PATH_MAX, Replaced,
-    Target,
+    Access, At, Body, Change, Errno, Ino, Inode, Kind, LINK_MAX, Name, Node, OpenFlags, Outcome, PATH_MAX,
+    Replaced, Target,
 };
 
 const SET_GROUP_ID: u32 = 0o2000;
 
 impl<'a> Decider<'a> {
-    pub(super) fn open(&self, at: &At, access: Access, flags: OpenFlags, mode: u32) -> Result<Decision, Errno> {
+    pub(super) fn open(
+        &self,
+        at: &At,
+        access: Access,
+        flags: OpenFlags,
+        mode: u32,
+    ) -> Result<Decision, Errno> {
         if flags.create && flags.directory || !access.read && !access.write {
             return Err(Errno::Invalid);
         }
         let exclusive = flags.create && flags.exclusive;
         let mut follow = !flags.no_follow && !exclusive;
         let mut directory = flags.directory;
-        let (mut walk, mut path) = Walk::start(self.tree, at)?;
+        let (mut walk, mut path) = Walk::start(self.tree, self.context.credential, at)?;
         let (ino, kind) = loop {
             walk.reach_last(path)?;
             let Last::Normal(name) = walk.last else {
@@ -119,7 +125,7 @@ impl<'a> Decider<'a> {
     }
 
     pub(super) fn link(&self, from: &Target, to: &At) -> Result<Decision, Errno> {
-        let ino = self.tree.target(from)?;
+        let ino = self.target(from)?;
         let (parent, name) = self.new_name(to, false)?;
         self.room(parent)?;
         let inode = self.inode(ino)?;
@@ -136,7 +142,7 @@ impl<'a> Decider<'a> {
     }
 
     pub(super) fn unlink(&self, at: &At) -> Result<Decision, Errno> {
-        let resolved = self.tree.resolve_parent(at)?;
+        let resolved = self.resolve_parent(at)?;
         let Last::Normal(name) = resolved.last else {
             return Err(Errno::IsADirectory);
         };
@@ -153,7 +159,7 @@ impl<'a> Decider<'a> {
     }
 
     pub(super) fn rmdir(&self, at: &At) -> Result<Decision, Errno> {
-        let resolved = self.tree.resolve_parent(at)?;
+        let resolved = self.resolve_parent(at)?;
         let name = match resolved.last {
             Last::Normal(name) => name,
             Last::Dot => return Err(Errno::Invalid),
@@ -171,8 +177,8 @@ impl<'a> Decider<'a> {
     }
 
     pub(super) fn rename(&self, from: &At, to: &At) -> Result<Decision, Errno> {
-        let from = self.tree.resolve_parent(from)?;
-        let to = self.tree.resolve_parent(to)?;
+        let from = self.resolve_parent(from)?;
+        let to = self.resolve_parent(to)?;
         let (Last::Normal(old_name), Last::Normal(new_name)) = (from.last, to.last) else {
             return Err(Errno::Busy);
         };
@@ -229,12 +235,19 @@ impl<'a> Decider<'a> {
         self.unnamed(new)
     }
 
+    fn resolve_parent<'b>(&self, at: &'b At) -> Result<Resolved<'b>, Errno>
+    where
+        'a: 'b,
+    {
+        self.tree.resolve_parent(self.context.credential, at)
+    }
+
     /// Where a new name is to be put: the directory and the name, which it does not have yet.
     pub(super) fn new_name<'b>(&self, at: &'b At, directory: bool) -> Result<(Ino, &'b [u8]), Errno>
     where
         'a: 'b,
     {
-        let Resolved { parent, last, trailing_slash } = self.tree.resolve_parent(at)?;
+        let Resolved { parent, last, trailing_slash } = self.resolve_parent(at)?;
         let Last::Normal(name) = last else {
             return Err(Errno::Exists);
         };
@@ -268,5 +281,4 @@ impl<'a> Decider<'a> {
         let last = entry.kind == Kind::Directory || self.inode(entry.ino)?.nlink == 1;
         Ok(Replaced { ino: entry.ino, reap: last && (self.context.holders)(entry.ino).is_empty() })
     }
-
 }

@@ -1,8 +1,8 @@
 //! A batch is all of its Ops, or none.
 
 use rfs_core::{
-    Access, At, BatchError, Context, Errno, Op, OpenFlags, Place, Precondition, SegmentId, Timestamp,
-    WriteAt, decide_batch,
+    Access, At, BatchError, Context, Credential, Errno, Op, OpenFlags, Place, Precondition, SegmentId,
+    Timestamp, WriteAt, decide_batch,
 };
 
 use crate::random::any_op;
@@ -28,7 +28,7 @@ fn ops_see_what_earlier_ones_of_the_batch_made() {
     let place = Place { segment: SegmentId(2), position: 50 };
     let batch = decide_batch(&fs.tree, &Context::new(Timestamp::default()), &ops, place).expect("it fits");
     assert_eq!((batch.changes.len(), batch.outcomes.len()), (5, 6));
-    let ino = batch.tree.lookup(&At::root("a/f"), true).expect("it was made");
+    let ino = batch.tree.lookup(&Credential::root(), &At::root("a/f"), true).expect("it was made");
     let runs = batch.tree.file_ranges(ino, 0..100).expect("a file");
     let shown: Vec<_> = runs.iter().map(|run| (run.range.clone(), run.place.map(|at| at.position))).collect();
     assert_eq!(shown, [(0..5, Some(50)), (5..9, None), (9..13, Some(55))]);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rfs_core::{At, Change, Ino, Place, SegmentId, StateHash, Timestamp, Tree};
+use rfs_core::{At, Change, Credential, Ino, Place, SegmentId, StateHash, Timestamp, Tree};
 
 use crate::support::{Fs, Random};
 
@@ -115,5 +115,5 @@ fn ranges_are_clipped_and_holes_are_told() {
     assert!(fs.tree.file_ranges(ino, 30..u64::MAX).expect("a file").is_empty());
     let inside = fs.tree.file_ranges(ino, 12..14).expect("a file");
     assert_eq!(inside[0].place, Some(Place { position: 102, ..place }));
-    assert_eq!(fs.tree.lookup(&At::root("a"), true), Ok(ino));
+    assert_eq!(fs.tree.lookup(&Credential::root(), &At::root("a"), true), Ok(ino));
 }

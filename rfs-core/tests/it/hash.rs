@@ -1,6 +1,6 @@
 //! The state hash does not change from one release to the next.
 
-use rfs_core::{CommitId, LockMode, Op, OwnerId, StateHash, Timestamp, Tree, WriteAt};
+use rfs_core::{CommitId, LockMode, LockOwner, Op, OwnerId, StateHash, Timestamp, Tree, WriteAt};
 
 use crate::support::Fs;
 
@@ -12,7 +12,8 @@ fn small() -> Fs {
     fs.write("dir/file", WriteAt::Offset(3), 7).expect("a file");
     fs.symlink("dir/file", "link").expect("a new symlink");
     let ino = fs.ino("dir/file");
-    fs.run(&Op::Lock { ino, owner: OwnerId(4), mode: LockMode::Exclusive }).expect("free");
+    fs.run(&Op::LockFile { ino, owner: LockOwner { owner: OwnerId(0), key: 4 }, mode: LockMode::Exclusive })
+        .expect("free");
     let commit = CommitId { epoch: 2, number: 3 };
     fs.run(&Op::AddCheckpoint { name: "first".to_owned(), commit }).expect("a new name");
     fs

@@ -5,11 +5,11 @@ use rfs_core::Errno::{
     NotSupported, Stale, TooBig, TooManyLinks, TooManySymlinks, WouldBlock,
 };
 use rfs_core::{
-    Access, At, Cookie, Errno, FILE_SIZE_MAX, Ino, Item, LINK_MAX, LockMode, Op, OpenFlags, Outcome, OwnerId,
-    PATH_MAX, SetTime, Target, Timestamp, Tree, WriteAt,
+    Access, At, Cookie, Credential, Errno, FILE_SIZE_MAX, Ino, Item, LINK_MAX, LockMode, Op, OpenFlags,
+    Outcome, PATH_MAX, RenameMode, SetTime, Target, Timestamp, Tree, WriteAt,
 };
 
-use crate::support::{Fs, path};
+use crate::support::{Fs, locker, path};
 
 /// `d` with `d/e` in it, `empty`, the file `f`, and symlinks: `to_d`, `to_f`, `dangling`, `loop`, `root`, `up`.
 fn fs() -> Fs {
@@ -39,7 +39,7 @@ fn no_outcome(result: Result<Outcome, Errno>) -> Result<(), Errno> {
 #[test]
 fn paths_resolve_as_in_linux() {
     let fs = fs();
-    let ino = |path: &str| fs.tree.lookup(&At::root(path), true);
+    let ino = |path: &str| fs.tree.lookup(&Credential::root(), &At::root(path), true);
     for same in
         ["/d", "d/", "//d", "./d", "d/.", "d/e/..", "to_d", "to_d/", "../../d", "root/d", "d/up", "d/up/up"]
     {
@@ -72,11 +72,20 @@ fn paths_resolve_as_in_linux() {
     ] {
         assert_eq!(ino(path), Err(errno), "{path}");
     }
-    assert_eq!(fs.tree.lookup(&At::root("loop"), false), Ok(fs.ino("loop")));
-    assert_eq!(fs.tree.lookup(&At::root("to_d/"), false), ino("d"));
-    assert_eq!(fs.tree.lookup(&At { base: fs.ino("f"), path: b"x".into() }, true), Err(NotADirectory));
-    assert_eq!(fs.tree.lookup(&At { base: fs.ino("f"), path: b"/d".into() }, true), ino("d"));
-    assert_eq!(fs.tree.lookup(&At { base: Ino(99), path: b"x".into() }, true), Err(Stale));
+    assert_eq!(fs.tree.lookup(&Credential::root(), &At::root("loop"), false), Ok(fs.ino("loop")));
+    assert_eq!(fs.tree.lookup(&Credential::root(), &At::root("to_d/"), false), ino("d"));
+    assert_eq!(
+        fs.tree.lookup(&Credential::root(), &At { base: fs.ino("f"), path: b"x".into() }, true),
+        Err(NotADirectory)
+    );
+    assert_eq!(
+        fs.tree.lookup(&Credential::root(), &At { base: fs.ino("f"), path: b"/d".into() }, true),
+        ino("d")
+    );
+    assert_eq!(
+        fs.tree.lookup(&Credential::root(), &At { base: Ino(99), path: b"x".into() }, true),
+        Err(Stale)
+    );
 }
 
 #[test]
@@ -294,7 +303,9 @@ fn links_and_times_follow_a_rename() {
     assert_eq!(fs.stat("to/d/..").map(|attr| attr.ino), Ok(to.ino));
 
     fs.link("f", "g").expect("a new name");
-    let other = fs.decide(&Op::Rename { from: At::root("f"), to: At::root("g") }).expect("one inode");
+    let other = fs
+        .decide(&Op::Rename { from: At::root("f"), to: At::root("g"), mode: RenameMode::Replace })
+        .expect("one inode");
     assert!(other.changes.is_empty(), "two names of one inode stay");
     fs.create("h").expect("a new file");
     fs.rename("h", "g").expect("g is replaced");
@@ -376,18 +387,25 @@ fn what_is_open_outlives_its_name() {
 
     let inside = |path: &str| At { base: e, path: path.into() };
     let long = "n".repeat(256);
-    assert_eq!(fs.tree.lookup(&inside("."), true), Ok(e));
-    assert_eq!(fs.tree.lookup(&inside(".."), true), Ok(fs.ino("d")));
-    assert_eq!(fs.tree.lookup(&inside("x"), true), Err(NotFound));
-    assert_eq!(fs.tree.lookup(&inside(&long), true), Err(NotFound));
+    assert_eq!(fs.tree.lookup(&Credential::root(), &inside("."), true), Ok(e));
+    assert_eq!(fs.tree.lookup(&Credential::root(), &inside(".."), true), Ok(fs.ino("d")));
+    assert_eq!(fs.tree.lookup(&Credential::root(), &inside("x"), true), Err(NotFound));
+    assert_eq!(fs.tree.lookup(&Credential::root(), &inside(&long), true), Err(NotFound));
     assert_eq!(fs.run(&Op::Mkdir { at: inside("x"), mode: 0 }), Err(NotFound));
-    assert_eq!(fs.run(&Op::Rename { from: At::root("d"), to: inside("x") }), Err(NotFound));
+    assert_eq!(
+        fs.run(&Op::Rename { from: At::root("d"), to: inside("x"), mode: RenameMode::Replace }),
+        Err(NotFound)
+    );
     assert_eq!(fs.tree.read_dir(e, Cookie(0), 9), Ok(Vec::new()));
     assert_eq!(fs.tree.check(), Ok(()));
 
     fs.unlink("d/up").expect("it is there");
     fs.rmdir("d").expect("it is empty");
-    assert_eq!(fs.tree.lookup(&inside(".."), true), Err(NotFound), "the last parent is gone");
+    assert_eq!(
+        fs.tree.lookup(&Credential::root(), &inside(".."), true),
+        Err(NotFound),
+        "the last parent is gone"
+    );
     assert_eq!(fs.tree.check(), Ok(()));
 
     assert!(fs.decide(&Op::Release { ino: f }).expect("still open").changes.is_empty());
@@ -411,19 +429,19 @@ fn what_is_open_outlives_its_name() {
 fn locks_exclude_each_other() {
     let mut fs = fs();
     let ino = fs.ino("f");
-    let lock = |owner, mode| Op::Lock { ino, owner: OwnerId(owner), mode };
-    let unlock = |owner| Op::Unlock { ino, owner: OwnerId(owner) };
+    let lock = |owner, mode| Op::LockFile { ino, owner: locker(owner), mode };
+    let unlock = |owner| Op::UnlockFile { ino, owner: locker(owner) };
     for owner in [1, 2] {
         fs.run(&lock(owner, LockMode::Shared)).expect("shared");
     }
     assert!(fs.decide(&lock(1, LockMode::Shared)).expect("held").changes.is_empty());
     assert_eq!(fs.run(&lock(1, LockMode::Exclusive)), Err(WouldBlock));
-    assert_eq!(fs.tree.locks(ino).count(), 2, "a refused change of mode loses nothing");
+    assert_eq!(fs.tree.file_locks(ino).count(), 2, "a refused change of mode loses nothing");
     fs.run(&unlock(2)).expect("held");
     fs.run(&lock(1, LockMode::Exclusive)).expect("alone");
     assert_eq!(fs.run(&lock(2, LockMode::Shared)), Err(WouldBlock));
     assert!(fs.decide(&unlock(2)).expect("not held").changes.is_empty());
-    assert_eq!(fs.run(&Op::Lock { ino: Ino(99), owner: OwnerId(1), mode: LockMode::Shared }), Err(Stale));
+    assert_eq!(fs.run(&Op::LockFile { ino: Ino(99), owner: locker(1), mode: LockMode::Shared }), Err(Stale));
     assert!(fs.tree.needs_new_session());
     fs.unlink("f").expect("it is there");
     assert!(!fs.tree.needs_new_session(), "locks go with the inode");

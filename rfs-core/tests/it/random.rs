@@ -1,11 +1,11 @@
 //! Random Ops over a small name space: after each, everything that has to hold holds.
 
 use rfs_core::{
-    Access, At, CommitId, Errno, Ino, LockMode, Op, OpenFlags, Outcome, OwnerId, Precondition, SetTime,
+    Access, At, CommitId, Errno, Ino, LockMode, Op, OpenFlags, Outcome, Precondition, RenameMode, SetTime,
     StateHash, Target, Timestamp, Tree, WriteAt,
 };
 
-use crate::support::{Fs, Random};
+use crate::support::{Fs, Random, locker};
 
 /// Names that mostly are directories, files, or symlinks, since that is what is mostly made with them.
 const DIRS: [&str; 6] = ["a", "a", "b", "b", "c", "f"];
@@ -83,7 +83,11 @@ pub(crate) fn any_op(random: &mut Random, fs: &Fs) -> Op {
         20..22 => Op::Rmdir { at: any_at(random, fs, &DIRS) },
         22..27 => {
             let names = random.pick(&[&DIRS[..], &FILES[..], &ALL[..]]);
-            Op::Rename { from: any_at(random, fs, names), to: any_at(random, fs, names) }
+            Op::Rename {
+                from: any_at(random, fs, names),
+                to: any_at(random, fs, names),
+                mode: RenameMode::Replace,
+            }
         }
         27..31 => {
             let at = if random.one_in(3) { WriteAt::End } else { WriteAt::Offset(any_offset(random)) };
@@ -101,14 +105,14 @@ pub(crate) fn any_op(random: &mut Random, fs: &Fs) -> Op {
             accessed: any_time(random),
             modified: any_time(random),
         },
-        35 => Op::Lock {
+        35 => Op::LockFile {
             ino: any_ino(random, fs),
-            owner: OwnerId(random.below(3)),
+            owner: locker(random.below(3)),
             mode: random.pick(&[LockMode::Shared, LockMode::Exclusive]),
         },
-        36 => Op::Unlock { ino: any_ino(random, fs), owner: OwnerId(random.below(3)) },
+        36 => Op::UnlockFile { ino: any_ino(random, fs), owner: locker(random.below(3)) },
         37 => Op::Release { ino: any_ino(random, fs) },
-        38 if random.one_in(8) => Op::NewSession,
+        38 if random.one_in(8) => Op::NewSession { keep: Vec::new() },
         38 => {
             let name = random.pick(&["one".to_owned(), "two".to_owned(), String::new(), "l".repeat(256)]);
             let commit = CommitId { epoch: 1, number: random.below(9) };
@@ -132,7 +136,7 @@ pub(crate) fn step(random: &mut Random, fs: &mut Fs) -> Result<Outcome, Errno> {
     if let Op::Release { ino } = op {
         fs.open.remove(&ino);
     }
-    if op == Op::NewSession {
+    if matches!(op, Op::NewSession { .. }) {
         fs.open.clear();
     }
     let outcome = fs.run(&op);
@@ -182,9 +186,9 @@ fn a_new_session_leaves_nothing_behind() {
             let _ = step(&mut random, &mut fs);
         }
         fs.open.clear();
-        fs.run(&Op::NewSession).expect("a session can always begin");
+        fs.run(&Op::NewSession { keep: Vec::new() }).expect("a session can always begin");
         assert!(!fs.tree.needs_new_session());
         assert_eq!(fs.tree.check(), Ok(()));
-        assert!(fs.decide(&Op::NewSession).expect("again").changes.is_empty());
+        assert!(fs.decide(&Op::NewSession { keep: Vec::new() }).expect("again").changes.is_empty());
     }
 }

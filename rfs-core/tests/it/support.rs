@@ -3,13 +3,17 @@
 use std::collections::BTreeSet;
 
 use rfs_core::{
-    Access, At, Attr, Context, Decision, Errno, Ino, Op, OpenFlags, Outcome, Place, SegmentId, SetTime,
-    Target, Timestamp, Tree, WriteAt, decide,
+    Access, At, Attr, Context, Credential, Decision, Errno, Ino, LockOwner, Op, OpenFlags, Outcome, OwnerId,
+    Place, RenameMode, SegmentId, SetTime, Target, Timestamp, Tree, WriteAt, decide,
 };
 
-/// A tree with all that surrounds it: a clock that ticks with each Op, open inodes, and a journal's end.
+/// The owner that opens everything here.
+pub(crate) const OWNER: OwnerId = OwnerId(7);
+
+/// A tree with all that surrounds it: who asks, a clock that ticks with each Op, open inodes, and a journal's end.
 pub(crate) struct Fs {
     pub(crate) tree: Tree,
+    pub(crate) credential: Credential,
     pub(crate) open: BTreeSet<Ino>,
     pub(crate) now: i64,
     pub(crate) place: Place,
@@ -18,23 +22,30 @@ pub(crate) struct Fs {
 impl Fs {
     pub(crate) fn new() -> Self {
         let tree = Tree::new(Timestamp::from_nanos(0));
-        Self { tree, open: BTreeSet::new(), now: 0, place: Place { segment: SegmentId(1), position: 64 } }
+        Self {
+            tree,
+            credential: Credential::root(),
+            open: BTreeSet::new(),
+            now: 0,
+            place: Place { segment: SegmentId(1), position: 64 },
+        }
     }
 
     pub(crate) fn decide(&mut self, op: &Op) -> Result<Decision, Errno> {
         self.now += 1;
-        let is_open = |ino| self.open.contains(&ino);
-        decide(
-            &self.tree,
-            &Context { is_open: &is_open, ..Context::new(Timestamp::from_nanos(self.now)) },
-            op,
-        )
+        let holders = |ino| if self.open.contains(&ino) { vec![OWNER] } else { Vec::new() };
+        let context = Context {
+            credential: &self.credential,
+            owner: OWNER,
+            holders: &holders,
+            ..Context::new(Timestamp::from_nanos(self.now))
+        };
+        decide(&self.tree, &context, op)
     }
 
     /// Decides and applies an Op.
     pub(crate) fn run(&mut self, op: &Op) -> Result<Outcome, Errno> {
         let decision = self.decide(op)?;
-        assert!(decision.changes.len() <= 1, "one Op is one Change at most");
         for change in &decision.changes {
             self.tree.apply(change, self.place).expect("what was decided on this tree fits it");
             self.place.position += change.payload_len();
@@ -72,7 +83,7 @@ impl Fs {
     }
 
     pub(crate) fn rename(&mut self, from: &str, to: &str) -> Result<Outcome, Errno> {
-        self.run(&Op::Rename { from: At::root(from), to: At::root(to) })
+        self.run(&Op::Rename { from: At::root(from), to: At::root(to), mode: RenameMode::Replace })
     }
 
     pub(crate) fn write(&mut self, path_: &str, at: WriteAt, len: u64) -> Result<Outcome, Errno> {
@@ -97,16 +108,21 @@ impl Fs {
     }
 
     pub(crate) fn stat(&self, path: &str) -> Result<Attr, Errno> {
-        self.tree.lookup(&At::root(path), true).and_then(|ino| self.tree.attr(ino))
+        self.tree.lookup(&self.credential, &At::root(path), true).and_then(|ino| self.tree.attr(ino))
     }
 
     pub(crate) fn lstat(&self, path: &str) -> Result<Attr, Errno> {
-        self.tree.lookup(&At::root(path), false).and_then(|ino| self.tree.attr(ino))
+        self.tree.lookup(&self.credential, &At::root(path), false).and_then(|ino| self.tree.attr(ino))
     }
 
     pub(crate) fn ino(&self, path: &str) -> Ino {
         self.lstat(path).expect("the path exists").ino
     }
+}
+
+/// The lock owner with this key.
+pub(crate) const fn locker(key: u64) -> LockOwner {
+    LockOwner { owner: OWNER, key }
 }
 
 pub(crate) fn path(path: &str, follow: bool) -> Target {
