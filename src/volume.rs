@@ -179,6 +179,18 @@ impl Volume {
         self.shared().live.read().session().owner
     }
 
+    /// The locks of the volume's owner: on which inodes, and under which keys ([`File::lock_key`](crate::File::lock_key)).
+    /// [`OpenOptions::lock_key`](crate::OpenOptions::lock_key) gives a handle those of one key.
+    #[must_use]
+    pub fn held_locks(&self) -> Vec<(Ino, u64)> {
+        let live = self.shared().live.read();
+        let mut held: Vec<_> =
+            live.tree.locks_of(live.session().owner).map(|(ino, holder)| (ino, holder.key)).collect();
+        held.sort_unstable();
+        held.dedup();
+        held
+    }
+
     /// The inodes without a name that the volume's owner holds: those that handles have open, and those that an earlier
     /// program of the same owner left. [`Fs::open_held`] opens them; the last handle that is closed removes them.
     #[must_use]

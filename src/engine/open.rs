@@ -79,6 +79,10 @@ pub enum LocalLog {
 pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<Shared>, OpenReport)> {
     let doing = format!("open {}", store.url());
     let fail = |error: RecoveryError| Error::recovery(doing.clone(), error);
+    if let Some(owner) = options.owner.filter(|owner| owner.0 >= VOLUME_GIVEN) {
+        let what = format!("{doing}: the owner {owner} is 2^63 or more; choose a smaller number");
+        return Err(Error::new(ErrorKind::Invalid, what));
+    }
     let writer = options.entropy.identity();
     let writer =
         writer.map_err(|error| Error::caused(ErrorKind::Bug, "drawing a writer's identity", error))?;

@@ -26,10 +26,15 @@ pub enum Changed {
         /// The name.
         name: Name,
     },
+    /// So much that it is not told one by one: anything may have changed.
+    Everything,
 }
 
+/// So many marks may wait to be told.
+const MARKS_MAX: usize = 1 << 16;
+
 /// Tells what others than one [`Inodes`](crate::Inodes) and its clones change. What changes again before it was told is
-/// told once, so what waits to be told is bounded by the inodes and names that were touched.
+/// told once; where more than 65,536 things wait to be told, they become one [`Changed::Everything`].
 #[derive(Debug)]
 pub struct Watch(Arc<Pending>);
 
@@ -80,6 +85,13 @@ struct Queue {
 
 impl Queue {
     fn mark(&mut self, changed: Changed) {
+        if self.marked.contains(&Changed::Everything) {
+            return;
+        }
+        if self.order.len() == MARKS_MAX {
+            (self.order, self.marked) = (VecDeque::from([Changed::Everything]), HashSet::from([Changed::Everything]));
+            return;
+        }
         if self.marked.insert(changed.clone()) {
             self.order.push_back(changed);
         }
@@ -110,7 +122,9 @@ impl Watchers {
             let Some(watcher) = watcher.upgrade() else { return false };
             if watcher.origin != origin {
                 let mut queue = watcher.queue.lock();
-                changes.iter().for_each(|change| touched(change, &mut |changed| queue.mark(changed)));
+                for change in changes {
+                    touched(change, &mut |changed| queue.mark(changed));
+                }
                 drop(queue);
                 watcher.woken.notify_one();
             }

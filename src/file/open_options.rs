@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::fs::{Fs, path_bytes, target};
 
 /// How a file is opened, as `std::fs::OpenOptions` says it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "they are independent flags, as in std::fs::OpenOptions")]
 pub struct OpenOptions {
     read: bool,
@@ -193,9 +193,8 @@ impl Fs {
                 return Err(Errno::NotPermitted.into());
             }
             match kind {
-                Kind::File => {}
                 Kind::Directory if access.write => return Err(Errno::IsADirectory.into()),
-                Kind::Directory => {}
+                Kind::File | Kind::Directory => {}
                 Kind::Symlink => return Err(Errno::TooManySymlinks.into()),
                 _ => return Err(Errno::NoSuchData.into()),
             }

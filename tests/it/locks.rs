@@ -1,0 +1,200 @@
+//! Locks: who waits, who is told that it would wait for ever.
+
+use std::future::Future;
+use std::time::Duration;
+
+use rfs::{Errno, File, LockMode, LockRange, OpenOptions, Volume};
+
+use crate::common::options;
+
+const ALONE: LockMode = LockMode::Exclusive;
+const SHARED: LockMode = LockMode::Shared;
+
+async fn volume() -> Volume {
+    Volume::create("memory://", options(1)).await.unwrap()
+}
+
+async fn open(volume: &Volume, path: &str) -> File {
+    OpenOptions::new().read(true).write(true).create(true).open(&volume.fs(), path).await.unwrap()
+}
+
+fn range(start: u64, end: u64) -> LockRange {
+    LockRange::new(start, end).unwrap()
+}
+
+/// Begins to do something that waits.
+async fn waits<T: Send + 'static>(
+    doing: impl Future<Output = T> + Send + 'static,
+) -> tokio::task::JoinHandle<T> {
+    let task = tokio::spawn(doing);
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!task.is_finished(), "it does not wait");
+    task
+}
+
+async fn ends<T>(task: tokio::task::JoinHandle<T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), task).await.expect("it goes on").unwrap()
+}
+
+#[tokio::test]
+async fn ranges_exclude_by_byte_and_by_open_file() {
+    let volume = volume().await;
+    let (one, other) = (open(&volume, "/f").await, open(&volume, "/f").await);
+    one.try_lock_range(range(0, 100), ALONE).unwrap();
+    other.try_lock_range(range(100, 200), ALONE).unwrap();
+    assert_eq!(other.try_lock_range(range(99, 100), SHARED).unwrap_err().errno(), Some(Errno::WouldBlock));
+    one.try_clone().unlock_range(range(50, 60)).unwrap();
+    other.try_lock_range(range(50, 60), SHARED).unwrap();
+    let held = one.test_lock_range(range(0, 1000), ALONE).unwrap().unwrap();
+    assert_eq!((held.owner.key, held.range), (other.lock_key(), range(50, 60)));
+    assert_eq!(one.test_lock_range(range(50, 60), SHARED).unwrap(), None);
+    one.try_lock().unwrap();
+    other.unlock_range(LockRange::ALL).unwrap();
+    one.try_lock_range(LockRange::ALL, ALONE).unwrap();
+    drop(one);
+    other.try_lock_range(LockRange::ALL, ALONE).unwrap();
+    volume.check().unwrap();
+}
+
+#[tokio::test]
+async fn a_range_needs_a_handle_that_is_open_for_it() {
+    let volume = volume().await;
+    let fs = volume.fs();
+    fs.write("/f", b"").await.unwrap();
+    let reads = fs.open("/f").await.unwrap();
+    let writes = OpenOptions::new().write(true).open(&fs, "/f").await.unwrap();
+    assert_eq!(reads.try_lock_range(range(0, 1), ALONE).unwrap_err().errno(), Some(Errno::BadHandle));
+    assert_eq!(writes.lock_range(range(0, 1), SHARED).await.unwrap_err().errno(), Some(Errno::BadHandle));
+    reads.try_lock_range(range(0, 1), SHARED).unwrap();
+    writes.try_lock_range(range(1, 2), ALONE).unwrap();
+}
+
+#[tokio::test]
+async fn who_waits_for_a_range_gets_it() {
+    let volume = volume().await;
+    let (one, other) = (open(&volume, "/f").await, open(&volume, "/f").await);
+    one.lock_range(range(0, 10), ALONE).await.unwrap();
+    let waiting = waits(async move {
+        other.lock_range(range(5, 15), SHARED).await.unwrap();
+        other
+    })
+    .await;
+    one.unlock_range(range(0, 5)).unwrap();
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished());
+    // An exclusive lock that becomes a shared one lets others in.
+    one.lock_range(range(5, 10), SHARED).await.unwrap();
+    let other = ends(waiting).await;
+    assert_eq!(one.try_lock_range(range(14, 15), ALONE).unwrap_err().errno(), Some(Errno::WouldBlock));
+    drop(other);
+    one.try_lock_range(range(14, 15), ALONE).unwrap();
+}
+
+#[tokio::test]
+async fn two_that_wait_for_each_other_are_told() {
+    let volume = volume().await;
+    let (one, other) = (open(&volume, "/f").await, open(&volume, "/f").await);
+    one.try_lock_range(range(0, 1), ALONE).unwrap();
+    other.try_lock_range(range(1, 2), ALONE).unwrap();
+    let clone = one.try_clone();
+    let waiting = waits(async move { clone.lock_range(range(1, 2), ALONE).await }).await;
+    let told = other.lock_range(range(0, 1), ALONE).await.unwrap_err();
+    assert_eq!(told.errno(), Some(Errno::Deadlock));
+    assert_eq!(
+        one.try_lock_range(range(1, 2), SHARED).unwrap_err().errno(),
+        Some(Errno::WouldBlock),
+        "who was told keeps what it held"
+    );
+    other.unlock_range(range(1, 2)).unwrap();
+    ends(waiting).await.unwrap();
+}
+
+/// Two that share a range and both want it alone: the second would wait for ever.
+#[tokio::test]
+async fn two_upgrades_of_a_range_are_a_deadlock() {
+    let volume = volume().await;
+    let (one, other) = (open(&volume, "/f").await, open(&volume, "/f").await);
+    one.try_lock_range(range(0, 1), SHARED).unwrap();
+    other.try_lock_range(range(0, 1), SHARED).unwrap();
+    let clone = one.try_clone();
+    let waiting = waits(async move { clone.lock_range(range(0, 1), ALONE).await }).await;
+    assert_eq!(other.lock_range(range(0, 1), ALONE).await.unwrap_err().errno(), Some(Errno::Deadlock));
+    drop(other);
+    ends(waiting).await.unwrap();
+}
+
+/// Whole-file locks and ranges do not see each other, but who holds one and waits for the other stands in one circle.
+#[tokio::test]
+async fn a_circle_of_three_through_both_kinds_is_seen() {
+    let volume = volume().await;
+    let (a, b, c) = (open(&volume, "/f").await, open(&volume, "/f").await, open(&volume, "/f").await);
+    let on_g = open(&volume, "/g").await;
+    a.try_lock().unwrap();
+    b.try_lock_range(range(0, 1), ALONE).unwrap();
+    c.try_lock_range(range(1, 2), ALONE).unwrap();
+    on_g.try_lock().unwrap();
+    let clone = b.try_clone();
+    let b_waits = waits(async move { clone.lock().await }).await;
+    let clone = c.try_clone();
+    let c_waits = waits(async move { clone.lock_range(range(0, 1), SHARED).await }).await;
+    // Waiting where no circle closes is no deadlock, however many wait already.
+    let other = open(&volume, "/g").await;
+    let g_waits = waits(async move { other.lock().await }).await;
+    assert_eq!(a.lock_range(range(1, 2), SHARED).await.unwrap_err().errno(), Some(Errno::Deadlock));
+    drop(a);
+    ends(b_waits).await.unwrap();
+    drop(b);
+    ends(c_waits).await.unwrap();
+    drop(on_g);
+    ends(g_waits).await.unwrap();
+}
+
+/// A circle that a third closes, by taking what was released, is seen by those who then wait in vain.
+#[tokio::test]
+async fn a_circle_that_closes_while_one_waits_is_seen() {
+    let volume = volume().await;
+    let (one, other, third) =
+        (open(&volume, "/f").await, open(&volume, "/f").await, open(&volume, "/f").await);
+    one.try_lock_range(range(0, 1), ALONE).unwrap();
+    third.try_lock_range(range(1, 2), ALONE).unwrap();
+    let clone = one.try_clone();
+    let one_waits = waits(async move { clone.lock_range(range(1, 2), ALONE).await }).await;
+    // The other waits for the first, then takes what the first waits for, before the first can.
+    let clone = other.try_clone();
+    let other_waits = waits(async move { clone.lock_range(range(0, 1), ALONE).await }).await;
+    third.unlock_range(range(1, 2)).unwrap();
+    other.try_lock_range(range(1, 2), ALONE).unwrap();
+    let told = ends(one_waits).await.unwrap_err();
+    assert_eq!(told.errno(), Some(Errno::Deadlock));
+    drop(one);
+    ends(other_waits).await.unwrap();
+}
+
+/// Who stops waiting is not in the way of anybody's count.
+#[tokio::test]
+async fn who_gave_up_waiting_is_forgotten() {
+    let volume = volume().await;
+    let (one, other) = (open(&volume, "/f").await, open(&volume, "/f").await);
+    one.try_lock_range(range(0, 1), ALONE).unwrap();
+    other.try_lock_range(range(1, 2), ALONE).unwrap();
+    let clone = one.try_clone();
+    let given_up = waits(async move { clone.lock_range(range(1, 2), ALONE).await }).await;
+    given_up.abort();
+    assert!(given_up.await.unwrap_err().is_cancelled());
+    let clone = other.try_clone();
+    let waiting = waits(async move { clone.lock_range(range(0, 1), ALONE).await }).await;
+    one.unlock_range(range(0, 1)).unwrap();
+    ends(waiting).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_volume_that_is_closed_lets_nobody_wait() {
+    let volume = volume().await;
+    let (one, other) = (open(&volume, "/f").await, open(&volume, "/f").await);
+    one.try_lock().unwrap();
+    let waiting = waits(async move { other.lock().await }).await;
+    volume.close().await.unwrap();
+    assert_eq!(ends(waiting).await.unwrap_err().kind(), rfs::ErrorKind::Closed);
+}
