@@ -4,6 +4,7 @@
 //! side, with checked arithmetic, and put in place when nothing can fail any more. So a Change that does not fit
 //! leaves the tree as it was, whatever it holds.
 
+mod attributes;
 mod content;
 mod names;
 mod open_state;
@@ -11,8 +12,8 @@ mod open_state;
 use thiserror::Error;
 
 use crate::{
-    Body, Change, Checkpoint, CommitId, EntryKey, Ino, Inode, Kind, LockOwner, NAME_MAX, Name, Node, OwnerId,
-    PATH_MAX, Place, Times, Timestamp, Tree,
+    Body, Change, Checkpoint, CommitId, EntryKey, Ino, Inode, Kind, LockOwner, NAME_MAX, Name, OwnerId, PATH_MAX, Place, Times,
+    Timestamp, Tree, XattrName,
 };
 
 /// A Change that does not fit the tree: the journal is damaged, or belongs to another tree. The tree is unchanged;
@@ -52,12 +53,18 @@ enum Misfit {
     NoSuchEntry { parent: Ino, name: Name, ino: Ino },
     #[error("directory {parent} does not hold at {name} what is to be replaced")]
     OtherReplaced { parent: Ino, name: Name },
+    #[error("inode {0} cannot change places with itself")]
+    SamePlace(Ino),
     #[error("directory {0} would get into itself")]
     Cycle(Ino),
     #[error("the mode {0:o} has unknown bits")]
     Mode(u32),
     #[error("a symlink's target has to have 1 to 4095 bytes, none of them NUL")]
     SymlinkTarget,
+    #[error("inode {ino} cannot have this value of the extended attribute {name}")]
+    Xattr { ino: Ino, name: XattrName },
+    #[error("inode {ino} has no extended attribute {name}")]
+    NoXattr { ino: Ino, name: XattrName },
     #[error("offset {offset} and length {len} are no range of a file")]
     Range { offset: u64, len: u64 },
     #[error("the payload at {place:?} with length {len} is no range of a segment")]
@@ -93,18 +100,11 @@ impl Tree {
     fn apply_checked(&mut self, change: &Change, place: Place) -> Result<(), Misfit> {
         match change {
             Change::Create { parent, name, ino, node, mode, uid, gid, time } => {
-                let times = Times { accessed: *time, modified: *time, changed: *time, born: *time };
-                let inode = Inode {
-                    mode: permissions(*mode)?,
-                    uid: *uid,
-                    gid: *gid,
-                    nlink: if *node == Node::Directory { 2 } else { 1 },
-                    size: 0,
-                    times,
-                    body: Body::File,
-                    allocated: 0,
-                };
-                self.create(*parent, name, *ino, node, inode)
+                let key = EntryKey { parent: *parent, name: name.clone() };
+                self.create(key, *ino, node, fresh(*mode, *uid, *gid, *time)?)
+            }
+            Change::CreateNameless { ino, owner, linkable, mode, uid, gid, time } => {
+                self.create_nameless(*ino, *owner, *linkable, fresh(*mode, *uid, *gid, *time)?)
             }
             Change::Link { parent, name, ino, time } => self.link(*parent, name, *ino, *time),
             Change::Unlink { parent, name, ino, reap, time } => {
@@ -116,21 +116,19 @@ impl Tree {
                 let to = EntryKey { parent: *to_parent, name: to_name.clone() };
                 self.rename(&from, to, *ino, *replaced, *time)
             }
+            Change::Exchange { first_parent, first_name, first, second_parent, second_name, second, time } => {
+                let first_key = EntryKey { parent: *first_parent, name: first_name.clone() };
+                let second_key = EntryKey { parent: *second_parent, name: second_name.clone() };
+                self.exchange(&first_key, *first, &second_key, *second, *time)
+            }
             Change::Write { ino, offset, len, time } => self.write(*ino, *offset, *len, *time, place),
             Change::Truncate { ino, size, time } => self.truncate(*ino, *size, *time),
             Change::SetAttr { ino, mode, uid, gid, accessed, modified, time } => {
-                let mut inode = self.get(*ino)?.clone();
-                if let Some(mode) = mode {
-                    inode.mode = permissions(*mode)?;
-                }
-                inode.uid = uid.unwrap_or(inode.uid);
-                inode.gid = gid.unwrap_or(inode.gid);
-                inode.times.accessed = accessed.unwrap_or(inode.times.accessed);
-                inode.times.modified = modified.unwrap_or(inode.times.modified);
-                inode.times.changed = *time;
-                self.inodes.insert(*ino, inode);
-                Ok(())
+                self.set_attr(*ino, *mode, (*uid, *gid), (*accessed, *modified), *time)
             }
+            Change::SetXattr { ino, name, value, time } => self.set_xattr(*ino, name, value, *time),
+            Change::RemoveXattr { ino, name, time } => self.remove_xattr(*ino, name, *time),
+            Change::Access { ino, time } => self.access(*ino, *time),
             Change::Lock { ino, owner, mode } => self.lock_file(*ino, version_1(*owner), *mode),
             Change::Unlock { ino, owner } => self.unlock_file(*ino, version_1(*owner)),
             Change::Reap { ino } => {
@@ -179,6 +177,12 @@ impl Tree {
 /// The owner of a lock of format version 1, where locks had a number only.
 const fn version_1(number: OwnerId) -> LockOwner {
     LockOwner { owner: OwnerId(0), key: number.0 }
+}
+
+/// An empty regular file with one name.
+fn fresh(mode: u32, uid: u32, gid: u32, time: Timestamp) -> Result<Inode, Misfit> {
+    let times = Times { accessed: time, modified: time, changed: time, born: time };
+    Ok(Inode { mode: permissions(mode)?, uid, gid, nlink: 1, size: 0, times, body: Body::File, allocated: 0 })
 }
 
 /// Permission bits, or why they are none.

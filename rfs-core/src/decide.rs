@@ -4,12 +4,14 @@
 
 mod attributes;
 mod content;
+mod create;
 mod names;
 mod open_state;
+mod xattrs;
 
 use crate::{
     Change, CommitId, Context, Errno, Ino, Inode, Kind, NAME_MAX, Op, Outcome, Permission, Precondition,
-    RenameMode, Target, Tree,
+    Target, Tree,
 };
 
 /// What an Op comes to.
@@ -31,22 +33,28 @@ pub struct Decision {
 /// ```
 ///
 /// # Errors
-/// What Linux's system call of the same name gives to root.
+/// What Linux's system call of the same name gives to this caller.
 pub fn decide(tree: &Tree, context: &Context<'_>, op: &Op) -> Result<Decision, Errno> {
     let decider = Decider { tree, context };
     match op {
         Op::Open { at, access, flags, mode } => decider.open(at, *access, *flags, *mode),
         Op::Mkdir { at, mode } => decider.mkdir(at, *mode),
+        Op::Mknod { at, node, mode } => decider.mknod(at, node, *mode),
+        Op::OpenNameless { dir, access, linkable, mode } => {
+            decider.open_nameless(dir, *access, *linkable, *mode)
+        }
         Op::Symlink { target, at } => decider.symlink(target, at),
         Op::Link { from, to } => decider.link(from, to),
         Op::Unlink { at } => decider.unlink(at),
         Op::Rmdir { at } => decider.rmdir(at),
-        Op::Rename { from, to, mode: RenameMode::Replace } => decider.rename(from, to),
+        Op::Rename { from, to, mode } => decider.rename(from, to, *mode),
         Op::Write { target, at, len } => decider.write(target, *at, *len),
         Op::Truncate { target, size } => decider.truncate(target, *size),
         Op::SetMode { target, mode } => decider.set_mode(target, *mode),
         Op::SetOwner { target, uid, gid } => decider.set_owner(target, *uid, *gid),
         Op::SetTimes { target, accessed, modified } => decider.set_times(target, *accessed, *modified),
+        Op::SetXattr { target, name, value, mode } => decider.set_xattr(target, name, value, *mode),
+        Op::RemoveXattr { target, name } => decider.remove_xattr(target, name),
         Op::LockFile { ino, owner, mode } => decider.lock_file(*ino, *owner, *mode),
         Op::UnlockFile { ino, owner } => decider.unlock_file(*ino, *owner),
         Op::Release { ino } => Ok(decider.release(*ino)),

@@ -39,7 +39,7 @@ errnos! {
     /// `ENOENT`
     NotFound = 2, "no such file or directory (ENOENT)";
     /// `ENXIO`
-    NoSuchData = 6, "there is no data, or hole, past this offset (ENXIO)";
+    NoSuchData = 6, "no data past this offset, or an inode that only a kernel can open (ENXIO)";
     /// `E2BIG`
     ListTooLong = 7, "the value is over 64 KiB (E2BIG)";
     /// `EBADF`

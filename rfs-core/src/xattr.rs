@@ -7,7 +7,7 @@ use std::sync::Arc;
 use equivalent::{Comparable, Equivalent};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::acl::{ACCESS_ACL, DEFAULT_ACL};
+use crate::acl::{self, ACCESS_ACL, DEFAULT_ACL};
 use crate::{
     Capabilities, Credential, Errno, Ino, Inode, Kind, Permission, Tree, XATTR_NAME_MAX, XATTR_VALUE_MAX,
 };
@@ -127,11 +127,9 @@ impl Namespace {
 
     /// Whether an attribute can have this name: its namespace is one, and something comes after it.
     pub(crate) fn check(self, name: &[u8]) -> Result<(), Errno> {
-        match self {
-            Self::System | Self::Unknown => Err(Errno::NotSupported),
-            _ if name.ends_with(b".") && name.iter().filter(|byte| **byte == b'.').count() == 1 => {
-                Err(Errno::Invalid)
-            }
+        match (self, name) {
+            (Self::System | Self::Unknown, _) => Err(Errno::NotSupported),
+            (_, b"user." | b"trusted." | b"security.") => Err(Errno::Invalid),
             _ => Ok(()),
         }
     }
@@ -203,6 +201,28 @@ impl Tree {
         let least = |ino| (ino, XattrName(Arc::from([])));
         self.xattrs.range(least(ino)..least(ino.next())).map(|((_, name), value)| (name, value))
     }
+}
+
+/// Whether an inode can have this attribute, whoever sets it.
+pub(crate) fn fits(inode: &Inode, name: &XattrName, value: &XattrValue) -> bool {
+    let (name, value) = (name.as_bytes(), value.as_bytes());
+    let namespace = Namespace::of(name);
+    let on_this = match namespace {
+        Namespace::User => has_user_xattrs(inode),
+        Namespace::Acl => {
+            let holder = if name == DEFAULT_ACL { inode.is_dir() } else { inode.kind() != Kind::Symlink };
+            holder && acl::is_stored_form(value)
+        }
+        _ => true,
+    };
+    on_this && namespace.check(name).is_ok()
+}
+
+/// Whether a value is of a form that Linux knows for [`CAPABILITY`]: version 2 or, with the user id of a namespace's
+/// root behind it, version 3.
+pub(crate) fn is_capability(value: &[u8]) -> bool {
+    let version = value.first_chunk().map_or(0, |first| u32::from_le_bytes(*first) >> 24);
+    matches!((version, value.len()), (2, 20) | (3, 24))
 }
 
 /// Whether an inode can have attributes of the user's namespace: those of others would be writable by everybody.

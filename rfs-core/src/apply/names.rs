@@ -1,28 +1,29 @@
 //! Changes of names: what is made, linked, removed and renamed.
 
 use super::{Misfit, is_symlink_target};
-use crate::{Body, Cookie, Entry, EntryKey, Ino, Inode, Kind, Name, Node, Replaced, Timestamp, Tree};
+use crate::{
+    Body, Cookie, Entry, EntryKey, Ino, Inode, Kind, Name, Node, OwnerId, Replaced, Timestamp, Tree,
+};
 
 impl Tree {
     pub(super) fn create(
         &mut self,
-        parent: Ino,
-        name: &Name,
+        key: EntryKey,
         ino: Ino,
         node: &Node,
         mut inode: Inode,
     ) -> Result<(), Misfit> {
-        if ino != self.next_ino {
-            return Err(Misfit::NotTheNext { got: ino, next: self.next_ino });
-        }
-        let next_ino = ino.0.checked_add(1).map(Ino).ok_or(Misfit::Exhausted)?;
+        let next_ino = self.next_ino_after(ino)?;
         match node {
             Node::File => {}
             Node::Fifo => inode.body = Body::Fifo,
             Node::Socket => inode.body = Body::Socket,
             Node::CharDevice(device) => inode.body = Body::CharDevice { device: *device },
             Node::BlockDevice(device) => inode.body = Body::BlockDevice { device: *device },
-            Node::Directory => inode.body = Body::Directory { parent, entries: 0, next_cookie: 1 },
+            Node::Directory => {
+                inode.nlink = 2;
+                inode.body = Body::Directory { parent: key.parent, entries: 0, next_cookie: 1 };
+            }
             Node::Symlink(target) => {
                 if !is_symlink_target(target) {
                     return Err(Misfit::SymlinkTarget);
@@ -31,9 +32,8 @@ impl Tree {
                 inode.body = Body::Symlink { target: target.clone() };
             }
         }
-        let mut dir = Dir::living(self, parent)?;
+        let mut dir = Dir::living(self, key.parent)?;
         dir.touch(inode.times.changed);
-        let key = EntryKey { parent, name: name.clone() };
         let entry = dir.gain(self, &key, ino, inode.kind())?;
         dir.store(self);
         self.add_entry(key, entry);
@@ -42,12 +42,38 @@ impl Tree {
         Ok(())
     }
 
+    pub(super) fn create_nameless(
+        &mut self,
+        ino: Ino,
+        owner: OwnerId,
+        linkable: bool,
+        inode: Inode,
+    ) -> Result<(), Misfit> {
+        self.next_ino = self.next_ino_after(ino)?;
+        self.inodes.insert(ino, Inode { nlink: 0, ..inode });
+        self.orphans.insert(ino, ());
+        self.holds.insert((ino, owner), ());
+        if linkable {
+            self.linkable.insert(ino, ());
+        }
+        Ok(())
+    }
+
+    /// The number that the inode after this one gets, if this one is the next.
+    fn next_ino_after(&self, ino: Ino) -> Result<Ino, Misfit> {
+        if ino != self.next_ino {
+            return Err(Misfit::NotTheNext { got: ino, next: self.next_ino });
+        }
+        ino.0.checked_add(1).map(Ino).ok_or(Misfit::Exhausted)
+    }
+
     pub(super) fn link(&mut self, parent: Ino, name: &Name, ino: Ino, time: Timestamp) -> Result<(), Misfit> {
         let mut inode = self.get(ino)?.clone();
         if inode.is_dir() {
             return Err(Misfit::IsADirectory(ino));
         }
-        if inode.nlink == 0 {
+        let nameless = inode.nlink == 0;
+        if nameless && !self.linkable.contains_key(&ino) {
             return Err(Misfit::Removed(ino));
         }
         inode.nlink = inode.nlink.checked_add(1).ok_or(Misfit::Exhausted)?;
@@ -59,6 +85,14 @@ impl Tree {
         dir.store(self);
         self.add_entry(key, entry);
         self.inodes.insert(ino, inode);
+        if nameless {
+            self.orphans.remove(&ino);
+            self.linkable.remove(&ino);
+            let held = self.holds.range((ino, OwnerId(0))..(ino.next(), OwnerId(0)));
+            for key in held.map(|(key, ())| *key).collect::<Vec<_>>() {
+                self.holds.remove(&key);
+            }
+        }
         Ok(())
     }
 
@@ -171,6 +205,57 @@ impl Tree {
         if let Some(unnamed) = unnamed {
             unnamed.store(self);
         }
+        Ok(())
+    }
+
+    pub(super) fn exchange(
+        &mut self,
+        first: &EntryKey,
+        first_ino: Ino,
+        second: &EntryKey,
+        second_ino: Ino,
+        time: Timestamp,
+    ) -> Result<(), Misfit> {
+        if first_ino == second_ino {
+            return Err(Misfit::SamePlace(first_ino));
+        }
+        let first_entry = self.held_entry(first, first_ino)?;
+        let second_entry = self.held_entry(second, second_ino)?;
+        for (entry, to) in [(first_entry, second.parent), (second_entry, first.parent)] {
+            if entry.kind == Kind::Directory && self.is_within(to, entry.ino) {
+                return Err(Misfit::Cycle(entry.ino));
+            }
+        }
+        let mut first_dir = Dir::living(self, first.parent)?;
+        first_dir.touch(time);
+        let mut second_dir = None;
+        if first.parent != second.parent {
+            let mut dir = Dir::living(self, second.parent)?;
+            dir.touch(time);
+            first_dir.swap(first_entry.kind, second_entry.kind)?;
+            dir.swap(second_entry.kind, first_entry.kind)?;
+            second_dir = Some(dir);
+        }
+        let moved = |ino, parent_now| {
+            let mut inode = self.get(ino)?.clone();
+            inode.times.changed = time;
+            if let Body::Directory { parent, .. } = &mut inode.body {
+                *parent = parent_now;
+            }
+            Ok(inode)
+        };
+        let (first_inode, second_inode) =
+            (moved(first_ino, second.parent)?, moved(second_ino, first.parent)?);
+
+        first_dir.store(self);
+        if let Some(dir) = second_dir {
+            dir.store(self);
+        }
+        self.inodes.insert(first_ino, first_inode);
+        self.inodes.insert(second_ino, second_inode);
+        // The names were there all the time, so a listing that goes on has to find them where they were.
+        self.entries.insert(first.clone(), Entry { cookie: first_entry.cookie, ..second_entry });
+        self.entries.insert(second.clone(), Entry { cookie: second_entry.cookie, ..first_entry });
         Ok(())
     }
 

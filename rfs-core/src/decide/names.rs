@@ -1,138 +1,28 @@
-//! Ops on names.
-
-use std::sync::Arc;
+//! Ops on the names of inodes that there are: given, taken away, moved.
 
 use super::{Decider, Decision, done, nothing};
-use crate::apply::is_symlink_target;
-use crate::resolve::{Last, Resolved, Walk};
+use crate::permission::{GROUP_EXECUTE, SET_GROUP_ID, SET_USER_ID};
+use crate::resolve::{Last, Resolved};
 use crate::tree::Entry;
 use crate::{
-    Access, At, Body, Change, Errno, Ino, Inode, Kind, LINK_MAX, Name, Node, OpenFlags, Outcome, PATH_MAX,
-    Replaced, Target,
+    At, Body, Change, Errno, Ino, Inode, Kind, LINK_MAX, Name, Outcome, Permission, RenameMode, Replaced,
+    Target,
 };
 
-const SET_GROUP_ID: u32 = 0o2000;
-
 impl<'a> Decider<'a> {
-    pub(super) fn open(
-        &self,
-        at: &At,
-        access: Access,
-        flags: OpenFlags,
-        mode: u32,
-    ) -> Result<Decision, Errno> {
-        if flags.create && flags.directory || !access.read && !access.write {
-            return Err(Errno::Invalid);
-        }
-        let exclusive = flags.create && flags.exclusive;
-        let mut follow = !flags.no_follow && !exclusive;
-        let mut directory = flags.directory;
-        let (mut walk, mut path) = Walk::start(self.tree, self.context.credential, at)?;
-        let (ino, kind) = loop {
-            walk.reach_last(path)?;
-            let Last::Normal(name) = walk.last else {
-                break (walk.dots()?, Kind::Directory);
-            };
-            if walk.trailing_slash {
-                if flags.create {
-                    return Err(Errno::IsADirectory);
-                }
-                follow = true;
-                directory = true;
-            }
-            match self.tree.child(walk.ino, name)? {
-                None if flags.create => return self.create_file(walk.ino, name, mode),
-                None => return Err(Errno::NotFound),
-                Some((_, entry)) if entry.kind == Kind::Symlink && follow => {
-                    path = walk.follow(entry.ino)?;
-                    if path.is_empty() {
-                        break (walk.ino, Kind::Directory);
-                    }
-                }
-                Some((_, entry)) => break (entry.ino, entry.kind),
-            }
-        };
-        if exclusive {
-            return Err(Errno::Exists);
-        }
-        match kind {
-            Kind::Directory if flags.create || access.write || flags.truncate => {
-                return Err(Errno::IsADirectory);
-            }
-            _ if kind != Kind::Directory && directory => return Err(Errno::NotADirectory),
-            Kind::Symlink => return Err(Errno::TooManySymlinks),
-            Kind::File | Kind::Directory => {}
-            _ => return Err(Errno::NoDevice),
-        }
-        let changes = if flags.truncate {
-            vec![Change::Truncate { ino, size: 0, time: self.context.now }]
-        } else {
-            Vec::new()
-        };
-        Ok(Decision { changes, outcome: Outcome::Opened { ino, kind, created: false } })
-    }
-
-    pub(super) fn create_file(&self, parent: Ino, name: &[u8], mode: u32) -> Result<Decision, Errno> {
-        let change = self.create(parent, name, Node::File, mode & 0o7777)?;
-        let outcome = Outcome::Opened { ino: self.tree.next_ino, kind: Kind::File, created: true };
-        Ok(Decision { changes: vec![change], outcome })
-    }
-
-    pub(super) fn mkdir(&self, at: &At, mode: u32) -> Result<Decision, Errno> {
-        let (parent, name) = self.new_name(at, true)?;
-        // As in Linux: neither set-user-id nor set-group-id can be asked for here.
-        self.make(parent, name, Node::Directory, mode & 0o1777)
-    }
-
-    pub(super) fn symlink(&self, target: &[u8], at: &At) -> Result<Decision, Errno> {
-        if target.is_empty() {
-            return Err(Errno::NotFound);
-        }
-        if target.len() >= PATH_MAX {
-            return Err(Errno::NameTooLong);
-        }
-        if !is_symlink_target(target) {
-            return Err(Errno::Invalid);
-        }
-        let (parent, name) = self.new_name(at, false)?;
-        self.make(parent, name, Node::Symlink(Arc::from(target)), 0o777)
-    }
-
-    pub(super) fn make(&self, parent: Ino, name: &[u8], node: Node, mode: u32) -> Result<Decision, Errno> {
-        let change = self.create(parent, name, node, mode)?;
-        Ok(Decision { changes: vec![change], outcome: Outcome::Made { ino: self.tree.next_ino } })
-    }
-
-    /// A new inode with a name that is known to be free.
-    pub(super) fn create(&self, parent: Ino, name: &[u8], node: Node, mode: u32) -> Result<Change, Errno> {
-        let dir = self.room(parent)?;
-        let ino = self.tree.next_ino;
-        if ino.0 == u64::MAX {
-            return Err(Errno::NoSpace);
-        }
-        let (mut mode, mut gid) = (mode, self.context.credential.gid);
-        if node == Node::Directory && dir.nlink >= LINK_MAX {
-            return Err(Errno::TooManyLinks);
-        }
-        if dir.mode & SET_GROUP_ID != 0 {
-            gid = dir.gid;
-            if node == Node::Directory {
-                mode |= SET_GROUP_ID;
-            }
-        }
-        let (name, uid, time) = (Name::new(name)?, self.context.credential.uid, self.context.now);
-        Ok(Change::Create { parent, name, ino, node, mode, uid, gid, time })
-    }
-
     pub(super) fn link(&self, from: &Target, to: &At) -> Result<Decision, Errno> {
         let ino = self.target(from)?;
         let (parent, name) = self.new_name(to, false)?;
-        self.room(parent)?;
+        if self.inode(parent)?.nlink == 0 {
+            return Err(Errno::NotFound);
+        }
         let inode = self.inode(ino)?;
+        self.may_link(ino, inode)?;
+        self.room(parent)?;
         if inode.is_dir() {
             return Err(Errno::NotPermitted);
         }
-        if inode.nlink == 0 {
+        if inode.nlink == 0 && !self.tree.linkable.contains_key(&ino) {
             return Err(Errno::NotFound);
         }
         if inode.nlink >= LINK_MAX {
@@ -147,15 +37,17 @@ impl<'a> Decider<'a> {
             return Err(Errno::IsADirectory);
         };
         let (name, entry) = self.tree.child(resolved.parent, name)?.ok_or(Errno::NotFound)?;
-        if entry.kind == Kind::Directory {
+        let is_dir = entry.kind == Kind::Directory;
+        if resolved.trailing_slash {
+            return Err(if is_dir { Errno::IsADirectory } else { Errno::NotADirectory });
+        }
+        self.may_remove(resolved.parent, entry)?;
+        if is_dir {
             return Err(Errno::IsADirectory);
         }
-        if resolved.trailing_slash {
-            return Err(Errno::NotADirectory);
-        }
-        let Replaced { ino, reap } = self.unnamed(entry)?;
+        let (Replaced { ino, reap }, holds) = self.unnamed(entry)?;
         let (parent, name, time) = (resolved.parent, name.clone(), self.context.now);
-        Ok(done(Change::Unlink { parent, name, ino, reap, time }))
+        Ok(followed_by(Change::Unlink { parent, name, ino, reap, time }, holds))
     }
 
     pub(super) fn rmdir(&self, at: &At) -> Result<Decision, Errno> {
@@ -167,30 +59,45 @@ impl<'a> Decider<'a> {
             Last::Root => return Err(Errno::Busy),
         };
         let (name, entry) = self.tree.child(resolved.parent, name)?.ok_or(Errno::NotFound)?;
+        self.may_remove(resolved.parent, entry)?;
         if entry.kind != Kind::Directory {
             return Err(Errno::NotADirectory);
         }
         self.empty(entry)?;
-        let Replaced { ino, reap } = self.unnamed(entry)?;
+        let (Replaced { ino, reap }, holds) = self.unnamed(entry)?;
         let (parent, name, time) = (resolved.parent, name.clone(), self.context.now);
-        Ok(done(Change::Rmdir { parent, name, ino, reap, time }))
+        Ok(followed_by(Change::Rmdir { parent, name, ino, reap, time }, holds))
     }
 
-    pub(super) fn rename(&self, from: &At, to: &At) -> Result<Decision, Errno> {
+    pub(super) fn rename(&self, from: &At, to: &At, mode: RenameMode) -> Result<Decision, Errno> {
+        if mode == RenameMode::Whiteout {
+            return Err(Errno::Invalid);
+        }
+        let exchange = mode == RenameMode::Exchange;
         let from = self.resolve_parent(from)?;
         let to = self.resolve_parent(to)?;
-        let (Last::Normal(old_name), Last::Normal(new_name)) = (from.last, to.last) else {
+        let Last::Normal(old_name) = from.last else {
             return Err(Errno::Busy);
+        };
+        let Last::Normal(new_name) = to.last else {
+            return Err(if mode == RenameMode::NoReplace { Errno::Exists } else { Errno::Busy });
         };
         let (old_name, old) = self.tree.child(from.parent, old_name)?.ok_or(Errno::NotFound)?;
         let new = self.tree.child(to.parent, new_name)?;
-        let to_dir = self.inode(to.parent)?;
-        if to_dir.nlink == 0 {
+        if self.inode(to.parent)?.nlink == 0 {
             return Err(Errno::NotFound);
         }
         let is_dir = old.kind == Kind::Directory;
-        if !is_dir && (from.trailing_slash || to.trailing_slash) {
-            return Err(Errno::NotADirectory);
+        match new {
+            Some(_) if mode == RenameMode::NoReplace => return Err(Errno::Exists),
+            None if exchange => return Err(Errno::NotFound),
+            Some((_, new)) if exchange && to.trailing_slash && new.kind != Kind::Directory => {
+                return Err(Errno::NotADirectory);
+            }
+            _ if !is_dir && (from.trailing_slash || to.trailing_slash && !exchange) => {
+                return Err(Errno::NotADirectory);
+            }
+            _ => {}
         }
         if is_dir && self.tree.is_within(to.parent, old.ino) {
             return Err(Errno::Invalid);
@@ -199,40 +106,102 @@ impl<'a> Decider<'a> {
             && new.kind == Kind::Directory
             && self.tree.is_within(from.parent, new.ino)
         {
-            return Err(Errno::NotEmpty);
+            return Err(if exchange { Errno::Invalid } else { Errno::NotEmpty });
         }
         if new.is_some_and(|(_, new)| new.ino == old.ino) {
             return Ok(nothing());
         }
-        let replaced = new.map(|(_, new)| self.replaceable(new, is_dir)).transpose()?;
-        if is_dir && replaced.is_none() && from.parent != to.parent && to_dir.nlink >= LINK_MAX {
-            return Err(Errno::TooManyLinks);
+
+        let new_entry = new.map(|(_, entry)| entry);
+        self.may_move(from.parent, old, to.parent, new_entry, exchange)?;
+        let time = self.context.now;
+        if let Some((new_name, new)) = new.filter(|_| exchange) {
+            return Ok(done(Change::Exchange {
+                first_parent: from.parent,
+                first_name: old_name.clone(),
+                first: old.ino,
+                second_parent: to.parent,
+                second_name: new_name.clone(),
+                second: new.ino,
+                time,
+            }));
         }
-        let to_name = if let Some((name, _)) = new {
-            name.clone()
+        let (to_name, replaced, holds) = if let Some((name, new)) = new {
+            if is_dir {
+                self.empty(new)?;
+            }
+            let (replaced, holds) = self.unnamed(new)?;
+            (name.clone(), Some(replaced), holds)
         } else {
-            self.room(to.parent)?;
-            Name::new(new_name)?
+            (Name::new(new_name)?, None, Vec::new())
         };
-        Ok(done(Change::Rename {
+        let change = Change::Rename {
             from_parent: from.parent,
             from_name: old_name.clone(),
             to_parent: to.parent,
             to_name,
             ino: old.ino,
             replaced,
-            time: self.context.now,
-        }))
+            time,
+        };
+        Ok(followed_by(change, holds))
     }
 
-    pub(super) fn replaceable(&self, new: Entry, by_directory: bool) -> Result<Replaced, Errno> {
-        match (by_directory, new.kind == Kind::Directory) {
-            (true, false) => return Err(Errno::NotADirectory),
-            (false, true) => return Err(Errno::IsADirectory),
-            (true, true) => self.empty(new)?,
-            (false, false) => {}
+    /// Whether the caller may move an entry to another directory or name, and what has that name out of the way.
+    fn may_move(
+        &self,
+        from: Ino,
+        old: Entry,
+        to: Ino,
+        new: Option<Entry>,
+        exchange: bool,
+    ) -> Result<(), Errno> {
+        let is_dir = old.kind == Kind::Directory;
+        let new_is_dir = new.is_some_and(|new| new.kind == Kind::Directory);
+        self.may_remove(from, old)?;
+        match new {
+            Some(new) => self.may_remove(to, new)?,
+            None => drop(self.room(to)?),
         }
-        self.unnamed(new)
+        if new.is_some() && !exchange && is_dir != new_is_dir {
+            return Err(if is_dir { Errno::NotADirectory } else { Errno::IsADirectory });
+        }
+        if from == to {
+            return Ok(());
+        }
+        // The `..` of a directory that moves changes.
+        if is_dir {
+            self.permits(old.ino, Permission::WRITE)?;
+        }
+        if let Some(new) = new.filter(|_| exchange && new_is_dir) {
+            self.permits(new.ino, Permission::WRITE)?;
+        }
+        let is_full = |dir| Ok(self.inode(dir)?.nlink >= LINK_MAX);
+        if is_dir && !new_is_dir && is_full(to)? || exchange && !is_dir && new_is_dir && is_full(from)? {
+            return Err(Errno::TooManyLinks);
+        }
+        Ok(())
+    }
+
+    /// Whether the caller may give an inode another name, as Linux has it with `fs.protected_hardlinks`: nobody
+    /// keeps what belongs to others beyond its time, unless it is harmless.
+    fn may_link(&self, ino: Ino, inode: &Inode) -> Result<(), Errno> {
+        const GROUP_RUNS: u32 = SET_GROUP_ID | GROUP_EXECUTE;
+        let credential = self.context.credential;
+        let harmless = || {
+            inode.kind() == Kind::File
+                && inode.mode & SET_USER_ID == 0
+                && inode.mode & GROUP_RUNS != GROUP_RUNS
+                && self.permits(ino, Permission::READ | Permission::WRITE).is_ok()
+        };
+        if credential.owns(inode) || harmless() { Ok(()) } else { Err(Errno::NotPermitted) }
+    }
+
+    /// Whether the caller may take a name away from a directory.
+    fn may_remove(&self, dir: Ino, entry: Entry) -> Result<(), Errno> {
+        self.permits(dir, Permission::WRITE | Permission::EXECUTE)?;
+        let (dir, inode) = (self.inode(dir)?, self.inode(entry.ino)?);
+        if self.context.credential.may_unstick(dir, inode) { Ok(()) } else { Err(Errno::NotPermitted) }
     }
 
     fn resolve_parent<'b>(&self, at: &'b At) -> Result<Resolved<'b>, Errno>
@@ -258,27 +227,41 @@ impl<'a> Decider<'a> {
         }
     }
 
-    /// A directory that can get one entry more.
+    /// A directory that can get one entry more, from this caller.
     pub(super) fn room(&self, ino: Ino) -> Result<&'a Inode, Errno> {
         let dir = self.inode(ino)?;
-        match dir.body {
-            _ if dir.nlink == 0 => Err(Errno::NotFound),
-            Body::Directory { next_cookie: u64::MAX, .. } => Err(Errno::NoSpace),
-            Body::Directory { .. } => Ok(dir),
-            _ => Err(Errno::NotADirectory),
+        let Body::Directory { next_cookie, .. } = dir.body else {
+            return Err(Errno::NotADirectory);
+        };
+        if dir.nlink == 0 {
+            return Err(Errno::NotFound);
         }
+        self.permits(ino, Permission::WRITE | Permission::EXECUTE)?;
+        if next_cookie == u64::MAX { Err(Errno::NoSpace) } else { Ok(dir) }
     }
 
-    pub(super) fn empty(&self, entry: Entry) -> Result<(), Errno> {
+    fn empty(&self, entry: Entry) -> Result<(), Errno> {
         match self.inode(entry.ino)?.body {
             Body::Directory { entries: 0, .. } => Ok(()),
             _ => Err(Errno::NotEmpty),
         }
     }
 
-    /// What becomes of an inode that loses this name.
-    pub(super) fn unnamed(&self, entry: Entry) -> Result<Replaced, Errno> {
-        let last = entry.kind == Kind::Directory || self.inode(entry.ino)?.nlink == 1;
-        Ok(Replaced { ino: entry.ino, reap: last && (self.context.holders)(entry.ino).is_empty() })
+    /// What becomes of an inode that loses this name, and who holds it from then on.
+    fn unnamed(&self, entry: Entry) -> Result<(Replaced, Vec<Change>), Errno> {
+        let ino = entry.ino;
+        if entry.kind != Kind::Directory && self.inode(ino)?.nlink > 1 {
+            return Ok((Replaced { ino, reap: false }, Vec::new()));
+        }
+        let holders = (self.context.holders)(ino);
+        let reap = holders.is_empty();
+        let holds = holders.into_iter().map(|owner| Change::Hold { ino, owner });
+        Ok((Replaced { ino, reap }, holds.collect()))
     }
+}
+
+fn followed_by(change: Change, more: Vec<Change>) -> Decision {
+    let mut changes = vec![change];
+    changes.extend(more);
+    Decision { changes, outcome: Outcome::Done }
 }

@@ -1,0 +1,122 @@
+//! Ops on extended attributes, and on the POSIX ACLs among them.
+
+use super::attributes::Attributes;
+use super::{Decider, Decision, done, nothing};
+use crate::acl::{Acl, DEFAULT_ACL};
+use crate::permission::{SET_GROUP_ID, STICKY};
+use crate::xattr::{CAPABILITY, Namespace, has_user_xattrs, is_capability};
+use crate::{
+    Capabilities, Change, Errno, Ino, Inode, Kind, Outcome, Permission, Target, XATTR_LIST_MAX, XattrMode,
+    XattrName, XattrValue,
+};
+
+impl Decider<'_> {
+    pub(super) fn set_xattr(
+        &self,
+        target: &Target,
+        name: &[u8],
+        value: &[u8],
+        mode: XattrMode,
+    ) -> Result<Decision, Errno> {
+        let (name, value) = (XattrName::new(name)?, XattrValue::new(value)?);
+        let ino = self.target(target)?;
+        let inode = self.inode(ino)?;
+        if Namespace::of(name.as_bytes()) == Namespace::Acl {
+            return self.set_acl(ino, inode, name, Acl::parse(value.as_bytes())?);
+        }
+        if name.as_bytes() == CAPABILITY && !is_capability(value.as_bytes()) {
+            return Err(Errno::Invalid);
+        }
+        self.may_set_xattr(ino, inode, name.as_bytes())?;
+        let there = self.tree.find_xattr(ino, name.as_bytes()).is_some();
+        match mode {
+            XattrMode::Create if there => return Err(Errno::Exists),
+            XattrMode::Replace if !there => return Err(Errno::NoAttribute),
+            _ => {}
+        }
+        if !there {
+            let listed = self.tree.xattrs_of(ino).map(|(name, _)| name.as_bytes().len() + 1).sum::<usize>();
+            if listed + name.as_bytes().len() + 1 > XATTR_LIST_MAX {
+                return Err(Errno::NoSpace);
+            }
+        }
+        Ok(done(Change::SetXattr { ino, name, value, time: self.context.now }))
+    }
+
+    pub(super) fn remove_xattr(&self, target: &Target, name: &[u8]) -> Result<Decision, Errno> {
+        let name = XattrName::new(name)?;
+        let ino = self.target(target)?;
+        let inode = self.inode(ino)?;
+        if Namespace::of(name.as_bytes()) == Namespace::Acl {
+            return self.set_acl(ino, inode, name, None);
+        }
+        self.may_set_xattr(ino, inode, name.as_bytes())?;
+        if self.tree.find_xattr(ino, name.as_bytes()).is_none() {
+            return Err(Errno::NoAttribute);
+        }
+        Ok(done(Change::RemoveXattr { ino, name, time: self.context.now }))
+    }
+
+    /// Whether the caller may set, or remove, an attribute of this name on an inode.
+    fn may_set_xattr(&self, ino: Ino, inode: &Inode, name: &[u8]) -> Result<(), Errno> {
+        let credential = self.context.credential;
+        let namespace = Namespace::of(name);
+        let needed = match namespace {
+            Namespace::Security if name == CAPABILITY => Capabilities::SETFCAP,
+            Namespace::Security | Namespace::Trusted => Capabilities::SYS_ADMIN,
+            _ => Capabilities::NONE,
+        };
+        if !credential.has(needed) {
+            return Err(Errno::NotPermitted);
+        }
+        if namespace == Namespace::User {
+            let sticky = inode.is_dir() && inode.mode & STICKY != 0;
+            if !has_user_xattrs(inode) || sticky && !credential.owns(inode) {
+                return Err(Errno::NotPermitted);
+            }
+        }
+        if matches!(namespace, Namespace::User | Namespace::Unknown) {
+            self.permits(ino, Permission::WRITE)?;
+        }
+        namespace.check(name)
+    }
+
+    /// Sets one of the two ACLs, or removes it.
+    fn set_acl(&self, ino: Ino, inode: &Inode, name: XattrName, acl: Option<Acl>) -> Result<Decision, Errno> {
+        let default = name.as_bytes() == DEFAULT_ACL;
+        if inode.kind() == Kind::Symlink {
+            return Err(Errno::NotSupported);
+        }
+        if default && !inode.is_dir() {
+            return if acl.is_some() { Err(Errno::AccessDenied) } else { Ok(nothing()) };
+        }
+        let credential = self.context.credential;
+        if !credential.owns(inode) {
+            return Err(Errno::NotPermitted);
+        }
+        if let Some(acl) = &acl {
+            acl.validate()?;
+        }
+        let time = self.context.now;
+        let mut mode = None;
+        if let Some(acl) = acl.as_ref().filter(|_| !default) {
+            let mut set = inode.mode & !0o777 | acl.mode();
+            if !credential.may_set_group_id(inode.gid) {
+                set &= !SET_GROUP_ID;
+            }
+            mode = Some(set);
+        }
+        let mut changes = vec![Attributes { mode, ..Attributes::default() }.set(ino, time)];
+        match acl.filter(|acl| default || !acl.is_minimal()) {
+            Some(acl) => {
+                let value = XattrValue::new(&acl.to_bytes())?;
+                changes.push(Change::SetXattr { ino, name, value, time });
+            }
+            None if self.tree.find_xattr(ino, name.as_bytes()).is_some() => {
+                changes.push(Change::RemoveXattr { ino, name, time });
+            }
+            None => {}
+        }
+        Ok(Decision { changes, outcome: Outcome::Done })
+    }
+}
