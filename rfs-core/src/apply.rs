@@ -148,6 +148,7 @@ impl Tree {
             }
             Change::LockFile { ino, owner, mode } => self.lock_file(*ino, *owner, *mode),
             Change::UnlockFile { ino, owner } => self.unlock_file(*ino, *owner),
+            Change::Hold { ino, owner } => self.hold(*ino, *owner),
             _ => Err(Misfit::Exhausted),
         }
     }

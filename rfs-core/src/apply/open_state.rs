@@ -1,7 +1,7 @@
 //! Changes of what is held: locks, and inodes that are open without a name.
 
 use super::Misfit;
-use crate::{Ino, Kind, LockMode, LockOwner, Tree};
+use crate::{Ino, Kind, LockMode, LockOwner, OwnerId, Tree};
 
 impl Tree {
     pub(super) fn lock_file(&mut self, ino: Ino, owner: LockOwner, mode: LockMode) -> Result<(), Misfit> {
@@ -19,6 +19,14 @@ impl Tree {
         self.file_locks.remove(&(ino, owner)).map(|_| ()).ok_or(Misfit::NoLock)
     }
 
+    pub(super) fn hold(&mut self, ino: Ino, owner: OwnerId) -> Result<(), Misfit> {
+        if !self.orphans.contains_key(&ino) {
+            return Err(Misfit::StillNamed(ino));
+        }
+        self.holds.insert((ino, owner), ());
+        Ok(())
+    }
+
     pub(super) fn new_session(&mut self) {
         self.file_locks = crate::Map::default();
         let orphans = std::mem::take(&mut self.orphans);
@@ -33,6 +41,14 @@ impl Tree {
             self.cut_extents(ino, 0, inode.size);
         }
         self.orphans.remove(&ino);
+        self.linkable.remove(&ino);
+        let held = self.holds.range((ino, OwnerId(0))..(ino.next(), OwnerId(0)));
+        for key in held.map(|(key, ())| *key).collect::<Vec<_>>() {
+            self.holds.remove(&key);
+        }
+        for name in self.xattrs_of(ino).map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            self.xattrs.remove(&(ino, name));
+        }
         let owners: Vec<LockOwner> = self.file_locks(ino).map(|(owner, _)| owner).collect();
         for owner in owners {
             self.file_locks.remove(&(ino, owner));
