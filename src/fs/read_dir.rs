@@ -55,10 +55,14 @@ impl ReadDir {
     pub fn next_entry(&mut self) -> Result<Option<DirEntry>> {
         if self.page.as_slice().is_empty() {
             let doing = || format!("list {}", self.path.display());
-            let live = self.handle.shared.live.read();
-            live.usable().map_err(|refused| refused.doing(doing))?;
-            let page = live.tree.read_dir(self.ino, self.after, LISTED);
+            let shared = &self.handle.shared;
+            let page = {
+                let live = shared.live.read();
+                live.usable().map_err(|refused| refused.doing(doing))?;
+                live.tree.read_dir(self.ino, self.after, LISTED)
+            };
             self.page = page.map_err(|errno| Error::posix(errno, doing()))?.into_iter();
+            shared.note_access(shared.itself(), self.ino);
         }
         let Some(entry) = self.page.next() else { return Ok(None) };
         self.after = entry.cookie;

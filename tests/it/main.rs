@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod bad_input;
+mod callers;
 mod commits;
 mod common;
 mod crash;
@@ -14,6 +15,7 @@ mod local_log;
 mod locks;
 mod model;
 mod owners;
+mod ranges;
 mod stores;
 mod target;
 mod zombie;
