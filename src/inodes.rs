@@ -1,5 +1,6 @@
 //! The tree by inode numbers, as mounts and servers need it.
 
+use std::fmt::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -316,8 +317,20 @@ impl Inodes {
 
 fn named(refused: Refused, op: &Op) -> Error {
     refused.doing(|| {
-        let text = format!("{op:?}");
-        // Not the names and values in it: they may be large, and any bytes.
-        text.split([' ', '(']).next().unwrap_or_default().to_ascii_lowercase()
+        let mut word = FirstWord::default();
+        let _ = write!(word, "{op:?}");
+        word.0
     })
+}
+
+/// The name of an Op, without the names and values in it: they may be large, and any bytes.
+#[derive(Default)]
+struct FirstWord(String);
+
+impl fmt::Write for FirstWord {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = text.find(|letter: char| !letter.is_alphanumeric());
+        self.0.push_str(&text[..end.unwrap_or(text.len())]);
+        if end.is_some() { Err(fmt::Error) } else { Ok(()) }
+    }
 }

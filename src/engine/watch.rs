@@ -89,7 +89,8 @@ impl Queue {
             return;
         }
         if self.order.len() == MARKS_MAX {
-            (self.order, self.marked) = (VecDeque::from([Changed::Everything]), HashSet::from([Changed::Everything]));
+            (self.order, self.marked) =
+                (VecDeque::from([Changed::Everything]), HashSet::from([Changed::Everything]));
             return;
         }
         if self.marked.insert(changed.clone()) {

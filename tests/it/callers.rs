@@ -1,8 +1,8 @@
 //! Operations for callers who may not do everything; attributes beyond permission bits.
 
 use rfs::{
-    Credential, Errno, Fs, Limits, Node, OpenOptions, Options, Permission, Permissions, QuotaSubject, RenameMode,
-    Volume, XattrMode,
+    Credential, Errno, Fs, Limits, Node, OpenOptions, Options, Permission, Permissions, QuotaSubject,
+    RenameMode, Volume, XattrMode,
 };
 
 use crate::common::options;
@@ -36,7 +36,10 @@ async fn each_operation_is_checked_for_its_caller() {
     assert_eq!(errno(bob.truncate("/tmp/a", 0).await), Errno::AccessDenied);
     assert_eq!(errno(bob.remove_file("/tmp/a").await), Errno::NotPermitted, "the directory is sticky");
     assert_eq!(errno(bob.rename("/tmp/a", "/tmp/b").await), Errno::NotPermitted);
-    assert_eq!(errno(bob.set_permissions("/tmp/a", Permissions::from_mode(0o666)).await), Errno::NotPermitted);
+    assert_eq!(
+        errno(bob.set_permissions("/tmp/a", Permissions::from_mode(0o666)).await),
+        Errno::NotPermitted
+    );
     assert_eq!(errno(bob.chown("/tmp/a", Some(1001), None).await), Errno::NotPermitted);
     assert_eq!(errno(ann.chown("/tmp/a", Some(1001), None).await), Errno::NotPermitted);
     ann.chown("/tmp/a", None, Some(50)).await.expect("ann is in the group");
@@ -138,7 +141,10 @@ async fn attributes_are_set_found_listed_and_removed() {
     assert_eq!(errno(fs.set_xattr("/f", "user.b", b"2", XattrMode::Replace).await), Errno::NoAttribute);
     assert_eq!(errno(fs.xattr("/f", "user.b").await), Errno::NoAttribute);
     assert_eq!(errno(fs.set_xattr("/f", "odd.b", b"", XattrMode::Set).await), Errno::NotSupported);
-    assert_eq!(errno(fs.no_follow().set_xattr("/s", "user.a", b"", XattrMode::Set).await), Errno::NotPermitted);
+    assert_eq!(
+        errno(fs.no_follow().set_xattr("/s", "user.a", b"", XattrMode::Set).await),
+        Errno::NotPermitted
+    );
     fs.no_follow().set_xattr("/s", "trusted.a", b"link", XattrMode::Set).await.unwrap();
     let file = OpenOptions::new().read(true).open(&fs, "/f").await.unwrap();
     file.set_xattr("user.b", vec![7; 65_536], XattrMode::Set).await.unwrap();

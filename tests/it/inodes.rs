@@ -5,8 +5,8 @@ use std::task::Poll;
 
 use rfs::model::At;
 use rfs::{
-    Access, Changed, Cookie, Credential, Errno, Ino, Inodes, Kind, Name, Node, Op, OpenFlags, OpenOptions, Outcome,
-    RenameMode, Target, Volume, Watch, WriteAt,
+    Access, Changed, Cookie, Credential, Errno, Ino, Inodes, Kind, Name, Node, Op, OpenFlags, OpenOptions,
+    Outcome, RenameMode, Target, Volume, Watch, WriteAt,
 };
 
 use crate::common::options;
@@ -92,7 +92,10 @@ async fn directories_are_walked_and_listed() {
     let rest = inodes.read_dir(dir, first[1].0.cookie, usize::MAX).unwrap();
     assert_eq!(rest.len(), 1);
     assert_eq!(rest[0].0.name.as_bytes(), b"z");
-    assert_eq!(inodes.read_dir(first[0].0.ino, Cookie(0), 1).unwrap_err().errno(), Some(Errno::NotADirectory));
+    assert_eq!(
+        inodes.read_dir(first[0].0.ino, Cookie(0), 1).unwrap_err().errno(),
+        Some(Errno::NotADirectory)
+    );
 }
 
 #[tokio::test]
@@ -117,6 +120,8 @@ async fn what_no_caller_may_ask_is_refused() {
         let error = inodes.run(&ROOT, op, &[]).await.unwrap_err();
         assert_eq!(error.errno(), Some(Errno::NotSupported));
     }
+    let unlink = inodes.run(&ROOT, &Op::Unlink { at: at(Ino::ROOT, "none") }, &[]).await.unwrap_err();
+    assert_eq!(unlink.to_string(), "Unlink: no such file or directory (ENOENT)");
     assert!(inodes.run_batch(&ROOT, &own, &[]).await.is_err());
     assert_eq!(inodes.open(&ROOT, &write).await.unwrap_err().errno(), Some(Errno::Invalid));
     assert_eq!(volume.position(), before);

@@ -36,7 +36,8 @@ async fn killed(test: &str) -> Killed {
     let table = both().open(&fs, "/table").await.unwrap();
     table.try_lock_range(LockRange { start: 10, end: 20 }, LockMode::Exclusive).unwrap();
     volume.commit().await.unwrap();
-    let found = Killed { url, scratch: scratch.ino(), file_key: input.lock_key(), range_key: table.lock_key() };
+    let found =
+        Killed { url, scratch: scratch.ino(), file_key: input.lock_key(), range_key: table.lock_key() };
     // What goes now is not committed, so it never happened.
     drop((scratch, input, table, fs));
     drop(volume);

@@ -26,8 +26,11 @@ async fn ranges_are_punched_zeroed_taken_out_and_put_in() {
     let fs = volume.fs();
     let file = open(&volume, "/f", b"0123456789").await;
     file.punch_hole(2, 2).await.unwrap();
-    assert_eq!(fs.read("/f").await.unwrap(), b"01\0\0456789");
-    assert_eq!((file.seek_hole(0).unwrap(), file.seek_data(2).unwrap(), file.seek_hole(4).unwrap()), (2, 4, 10));
+    assert_eq!(fs.read("/f").await.unwrap(), b"01\x00\x00456789");
+    assert_eq!(
+        (file.seek_hole(0).unwrap(), file.seek_data(2).unwrap(), file.seek_hole(4).unwrap()),
+        (2, 4, 10)
+    );
     assert_eq!(errno(file.seek_data(10)), Errno::NoSuchData);
     assert_eq!(file.metadata().unwrap().allocated(), 8);
     assert_eq!(file.metadata().unwrap().blocks(), 1);
@@ -120,7 +123,12 @@ async fn a_range_is_copied_between_and_within_files() {
     let elsewhere = Volume::create("memory://", options(2)).await.unwrap();
     let foreign = open(&elsewhere, "/f", b"").await;
     assert_eq!(errno(from.copy_range(0, &foreign, 0, 1).await), Errno::CrossVolume);
-    fs.batch().copy_range("/from", 0, "/to", 0, 2).allocate("/to", Allocate::PunchHole, 1, 2).apply().await.unwrap();
+    fs.batch()
+        .copy_range("/from", 0, "/to", 0, 2)
+        .allocate("/to", Allocate::PunchHole, 1, 2)
+        .apply()
+        .await
+        .unwrap();
     assert_eq!(fs.read("/to").await.unwrap(), b"0\0\x0089");
     volume.check().unwrap();
 }
