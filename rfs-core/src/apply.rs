@@ -8,12 +8,13 @@ mod attributes;
 mod content;
 mod names;
 mod open_state;
+mod quotas;
 
 use thiserror::Error;
 
 use crate::{
-    Body, Change, Checkpoint, CommitId, EntryKey, Ino, Inode, Kind, LockOwner, NAME_MAX, Name, OwnerId, PATH_MAX, Place, Times,
-    Timestamp, Tree, XattrName,
+    Body, Change, Checkpoint, CommitId, EntryKey, Ino, Inode, Kind, LockOwner, LockRange, NAME_MAX, Name,
+    OwnerId, PATH_MAX, Place, QuotaSubject, Times, Timestamp, Tree, XattrName,
 };
 
 /// A Change that does not fit the tree: the journal is damaged, or belongs to another tree. The tree is unchanged;
@@ -73,6 +74,14 @@ enum Misfit {
     Locked,
     #[error("there is no such lock")]
     NoLock,
+    #[error("{0:?} is no range that can be locked")]
+    LockRange(LockRange),
+    #[error("nobody else holds inode {0}, or its holder is another")]
+    NotHeld(Ino),
+    #[error("a part of inode {0} would be shared with itself")]
+    Overlap(Ino),
+    #[error("there is no quota of {0:?}")]
+    NoQuota(QuotaSubject),
     #[error("a checkpoint's name has to have 1 to 255 bytes")]
     CheckpointName,
     #[error("there is a checkpoint with this name")]
@@ -116,7 +125,15 @@ impl Tree {
                 let to = EntryKey { parent: *to_parent, name: to_name.clone() };
                 self.rename(&from, to, *ino, *replaced, *time)
             }
-            Change::Exchange { first_parent, first_name, first, second_parent, second_name, second, time } => {
+            Change::Exchange {
+                first_parent,
+                first_name,
+                first,
+                second_parent,
+                second_name,
+                second,
+                time,
+            } => {
                 let first_key = EntryKey { parent: *first_parent, name: first_name.clone() };
                 let second_key = EntryKey { parent: *second_parent, name: second_name.clone() };
                 self.exchange(&first_key, *first, &second_key, *second, *time)
@@ -131,15 +148,13 @@ impl Tree {
             Change::Access { ino, time } => self.access(*ino, *time),
             Change::Lock { ino, owner, mode } => self.lock_file(*ino, version_1(*owner), *mode),
             Change::Unlock { ino, owner } => self.unlock_file(*ino, version_1(*owner)),
-            Change::Reap { ino } => {
-                if self.get(*ino)?.nlink > 0 {
-                    return Err(Misfit::StillNamed(*ino));
-                }
-                self.reap(*ino);
-                Ok(())
-            }
+            Change::Reap { ino } => self.reap_nameless(*ino),
             Change::NewSession => {
                 self.new_session();
+                Ok(())
+            }
+            Change::EndOwner { owner } => {
+                self.end_owner(*owner);
                 Ok(())
             }
             Change::AddCheckpoint { name, commit, time } => self.add_checkpoint(name, *commit, *time),
@@ -148,8 +163,17 @@ impl Tree {
             }
             Change::LockFile { ino, owner, mode } => self.lock_file(*ino, *owner, *mode),
             Change::UnlockFile { ino, owner } => self.unlock_file(*ino, *owner),
+            Change::LockRange { ino, owner, range, mode } => self.lock_range(*ino, *owner, *range, *mode),
+            Change::UnlockRange { ino, owner, range } => self.unlock_range(*ino, *owner, *range),
             Change::Hold { ino, owner } => self.hold(*ino, *owner),
-            _ => Err(Misfit::Exhausted),
+            Change::LetGo { ino, owner } => self.let_go(*ino, *owner),
+            Change::Punch { ino, offset, len, time } => self.punch(*ino, *offset, *len, *time),
+            Change::Collapse { ino, offset, len, time } => self.collapse(*ino, *offset, *len, *time),
+            Change::Insert { ino, offset, len, time } => self.insert(*ino, *offset, *len, *time),
+            Change::Share { from, from_offset, to, to_offset, len, time } => {
+                self.share((*from, *from_offset), (*to, *to_offset), *len, *time)
+            }
+            Change::SetQuota { subject, limits } => self.set_quota(*subject, *limits),
         }
     }
 

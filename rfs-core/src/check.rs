@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 
 use crate::apply::is_symlink_target;
+use crate::xattr::fits;
 use crate::{
-    Body, EntryKey, Extent, FILE_SIZE_MAX, Ino, Inode, Kind, LockMode, LockOwner, NAME_MAX, Name, SegmentId,
-    Tree,
+    Body, EntryKey, Extent, FILE_SIZE_MAX, HeldRange, Ino, Inode, Kind, LockMode, LockOwner, LockRange,
+    NAME_MAX, Name, QuotaSubject, SegmentId, Tree,
 };
 
 /// How many violations are reported at most.
@@ -138,7 +139,10 @@ impl Tree {
         self.check_reachable(&mut violations);
         self.check_extents(&mut violations);
         self.check_orphans(&mut violations);
+        self.check_holds(&mut violations);
+        self.check_xattrs(&mut violations);
         self.check_locks(&mut violations);
+        self.check_quotas(&mut violations);
         self.check_checkpoints(&mut violations);
         violations.into_result()
     }
@@ -173,6 +177,9 @@ impl Tree {
                     names.check_links(ino, inode, violations);
                 }
                 Body::Fifo | Body::Socket | Body::CharDevice { .. } | Body::BlockDevice { .. } => {
+                    if inode.size != 0 {
+                        violations.inode(ino, "the size of what has no content is not 0");
+                    }
                     names.check_links(ino, inode, violations);
                 }
                 Body::Directory { parent, entries, .. } => {
@@ -248,6 +255,8 @@ impl Tree {
 
     fn check_extents(&self, violations: &mut Violations) {
         let mut live: BTreeMap<SegmentId, u64> = BTreeMap::new();
+        let mut allocated: BTreeMap<Ino, u64> = BTreeMap::new();
+        let mut total: u64 = 0;
         let mut before: Option<(Ino, u64, Extent)> = None;
         for (&(ino, offset), &extent) in self.extents.iter() {
             let left = before.filter(|(holder, ..)| *holder == ino);
@@ -270,15 +279,19 @@ impl Tree {
             if let Some((_, left_end, left)) = left {
                 if left_end > offset {
                     violations.extent(ino, offset, "overlaps the one before");
-                } else if left_end == offset && left.continues(&extent) {
+                    continue;
+                }
+                if left_end == offset && left.continues(&extent) {
                     violations.extent(ino, offset, "is not merged with the one before, which it continues");
                 }
             }
             let count = live.entry(extent.place.segment).or_default();
-            match count.checked_add(extent.len) {
-                Some(sum) => *count = sum,
-                None => violations.extent(ino, offset, "its segment would hold over 2^64 live bytes"),
+            match (total.checked_add(extent.len), count.checked_add(extent.len)) {
+                (Some(sum), Some(live)) => (total, *count) = (sum, live),
+                _ => violations.extent(ino, offset, "the tree would store over 2^64 bytes"),
             }
+            // It does not overflow: what is counted of an inode lies between the end of the one before and its size.
+            *allocated.entry(ino).or_default() += extent.len;
             before = Some((ino, end, extent));
         }
         for (segment, count) in self.segments.iter() {
@@ -290,6 +303,17 @@ impl Tree {
         }
         for segment in live.into_keys() {
             violations.segment(segment, "extents refer to it, but it is not counted");
+        }
+        if self.allocated != total {
+            violations.tree(format!("counts {} stored bytes, but extents have {total}", self.allocated));
+        }
+        for (&ino, inode) in self.inodes.iter() {
+            let stored = allocated.get(&ino).copied().unwrap_or(0);
+            if inode.allocated != stored {
+                let counted = inode.allocated;
+                violations
+                    .inode(ino, format!("counts {counted} stored bytes, but its extents have {stored}"));
+            }
         }
     }
 
@@ -306,19 +330,111 @@ impl Tree {
         }
     }
 
+    /// A nameless inode may be held by nobody: its history may be older than holds are. The next session removes it.
+    fn check_holds(&self, violations: &mut Violations) {
+        for (&(ino, owner), ()) in self.holds.iter() {
+            if !self.orphans.contains_key(&ino) {
+                violations.inode(ino, format!("is held by owner {owner}, but is not nameless"));
+            }
+        }
+        for (&ino, ()) in self.linkable.iter() {
+            let file = self.inode(ino).is_some_and(|inode| inode.kind() == Kind::File);
+            if !file || !self.orphans.contains_key(&ino) {
+                violations.inode(ino, "may get a first name, but is not a nameless file");
+            }
+        }
+    }
+
+    fn check_xattrs(&self, violations: &mut Violations) {
+        for ((ino, name), value) in self.xattrs.iter() {
+            match self.inode(*ino) {
+                None => violations.inode(*ino, format!("has an attribute {name}, but does not exist")),
+                Some(inode) if !fits(inode, name, value) => {
+                    violations.inode(*ino, format!("cannot have its value of the attribute {name}"));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
     fn check_locks(&self, violations: &mut Violations) {
         let mut before: Option<(Ino, LockMode)> = None;
         for (&(ino, owner), &mode) in self.file_locks.iter() {
-            if self.inode(ino).is_none_or(|inode| inode.kind() == Kind::Symlink) {
-                violations.lock(ino, owner, "there is no such file or directory");
-            }
+            self.check_lockable(ino, owner, violations);
             if let Some((holder, held)) = before
                 && holder == ino
-                && (held == LockMode::Exclusive || mode == LockMode::Exclusive)
+                && mode.excludes(held)
             {
                 violations.lock(ino, owner, "conflicts with the lock of another owner");
             }
             before = Some((ino, mode));
+        }
+        let mut before: Option<(Ino, HeldRange)> = None;
+        let mut ranges: BTreeMap<Ino, Vec<HeldRange>> = BTreeMap::new();
+        for (&(ino, owner, start), lock) in self.range_locks.iter() {
+            self.check_lockable(ino, owner, violations);
+            let held = HeldRange { range: LockRange { start, end: lock.end }, owner, mode: lock.mode };
+            if !held.range.is_valid() {
+                violations.lock(ino, owner, format!("{:?} is no range that can be locked", held.range));
+            }
+            if let Some((_, left)) = before.filter(|(of, left)| *of == ino && left.owner == owner) {
+                if left.range.end > start {
+                    violations.lock(ino, owner, format!("its range at {start} overlaps the one before"));
+                } else if left.range.end == start && left.mode == lock.mode {
+                    violations.lock(
+                        ino,
+                        owner,
+                        format!("its range at {start} is not merged with the one before"),
+                    );
+                }
+            }
+            before = Some((ino, held));
+            ranges.entry(ino).or_default().push(held);
+        }
+        for (ino, mut held) in ranges {
+            held.sort_unstable_by_key(|held| held.range.start);
+            let (mut all, mut exclusive) = (Furthest::default(), Furthest::default());
+            for held in held {
+                let others = if held.mode == LockMode::Exclusive { &all } else { &exclusive };
+                if others.end_of_others(held.owner) > held.range.start {
+                    let start = held.range.start;
+                    violations.lock(
+                        ino,
+                        held.owner,
+                        format!("its range at {start} conflicts with another owner's"),
+                    );
+                }
+                all.add(&held);
+                if held.mode == LockMode::Exclusive {
+                    exclusive.add(&held);
+                }
+            }
+        }
+    }
+
+    fn check_lockable(&self, ino: Ino, owner: LockOwner, violations: &mut Violations) {
+        if self.inode(ino).is_none_or(|inode| inode.kind() == Kind::Symlink) {
+            violations.lock(ino, owner, "there is no such file or directory");
+        }
+    }
+
+    fn check_quotas(&self, violations: &mut Violations) {
+        if self.quotas.is_empty() {
+            return;
+        }
+        let users = self.usage_by_user();
+        for (subject, quota) in self.quotas.iter() {
+            let found = match subject {
+                QuotaSubject::Volume => self.usage(),
+                QuotaSubject::User(uid) => users.get(uid).copied().unwrap_or_default(),
+            };
+            if quota.limits.are_none() {
+                violations.tree(format!("the quota of {subject:?} limits nothing"));
+            }
+            if quota.used != found {
+                violations
+                    .tree(format!("the quota of {subject:?} counts {:?} instead of {found:?}", quota.used));
+            }
         }
     }
 
@@ -327,6 +443,35 @@ impl Tree {
             if name.is_empty() || name.len() > NAME_MAX {
                 violations.checkpoint(name, "a name has 1 to 255 bytes");
             }
+        }
+    }
+}
+
+/// How far the locks reach that begin before a byte: the furthest end, and the furthest of any other owner.
+#[derive(Default)]
+struct Furthest {
+    first: Option<(LockOwner, u64)>,
+    of_others: u64,
+}
+
+impl Furthest {
+    fn end_of_others(&self, owner: LockOwner) -> u64 {
+        match self.first {
+            Some((holder, end)) if holder != owner => end,
+            _ => self.of_others,
+        }
+    }
+
+    fn add(&mut self, held: &HeldRange) {
+        let end = held.range.end;
+        match self.first {
+            Some((holder, first)) if holder == held.owner => self.first = Some((holder, first.max(end))),
+            Some((_, first)) if first < end => {
+                self.of_others = first;
+                self.first = Some((held.owner, end));
+            }
+            Some(_) => self.of_others = self.of_others.max(end),
+            None => self.first = Some((held.owner, end)),
         }
     }
 }
@@ -390,11 +535,21 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::tree::RangeLock;
     use crate::{
-        Access, At, Context, Cookie, Entry, Op, OpenFlags, Place, Target, Timestamp, WriteAt, decide,
+        Access, At, Context, Cookie, Entry, Limits, Node, Op, OpenFlags, OwnerId, Place, Target, Timestamp,
+        WriteAt, XattrMode, XattrName, XattrValue, decide,
     };
 
-    /// `d` (2) with `d/f` (3), the symlink `s` (4), a lock on `d/f`, 8 bytes in it; `gone` (5) is open only.
+    /// The owner that holds what is open.
+    const HOLDER: OwnerId = OwnerId(1);
+
+    const fn locker(key: u64) -> LockOwner {
+        LockOwner { owner: HOLDER, key }
+    }
+
+    /// `d` (2) with `d/f` (3), the symlink `s` (4), locks on `d/f`, 8 bytes in it and an attribute; the directory
+    /// `gone` (5) and a file that never had a name (6) are open only; `p` (7) is a fifo. User 0 has a quota.
     fn tree() -> Tree {
         let mut tree = Tree::new(Timestamp::default());
         let flags = OpenFlags { create: true, ..OpenFlags::default() };
@@ -404,7 +559,14 @@ mod tests {
             flags,
             mode: 0,
         };
-        let lock = |owner| Op::Lock { ino: Ino(3), owner: OwnerId(owner), mode: LockMode::Shared };
+        let ino = Ino(3);
+        let lock = |key| Op::LockFile { ino, owner: locker(key), mode: LockMode::Shared };
+        let lock_range = |key, start, end, mode| Op::LockRange {
+            ino,
+            owner: locker(key),
+            range: LockRange { start, end },
+            mode,
+        };
         let ops = [
             Op::Mkdir { at: At::root("d"), mode: 0 },
             open("d/f"),
@@ -414,8 +576,29 @@ mod tests {
             lock(2),
             Op::Mkdir { at: At::root("gone"), mode: 0 },
             Op::Rmdir { at: At::root("gone") },
+            lock_range(1, 0, 9, LockMode::Shared),
+            lock_range(2, 4, 6, LockMode::Shared),
+            lock_range(2, 10, 20, LockMode::Exclusive),
+            Op::SetXattr {
+                target: Target::Ino(ino),
+                name: b"user.x".to_vec(),
+                value: b"y".to_vec(),
+                mode: XattrMode::Set,
+            },
+            Op::OpenNameless {
+                dir: Target::Ino(Ino::ROOT),
+                access: Access { read: true, write: true },
+                linkable: true,
+                mode: 0,
+            },
+            Op::Mknod { at: At::root("p"), node: Node::Fifo, mode: 0 },
+            Op::SetQuota {
+                subject: QuotaSubject::User(0),
+                limits: Limits { bytes: Some(100), inodes: None },
+            },
         ];
-        let context = Context { is_open: &|_| true, ..Context::new(Timestamp::default()) };
+        let holders = |_| vec![HOLDER];
+        let context = Context { holders: &holders, owner: HOLDER, ..Context::new(Timestamp::default()) };
         for op in ops {
             for change in decide(&tree, &context, &op).expect("it can be done").changes {
                 tree.apply(&change, Place::default()).expect("it fits");
@@ -437,7 +620,7 @@ mod tests {
     #[test]
     fn each_broken_invariant_is_named() {
         assert_eq!(tree().check(), Ok(()));
-        let cases: [(&str, Damage); 30] = [
+        let cases: [(&str, Damage); 47] = [
             ("the root is not", |tree| inode(tree, 1).body = Body::File),
             ("not among the numbers given out", |tree| tree.next_ino = Ino(5)),
             ("has unknown bits", |tree| inode(tree, 3).mode = 0o10_000),
@@ -494,10 +677,37 @@ mod tests {
                 tree.orphans.remove(&Ino(5));
             }),
             ("conflicts with the lock", |tree| {
-                tree.file_locks.insert((Ino(3), OwnerId(2)), LockMode::Exclusive);
+                tree.file_locks.insert((Ino(3), locker(2)), LockMode::Exclusive);
             }),
             ("no such file or directory", |tree| {
-                tree.file_locks.insert((Ino(4), OwnerId(2)), LockMode::Shared);
+                tree.file_locks.insert((Ino(4), locker(2)), LockMode::Shared);
+            }),
+            ("of what has no content", |tree| inode(tree, 7).size = 1),
+            ("inode 3: counts 9 stored bytes", |tree| inode(tree, 3).allocated = 9),
+            ("the tree: counts 7 stored bytes", |tree| tree.allocated = 7),
+            ("inode 3: is held by owner 1, but is not", |tree| {
+                tree.holds.insert((Ino(3), HOLDER), ());
+            }),
+            ("inode 9: is held by owner 1, but is not", |tree| {
+                tree.holds.insert((Ino(9), HOLDER), ());
+            }),
+            ("inode 3: may get a first name", |tree| {
+                tree.linkable.insert(Ino(3), ());
+            }),
+            ("inode 5: may get a first name", |tree| {
+                tree.linkable.insert(Ino(5), ());
+            }),
+            ("has an attribute user.x, but does not exist", |tree| set_xattr(tree, 9, b"user.x")),
+            ("its value of the attribute user.x", |tree| set_xattr(tree, 4, b"user.x")),
+            ("its value of the attribute other.x", |tree| set_xattr(tree, 3, b"other.x")),
+            ("inode 4 of owner", |tree| lock_range(tree, 4, 1, 0..5, LockMode::Shared)),
+            ("is no range that can be locked", |tree| lock_range(tree, 3, 3, 7..7, LockMode::Shared)),
+            ("its range at 5 overlaps", |tree| lock_range(tree, 3, 1, 5..12, LockMode::Exclusive)),
+            ("its range at 9 is not merged", |tree| lock_range(tree, 3, 1, 9..10, LockMode::Shared)),
+            ("its range at 10 conflicts", |tree| lock_range(tree, 3, 1, 0..11, LockMode::Shared)),
+            ("limits nothing", |tree| set_quota(tree, Limits::default(), 8, 7)),
+            ("instead of Usage { bytes: 8, inodes: 7 }", |tree| {
+                set_quota(tree, Limits { bytes: Some(1), inodes: None }, 8, 6);
             }),
             ("a name has 1 to 255", |tree| {
                 let checkpoint =
@@ -518,5 +728,52 @@ mod tests {
 
     fn set_directory(tree: &mut Tree, ino: u64, parent: u64, entries: u64, next_cookie: u64) {
         inode(tree, ino).body = Body::Directory { parent: Ino(parent), entries, next_cookie };
+    }
+
+    fn set_xattr(tree: &mut Tree, ino: u64, name: &[u8]) {
+        let name = XattrName::new(name).expect("a name");
+        tree.xattrs.insert((Ino(ino), name), XattrValue::new(b"").expect("a value"));
+    }
+
+    fn lock_range(tree: &mut Tree, ino: u64, key: u64, range: std::ops::Range<u64>, mode: LockMode) {
+        tree.range_locks.insert((Ino(ino), locker(key), range.start), RangeLock { end: range.end, mode });
+    }
+
+    fn set_quota(tree: &mut Tree, limits: Limits, bytes: u64, inodes: u64) {
+        let used = crate::Usage { bytes, inodes };
+        tree.quotas.insert(QuotaSubject::User(0), crate::Quota { limits, used });
+    }
+
+    /// Against each pair of locks, which is how the invariant reads.
+    #[test]
+    fn conflicts_of_ranges_are_found_as_by_pairs() {
+        let mut number: u64 = 1;
+        let mut next = |bound| {
+            number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (number >> 33) % bound
+        };
+        let (mut sound, mut wrong) = (0, 0);
+        for _ in 0..2000 {
+            let mut tree = tree();
+            tree.range_locks = crate::Map::default();
+            let mut locks: Vec<(u64, u64, u64, LockMode)> = Vec::new();
+            for _ in 0..2 + next(4) {
+                let (key, start) = (next(3), next(20));
+                let end = start + 1 + next(6);
+                let mode = if next(3) == 0 { LockMode::Exclusive } else { LockMode::Shared };
+                // The locks of one owner neither meet nor overlap.
+                if locks.iter().all(|(other, first, last, _)| *other != key || end < *first || *last < start)
+                {
+                    locks.push((key, start, end, mode));
+                    lock_range(&mut tree, 3, key, start..end, mode);
+                }
+            }
+            let conflict = locks
+                .iter()
+                .any(|a| locks.iter().any(|b| a.0 != b.0 && a.1 < b.2 && b.1 < a.2 && a.3.excludes(b.3)));
+            assert_eq!(tree.check().is_err(), conflict, "{locks:?}");
+            if conflict { wrong += 1 } else { sound += 1 }
+        }
+        assert!(sound > 200 && wrong > 200, "{sound} sound, {wrong} wrong");
     }
 }

@@ -7,6 +7,7 @@ mod content;
 mod create;
 mod names;
 mod open_state;
+mod quotas;
 mod xattrs;
 
 use crate::{
@@ -36,35 +37,8 @@ pub struct Decision {
 /// What Linux's system call of the same name gives to this caller.
 pub fn decide(tree: &Tree, context: &Context<'_>, op: &Op) -> Result<Decision, Errno> {
     let decider = Decider { tree, context };
-    match op {
-        Op::Open { at, access, flags, mode } => decider.open(at, *access, *flags, *mode),
-        Op::Mkdir { at, mode } => decider.mkdir(at, *mode),
-        Op::Mknod { at, node, mode } => decider.mknod(at, node, *mode),
-        Op::OpenNameless { dir, access, linkable, mode } => {
-            decider.open_nameless(dir, *access, *linkable, *mode)
-        }
-        Op::Symlink { target, at } => decider.symlink(target, at),
-        Op::Link { from, to } => decider.link(from, to),
-        Op::Unlink { at } => decider.unlink(at),
-        Op::Rmdir { at } => decider.rmdir(at),
-        Op::Rename { from, to, mode } => decider.rename(from, to, *mode),
-        Op::Write { target, at, len } => decider.write(target, *at, *len),
-        Op::Truncate { target, size } => decider.truncate(target, *size),
-        Op::SetMode { target, mode } => decider.set_mode(target, *mode),
-        Op::SetOwner { target, uid, gid } => decider.set_owner(target, *uid, *gid),
-        Op::SetTimes { target, accessed, modified } => decider.set_times(target, *accessed, *modified),
-        Op::SetXattr { target, name, value, mode } => decider.set_xattr(target, name, value, *mode),
-        Op::RemoveXattr { target, name } => decider.remove_xattr(target, name),
-        Op::LockFile { ino, owner, mode } => decider.lock_file(*ino, *owner, *mode),
-        Op::UnlockFile { ino, owner } => decider.unlock_file(*ino, *owner),
-        Op::Release { ino } => Ok(decider.release(*ino)),
-        Op::NewSession { keep: _ } if tree.needs_new_session() => Ok(done(Change::NewSession)),
-        Op::NewSession { keep: _ } => Ok(nothing()),
-        Op::AddCheckpoint { name, commit } => decider.add_checkpoint(name, *commit),
-        Op::DropCheckpoint { name } => decider.drop_checkpoint(name),
-        Op::Require(condition) => decider.require(condition),
-        _ => Err(Errno::NotSupported),
-    }
+    let decision = decider.decide(op)?;
+    decider.within_quotas(decision)
 }
 
 fn done(change: Change) -> Decision {
@@ -81,6 +55,46 @@ struct Decider<'a> {
 }
 
 impl<'a> Decider<'a> {
+    fn decide(&self, op: &Op) -> Result<Decision, Errno> {
+        match op {
+            Op::Open { at, access, flags, mode } => self.open(at, *access, *flags, *mode),
+            Op::Mkdir { at, mode } => self.mkdir(at, *mode),
+            Op::Mknod { at, node, mode } => self.mknod(at, node, *mode),
+            Op::OpenNameless { dir, access, linkable, mode } => {
+                self.open_nameless(dir, *access, *linkable, *mode)
+            }
+            Op::Symlink { target, at } => self.symlink(target, at),
+            Op::Link { from, to } => self.link(from, to),
+            Op::Unlink { at } => self.unlink(at),
+            Op::Rmdir { at } => self.rmdir(at),
+            Op::Rename { from, to, mode } => self.rename(from, to, *mode),
+            Op::Write { target, at, len } => self.write(target, *at, *len),
+            Op::Truncate { target, size } => self.truncate(target, *size),
+            Op::SetMode { target, mode } => self.set_mode(target, *mode),
+            Op::SetOwner { target, uid, gid } => self.set_owner(target, *uid, *gid),
+            Op::SetTimes { target, accessed, modified } => self.set_times(target, *accessed, *modified),
+            Op::SetXattr { target, name, value, mode } => self.set_xattr(target, name, value, *mode),
+            Op::RemoveXattr { target, name } => self.remove_xattr(target, name),
+            Op::Allocate { target, mode, offset, len } => self.allocate(target, *mode, *offset, *len),
+            Op::Copy { from, from_offset, to, to_offset, len } => {
+                self.copy((from, *from_offset), (to, *to_offset), *len)
+            }
+            Op::Accessed { ino } => self.accessed(*ino),
+            Op::LockFile { ino, owner, mode } => self.lock_file(*ino, *owner, *mode),
+            Op::UnlockFile { ino, owner } => self.unlock_file(*ino, *owner),
+            Op::LockRange { ino, owner, range, mode } => self.lock_range(*ino, *owner, *range, *mode),
+            Op::UnlockRange { ino, owner, range } => self.unlock_range(*ino, *owner, *range),
+            Op::Hold { ino } => self.hold(*ino),
+            Op::Release { ino } => Ok(self.release(*ino)),
+            Op::EndOwner { owner } => Ok(self.end_owner(*owner)),
+            Op::NewSession { keep } => Ok(self.new_session(keep)),
+            Op::SetQuota { subject, limits } => self.set_quota(*subject, *limits),
+            Op::AddCheckpoint { name, commit } => self.add_checkpoint(name, *commit),
+            Op::DropCheckpoint { name } => self.drop_checkpoint(name),
+            Op::Require(condition) => self.require(condition),
+        }
+    }
+
     fn add_checkpoint(&self, name: &String, commit: CommitId) -> Result<Decision, Errno> {
         if name.is_empty() {
             return Err(Errno::Invalid);
@@ -126,16 +140,6 @@ impl<'a> Decider<'a> {
     /// Whether the caller may do this with an inode.
     fn permits(&self, ino: Ino, access: Permission) -> Result<(), Errno> {
         self.tree.permits(self.context.credential, ino, access)
-    }
-
-    fn file(&self, target: &Target) -> Result<(Ino, &'a Inode), Errno> {
-        let ino = self.target(target)?;
-        let inode = self.inode(ino)?;
-        match inode.kind() {
-            Kind::File => Ok((ino, inode)),
-            Kind::Directory => Err(Errno::IsADirectory),
-            _ => Err(Errno::Invalid),
-        }
     }
 
     fn inode(&self, ino: Ino) -> Result<&'a Inode, Errno> {

@@ -20,16 +20,16 @@ impl Extent {
 }
 
 impl Tree {
-    /// Whether this many bytes more can be counted for a segment.
-    pub(crate) fn can_refer(&self, segment: SegmentId, len: u64) -> bool {
-        self.segments.get(&segment).copied().unwrap_or(0).checked_add(len).is_some()
+    /// Whether this many bytes more can be counted: for the tree, and so for any segment.
+    pub(crate) const fn can_store(&self, len: u64) -> bool {
+        self.allocated.checked_add(len).is_some()
     }
 
-    /// Puts an extent into a file, over what is there. Nothing overflows: the caller has checked the file's size,
-    /// the extent's end in the segment, and [`Tree::can_refer`].
-    pub(crate) fn put_extent(&mut self, ino: Ino, mut offset: u64, mut extent: Extent) {
+    /// Puts an extent into a file, over what is there, and tells how many bytes were there. Nothing overflows: the
+    /// caller has checked the file's size, the extent's end in the segment, and [`Tree::can_store`].
+    pub(crate) fn put_extent(&mut self, ino: Ino, mut offset: u64, mut extent: Extent) -> u64 {
         self.refer(extent.place.segment, extent.len);
-        self.cut_extents(ino, offset, offset + extent.len);
+        let replaced = self.cut_extents(ino, offset, offset + extent.len);
         let end = offset + extent.len;
         if let Some(right) = self.extents.get(&(ino, end)).copied()
             && extent.continues(&right)
@@ -46,10 +46,12 @@ impl Tree {
             offset = start;
         }
         self.extents.insert((ino, offset), extent);
+        replaced
     }
 
-    /// Makes a hole of a file's bytes from `start` up to `end`.
-    pub(crate) fn cut_extents(&mut self, ino: Ino, start: u64, end: u64) {
+    /// Makes a hole of a file's bytes from `start` up to `end`, and tells how many bytes were stored there.
+    pub(crate) fn cut_extents(&mut self, ino: Ino, start: u64, end: u64) -> u64 {
+        let mut removed = 0;
         while let Some(last) = end.checked_sub(1)
             && let Some((&(holder, offset), &extent)) = self.extents.at_or_before(&(ino, last))
             && holder == ino
@@ -65,10 +67,77 @@ impl Tree {
             if extent_end > end {
                 self.extents.insert((ino, end), extent.from(end - offset));
             }
-            self.forget(extent.place.segment, extent_end.min(end) - offset.max(start));
+            let len = extent_end.min(end) - offset.max(start);
+            self.forget(extent.place.segment, len);
+            removed += len;
             if offset <= start {
                 break;
             }
+        }
+        removed
+    }
+
+    /// The runs of a file between `start` and `end`, clipped to them: offset and extent, in order.
+    pub(crate) fn extents_between(&self, ino: Ino, start: u64, end: u64) -> Vec<(u64, Extent)> {
+        let mut runs = Vec::new();
+        if let Some((&(holder, offset), &extent)) = self.extents.at_or_before(&(ino, start))
+            && holder == ino
+            && offset < start
+            && offset + extent.len > start
+        {
+            runs.push((start, extent.from(start - offset)));
+        }
+        runs.extend(
+            self.extents.range((ino, start)..(ino, end)).map(|(&(_, offset), &extent)| (offset, extent)),
+        );
+        if let Some((offset, extent)) = runs.last_mut() {
+            extent.len = extent.len.min(end - *offset);
+        }
+        runs
+    }
+
+    /// Takes a file's bytes from `start` up to `end` out: what is behind them moves forward. It tells how many bytes
+    /// were stored there.
+    pub(crate) fn collapse_extents(&mut self, ino: Ino, start: u64, end: u64) -> u64 {
+        let removed = self.cut_extents(ino, start, end);
+        for (offset, extent) in self.extents_between(ino, end, u64::MAX) {
+            self.extents.remove(&(ino, offset));
+            self.extents.insert((ino, offset - (end - start)), extent);
+        }
+        self.merge_at(ino, start);
+        removed
+    }
+
+    /// Puts a hole of `len` bytes in at `at`: what is there, and behind it, moves back. The file's size has been
+    /// checked.
+    pub(crate) fn spread_extents(&mut self, ino: Ino, at: u64, len: u64) {
+        // Those at the back first, so that none comes to lie where another still is.
+        for (offset, extent) in self.extents_between(ino, at, u64::MAX).into_iter().rev() {
+            self.extents.remove(&(ino, offset));
+            self.extents.insert((ino, offset + len), extent);
+        }
+        if let Some((&key, left)) = self.extents.at_or_before(&(ino, at))
+            && key.0 == ino
+            && key.1 + left.len > at
+        {
+            let kept = Extent { len: at - key.1, ..*left };
+            self.extents.insert(key, kept);
+        }
+    }
+
+    /// Makes one extent of two that meet at `at`, if they can be one.
+    fn merge_at(&mut self, ino: Ino, at: u64) {
+        let (Some(right), Some(before)) = (self.extents.get(&(ino, at)).copied(), at.checked_sub(1)) else {
+            return;
+        };
+        if let Some((&key, left)) = self.extents.at_or_before(&(ino, before))
+            && key.0 == ino
+            && key.1 + left.len == at
+            && left.continues(&right)
+        {
+            let merged = Extent { len: left.len + right.len, ..*left };
+            self.extents.remove(&(ino, at));
+            self.extents.insert(key, merged);
         }
     }
 

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::check::Violations;
 use crate::tree::RangeLock;
 use crate::{
-    Checkpoint, Cookie, Entry, EntryKey, Extent, Ino, Inode, Limits, LockMode, LockOwner, LockRange, Map, Name,
-    OwnerId, Quota, QuotaSubject, SegmentId, Timestamp, Tree, Violation, XattrName, XattrValue,
+    Checkpoint, Cookie, Entry, EntryKey, Extent, Ino, Inode, Limits, LockMode, LockOwner, LockRange, Map,
+    Name, OwnerId, Quota, QuotaSubject, SegmentId, Timestamp, Tree, Violation, XattrName, XattrValue,
 };
 
 /// One piece of a tree. The items of a tree are all that is needed to make it again.
@@ -114,8 +114,11 @@ impl Tree {
         });
         let holds = self.holds.iter().map(|(key, ())| Item::Hold { ino: key.0, owner: key.1 });
         let linkable = self.linkable.iter().map(|(ino, ())| Item::Linkable(*ino));
-        let file_locks =
-            self.file_locks.iter().map(|(key, mode)| Item::FileLock { ino: key.0, owner: key.1, mode: *mode });
+        let file_locks = self.file_locks.iter().map(|(key, mode)| Item::FileLock {
+            ino: key.0,
+            owner: key.1,
+            mode: *mode,
+        });
         let range_locks = self.range_locks.iter().map(|(&(ino, owner, start), lock)| Item::RangeLock {
             ino,
             owner,
@@ -160,6 +163,7 @@ impl Tree {
                     }
                 }
                 Item::Inode(ino, inode) => {
+                    let inode = Inode { allocated: 0, ..inode };
                     if tree.inodes.insert(ino, inode).is_some() {
                         violations.inode(ino, "is there twice");
                     }
@@ -245,16 +249,31 @@ impl Tree {
             }
         }
         self.orphans = orphans;
+        self.derive_stored(violations);
+        self.recount_quotas();
+    }
+
+    /// Counts what extents refer to: by segment, by inode, and in the whole.
+    fn derive_stored(&mut self, violations: &mut Violations) {
         let mut segments: Map<SegmentId, u64> = Map::default();
-        for ((ino, offset), extent) in self.extents.iter() {
-            let live = segments.get(&extent.place.segment).copied().unwrap_or(0);
-            match live.checked_add(extent.len) {
-                Some(live) => {
-                    segments.insert(extent.place.segment, live);
-                }
-                None => violations.extent(*ino, *offset, "its segment would hold over 2^64 live bytes"),
+        let extents = std::mem::take(&mut self.extents);
+        for ((ino, offset), extent) in extents.iter() {
+            let Some(total) = self.allocated.checked_add(extent.len) else {
+                violations.extent(*ino, *offset, "the tree would store over 2^64 bytes");
+                continue;
+            };
+            self.allocated = total;
+            // Neither overflows: both are parts of the total.
+            if let Some(live) = segments.get_mut(&extent.place.segment) {
+                *live += extent.len;
+            } else {
+                segments.insert(extent.place.segment, extent.len);
+            }
+            if let Some(inode) = self.inodes.get_mut(ino) {
+                inode.allocated += extent.len;
             }
         }
+        self.extents = extents;
         self.segments = segments;
     }
 }

@@ -67,7 +67,7 @@ pub use op::{
     Target, WriteAt,
 };
 pub use permission::Permission;
-pub use quota::{Limits, Quota, QuotaSubject, Usage};
+pub use quota::{Limits, Quota, QuotaSubject, StatFs, Usage};
 pub use tree::{Checkpoint, DirEntry, Entry, EntryKey, FileRange, Tree};
 pub use xattr::{XattrMode, XattrName, XattrValue};
 

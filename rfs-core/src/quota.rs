@@ -1,6 +1,18 @@
 //! Quotas: how much a volume, or one user of it, may hold.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+use crate::{Ino, Inode, NAME_MAX, Tree};
+
+/// Bytes that a volume without a quota says it has room for: more than anybody stores, and little enough that
+/// programs can calculate with it.
+const UNLIMITED_BYTES: u64 = 1 << 60;
+/// Inodes that a volume without a quota says it has room for.
+const UNLIMITED_INODES: u64 = 1 << 48;
+/// The unit in which `statvfs(3)` counts.
+const BLOCK_SIZE: u32 = 4096;
 
 /// Whom a quota limits. The order of the variants is part of the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -38,4 +50,159 @@ pub struct Quota {
     pub limits: Limits,
     /// How much there is.
     pub used: Usage,
+}
+
+/// How much a volume has room for, as `statvfs(3)` tells it: its quota's limits, or 2^60 bytes and 2^48 inodes.
+///
+/// ```
+/// use rfs_core::{Timestamp, Tree};
+/// let free = Tree::new(Timestamp::from_nanos(0)).stat_fs();
+/// assert_eq!((free.bytes, free.bytes_free, free.inodes - free.inodes_free), (1 << 60, 1 << 60, 1));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatFs {
+    /// The unit in which `statvfs(3)` counts, in bytes.
+    pub block_size: u32,
+    /// Bytes of content that it can hold.
+    pub bytes: u64,
+    /// How many of them are left.
+    pub bytes_free: u64,
+    /// Inodes that it can hold.
+    pub inodes: u64,
+    /// How many of them are left.
+    pub inodes_free: u64,
+    /// Longest name of a directory entry, in bytes.
+    pub name_max: u32,
+}
+
+impl Limits {
+    /// Whether nothing is limited.
+    #[must_use]
+    pub const fn are_none(&self) -> bool {
+        self.bytes.is_none() && self.inodes.is_none()
+    }
+}
+
+impl Quota {
+    /// Whether it lets what is used become `new`: what does not grow may be over its limit.
+    pub(crate) fn allows(&self, new: Usage) -> bool {
+        let allowed =
+            |limit: Option<u64>, old: u64, new: u64| new <= old || limit.is_none_or(|limit| new <= limit);
+        allowed(self.limits.bytes, self.used.bytes, new.bytes)
+            && allowed(self.limits.inodes, self.used.inodes, new.inodes)
+    }
+}
+
+impl Tree {
+    /// How much the volume has room for.
+    #[must_use]
+    pub fn stat_fs(&self) -> StatFs {
+        let limits = self.quotas.get(&QuotaSubject::Volume).map(|quota| quota.limits).unwrap_or_default();
+        let used = self.usage();
+        let bytes = limits.bytes.unwrap_or_else(|| UNLIMITED_BYTES.max(used.bytes));
+        let inodes = limits.inodes.unwrap_or_else(|| UNLIMITED_INODES.max(used.inodes));
+        StatFs {
+            block_size: BLOCK_SIZE,
+            bytes,
+            bytes_free: bytes.saturating_sub(used.bytes),
+            inodes,
+            inodes_free: inodes.saturating_sub(used.inodes),
+            name_max: NAME_MAX as u32,
+        }
+    }
+
+    /// What a subject uses, counted anew: of a user, that takes time in proportion to the tree.
+    pub(crate) fn usage_of(&self, subject: QuotaSubject) -> Usage {
+        match subject {
+            QuotaSubject::Volume => self.usage(),
+            QuotaSubject::User(uid) => self.usage_by_user().remove(&uid).unwrap_or_default(),
+        }
+    }
+
+    /// What each user uses, counted anew.
+    pub(crate) fn usage_by_user(&self) -> BTreeMap<u32, Usage> {
+        let mut users: BTreeMap<u32, Usage> = BTreeMap::new();
+        for (_, inode) in self.inodes.iter() {
+            let used = users.entry(inode.uid).or_default();
+            *used = used.plus(Usage::of(inode));
+        }
+        users
+    }
+
+    /// Counts anew what is used of every quota.
+    pub(crate) fn recount_quotas(&mut self) {
+        if self.quotas.is_empty() {
+            return;
+        }
+        let users = self.usage_by_user();
+        for subject in self.quotas.iter().map(|(subject, _)| *subject).collect::<Vec<_>>() {
+            let used = match subject {
+                QuotaSubject::Volume => self.usage(),
+                QuotaSubject::User(uid) => users.get(&uid).copied().unwrap_or_default(),
+            };
+            if let Some(quota) = self.quotas.get_mut(&subject) {
+                quota.used = used;
+            }
+        }
+    }
+
+    /// Puts an inode in place, and counts what it uses.
+    pub(crate) fn put_inode(&mut self, ino: Ino, inode: Inode) {
+        let new = (inode.uid, Usage::of(&inode));
+        let old = self.inodes.insert(ino, inode).map(|old| (old.uid, Usage::of(&old)));
+        self.count(old, Some(new));
+    }
+
+    /// Takes an inode out, and no longer counts it.
+    pub(crate) fn take_inode(&mut self, ino: Ino) {
+        if let Some(old) = self.inodes.remove(&ino) {
+            self.count(Some((old.uid, Usage::of(&old))), None);
+        }
+    }
+
+    /// What an owner uses of the volume changes. Nothing overflows: no quota counts more than the whole tree has,
+    /// and that is bounded where extents are put.
+    fn count(&mut self, old: Option<(u32, Usage)>, new: Option<(u32, Usage)>) {
+        if old == new {
+            return;
+        }
+        if let Some((_, usage)) = old {
+            self.allocated -= usage.bytes;
+        }
+        if let Some((_, usage)) = new {
+            self.allocated += usage.bytes;
+        }
+        if self.quotas.is_empty() {
+            return;
+        }
+        if let Some((uid, usage)) = old {
+            self.count_quotas(uid, |used| used.minus(usage));
+        }
+        if let Some((uid, usage)) = new {
+            self.count_quotas(uid, |used| used.plus(usage));
+        }
+    }
+
+    fn count_quotas(&mut self, uid: u32, count: impl Fn(Usage) -> Usage) {
+        for subject in [QuotaSubject::Volume, QuotaSubject::User(uid)] {
+            if let Some(quota) = self.quotas.get_mut(&subject) {
+                quota.used = count(quota.used);
+            }
+        }
+    }
+}
+
+impl Usage {
+    /// What one inode counts for.
+    const fn of(inode: &Inode) -> Self {
+        Self { bytes: inode.allocated, inodes: 1 }
+    }
+
+    const fn plus(self, other: Self) -> Self {
+        Self { bytes: self.bytes + other.bytes, inodes: self.inodes + other.inodes }
+    }
+
+    const fn minus(self, other: Self) -> Self {
+        Self { bytes: self.bytes - other.bytes, inodes: self.inodes - other.inodes }
+    }
 }

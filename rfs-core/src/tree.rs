@@ -1,14 +1,16 @@
 //! The tree: the whole logical state of a volume, in persistent maps.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::ops::{Bound, Range};
 
 use equivalent::{Comparable, Equivalent};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Attr, Body, CommitId, Cookie, Errno, Extent, HeldRange, Ino, Inode, Kind, LockMode, LockOwner, LockRange, Map,
-    Name, OwnerId, Place, Quota, QuotaSubject, SegmentId, Times, Timestamp, Usage, XattrName, XattrValue,
+    Attr, Body, CommitId, Cookie, Errno, Extent, HeldRange, Ino, Inode, Kind, LockMode, LockOwner, LockRange,
+    Map, Name, OwnerId, Place, Quota, QuotaSubject, SegmentId, Times, Timestamp, Usage, XattrName,
+    XattrValue,
 };
 
 /// The key of a directory entry.
@@ -206,13 +208,7 @@ impl Tree {
     /// # Errors
     /// `EISDIR` for a directory, `EINVAL` for what else is no file, `ESTALE`.
     pub fn file_ranges(&self, ino: Ino, range: Range<u64>) -> Result<Vec<FileRange>, Errno> {
-        let inode = self.inode(ino).ok_or(Errno::Stale)?;
-        match inode.kind() {
-            Kind::File => {}
-            Kind::Directory => return Err(Errno::IsADirectory),
-            _ => return Err(Errno::Invalid),
-        }
-        let end = range.end.min(inode.size);
+        let end = range.end.min(self.regular_file(ino)?.size);
         let mut at = range.start;
         let mut ranges = Vec::new();
         while at < end {
@@ -221,6 +217,51 @@ impl Tree {
             at = next;
         }
         Ok(ranges)
+    }
+
+    /// The first byte at or behind `offset` that is stored, as `lseek(2)` with `SEEK_DATA` finds it.
+    ///
+    /// # Errors
+    /// `ENXIO` when there is none before the end of the file; else as [`Tree::file_ranges`].
+    pub fn seek_data(&self, ino: Ino, offset: u64) -> Result<u64, Errno> {
+        let size = self.regular_file(ino)?.size;
+        if offset >= size {
+            return Err(Errno::NoSuchData);
+        }
+        match self.run_at(ino, offset, size) {
+            (_, Some(_)) => Ok(offset),
+            (end, None) if end < size => Ok(end),
+            _ => Err(Errno::NoSuchData),
+        }
+    }
+
+    /// The first byte at or behind `offset` that is in a hole, as `lseek(2)` with `SEEK_HOLE` finds it: the end of
+    /// the file counts as one.
+    ///
+    /// # Errors
+    /// `ENXIO` at or past the end of the file; else as [`Tree::file_ranges`].
+    pub fn seek_hole(&self, ino: Ino, offset: u64) -> Result<u64, Errno> {
+        let size = self.regular_file(ino)?.size;
+        if offset >= size {
+            return Err(Errno::NoSuchData);
+        }
+        let mut at = offset;
+        while at < size {
+            match self.run_at(ino, at, size) {
+                (end, Some(_)) => at = end,
+                (_, None) => break,
+            }
+        }
+        Ok(at)
+    }
+
+    fn regular_file(&self, ino: Ino) -> Result<&Inode, Errno> {
+        let inode = self.inode(ino).ok_or(Errno::Stale)?;
+        match inode.kind() {
+            Kind::File => Ok(inode),
+            Kind::Directory => Err(Errno::IsADirectory),
+            _ => Err(Errno::Invalid),
+        }
     }
 
     /// Where a symlink points.
@@ -236,15 +277,13 @@ impl Tree {
 
     /// The whole-file locks on a file and who holds them.
     pub fn file_locks(&self, ino: Ino) -> impl Iterator<Item = (LockOwner, LockMode)> {
-        let least = LockOwner { owner: OwnerId(0), key: 0 };
-        let held = self.file_locks.range((ino, least)..(ino.next(), least));
+        let held = self.file_locks.range((ino, LockOwner::MIN)..=(ino, LockOwner::MAX));
         held.map(|((_, owner), mode)| (*owner, *mode))
     }
 
     /// The byte-range locks on a file, by owner and then in order.
     pub fn range_locks(&self, ino: Ino) -> impl Iterator<Item = HeldRange> {
-        let least = LockOwner { owner: OwnerId(0), key: 0 };
-        let held = self.range_locks.range((ino, least, 0)..(ino.next(), least, 0));
+        let held = self.range_locks.range((ino, LockOwner::MIN, 0)..=(ino, LockOwner::MAX, u64::MAX));
         held.map(|(&(_, owner, start), lock)| HeldRange {
             range: LockRange { start, end: lock.end },
             owner,
@@ -258,6 +297,11 @@ impl Tree {
         !self.file_locks.is_empty() || !self.range_locks.is_empty() || !self.orphans.is_empty()
     }
 
+    /// Which owners hold an inode without a name open.
+    pub fn holders(&self, ino: Ino) -> impl Iterator<Item = OwnerId> {
+        self.holds.range((ino, OwnerId(0))..=(ino, OwnerId(u64::MAX))).map(|((_, owner), ())| *owner)
+    }
+
     /// The inodes without a name that an owner holds open.
     pub fn held_by(&self, owner: OwnerId) -> impl Iterator<Item = Ino> {
         self.holds.iter().filter(move |((_, holder), ())| *holder == owner).map(|((ino, _), ())| *ino)
@@ -268,6 +312,15 @@ impl Tree {
         let files = self.file_locks.iter().map(|(&held, _)| held);
         let ranges = self.range_locks.iter().map(|(&(ino, owner, _), _)| (ino, owner));
         files.chain(ranges).filter(move |(_, holder)| holder.owner == owner)
+    }
+
+    /// The owners that hold locks, or inodes without a name.
+    #[must_use]
+    pub fn owners(&self) -> BTreeSet<OwnerId> {
+        let files = self.file_locks.iter().map(|((_, holder), _)| holder.owner);
+        let ranges = self.range_locks.iter().map(|((_, holder, _), _)| holder.owner);
+        let held = self.holds.iter().map(|((_, owner), ())| *owner);
+        files.chain(ranges).chain(held).collect()
     }
 
     /// The quotas that are set, and how much of each is used.

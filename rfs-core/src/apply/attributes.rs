@@ -22,7 +22,7 @@ impl Tree {
         inode.times.accessed = accessed.unwrap_or(inode.times.accessed);
         inode.times.modified = modified.unwrap_or(inode.times.modified);
         inode.times.changed = time;
-        self.inodes.insert(ino, inode);
+        self.put_inode(ino, inode);
         Ok(())
     }
 
@@ -38,7 +38,7 @@ impl Tree {
             return Err(Misfit::Xattr { ino, name: name.clone() });
         }
         inode.times.changed = time;
-        self.inodes.insert(ino, inode);
+        self.put_inode(ino, inode);
         self.xattrs.insert((ino, name.clone()), value.clone());
         Ok(())
     }
@@ -49,14 +49,14 @@ impl Tree {
             return Err(Misfit::NoXattr { ino, name: name.clone() });
         }
         inode.times.changed = time;
-        self.inodes.insert(ino, inode);
+        self.put_inode(ino, inode);
         Ok(())
     }
 
     pub(super) fn access(&mut self, ino: Ino, time: Timestamp) -> Result<(), Misfit> {
         let mut inode = self.get(ino)?.clone();
         inode.times.accessed = time;
-        self.inodes.insert(ino, inode);
+        self.put_inode(ino, inode);
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Changes of the content of files.
 
 use super::Misfit;
-use crate::{Extent, FILE_SIZE_MAX, Ino, Place, Timestamp, Tree};
+use crate::{Extent, FILE_SIZE_MAX, Ino, Inode, Place, Timestamp, Tree};
 
 impl Tree {
     pub(super) fn write(
@@ -13,19 +13,17 @@ impl Tree {
         place: Place,
     ) -> Result<(), Misfit> {
         let mut inode = self.file(ino)?.clone();
-        let end = offset.checked_add(len).filter(|end| len > 0 && *end <= FILE_SIZE_MAX);
-        let end = end.ok_or(Misfit::Range { offset, len })?;
+        let end = range_end(offset, len)?;
         if place.position.checked_add(len).is_none() {
             return Err(Misfit::Place { place, len });
         }
-        if !self.can_refer(place.segment, len) {
+        if !self.can_store(len) {
             return Err(Misfit::Exhausted);
         }
         inode.size = inode.size.max(end);
-        inode.times.modified = time;
-        inode.times.changed = time;
-        self.put_extent(ino, offset, Extent { place, len });
-        self.inodes.insert(ino, inode);
+        inode.allocated -= self.put_extent(ino, offset, Extent { place, len });
+        inode.allocated += len;
+        self.put_modified(ino, inode, time);
         Ok(())
     }
 
@@ -34,12 +32,90 @@ impl Tree {
         if size > FILE_SIZE_MAX {
             return Err(Misfit::Range { offset: 0, len: size });
         }
-        self.cut_extents(ino, size, inode.size);
+        inode.allocated -= self.cut_extents(ino, size, inode.size);
         inode.size = size;
-        inode.times.modified = time;
-        inode.times.changed = time;
-        self.inodes.insert(ino, inode);
+        self.put_modified(ino, inode, time);
         Ok(())
     }
 
+    pub(super) fn punch(&mut self, ino: Ino, offset: u64, len: u64, time: Timestamp) -> Result<(), Misfit> {
+        let mut inode = self.file(ino)?.clone();
+        let end = range_end(offset, len)?;
+        inode.allocated -= self.cut_extents(ino, offset, end.min(inode.size));
+        self.put_modified(ino, inode, time);
+        Ok(())
+    }
+
+    pub(super) fn collapse(
+        &mut self,
+        ino: Ino,
+        offset: u64,
+        len: u64,
+        time: Timestamp,
+    ) -> Result<(), Misfit> {
+        let mut inode = self.file(ino)?.clone();
+        let end = range_end(offset, len)?;
+        if end >= inode.size {
+            return Err(Misfit::Range { offset, len });
+        }
+        inode.allocated -= self.collapse_extents(ino, offset, end);
+        inode.size -= len;
+        self.put_modified(ino, inode, time);
+        Ok(())
+    }
+
+    pub(super) fn insert(&mut self, ino: Ino, offset: u64, len: u64, time: Timestamp) -> Result<(), Misfit> {
+        let mut inode = self.file(ino)?.clone();
+        if offset >= inode.size || len == 0 || len > FILE_SIZE_MAX - inode.size {
+            return Err(Misfit::Range { offset, len });
+        }
+        self.spread_extents(ino, offset, len);
+        inode.size += len;
+        self.put_modified(ino, inode, time);
+        Ok(())
+    }
+
+    pub(super) fn share(
+        &mut self,
+        (from, from_offset): (Ino, u64),
+        (to, to_offset): (Ino, u64),
+        len: u64,
+        time: Timestamp,
+    ) -> Result<(), Misfit> {
+        let from_end = range_end(from_offset, len)?;
+        if from_end > self.file(from)?.size {
+            return Err(Misfit::Range { offset: from_offset, len });
+        }
+        let to_end = range_end(to_offset, len)?;
+        if from == to && from_offset < to_end && to_offset < from_end {
+            return Err(Misfit::Overlap(from));
+        }
+        let mut inode = self.file(to)?.clone();
+        let runs = self.extents_between(from, from_offset, from_end);
+        // It does not overflow: the runs of a file do not overlap, and its size is bounded.
+        let stored = runs.iter().map(|(_, extent)| extent.len).sum();
+        if !self.can_store(stored) {
+            return Err(Misfit::Exhausted);
+        }
+        inode.allocated -= self.cut_extents(to, to_offset, to_end);
+        inode.allocated += stored;
+        for (offset, extent) in runs {
+            self.put_extent(to, offset - from_offset + to_offset, extent);
+        }
+        inode.size = inode.size.max(to_end);
+        self.put_modified(to, inode, time);
+        Ok(())
+    }
+
+    fn put_modified(&mut self, ino: Ino, mut inode: Inode, time: Timestamp) {
+        inode.times.modified = time;
+        inode.times.changed = time;
+        self.put_inode(ino, inode);
+    }
+}
+
+/// The end of a range of a file that is not empty.
+fn range_end(offset: u64, len: u64) -> Result<u64, Misfit> {
+    let end = offset.checked_add(len).filter(|end| len > 0 && *end <= FILE_SIZE_MAX);
+    end.ok_or(Misfit::Range { offset, len })
 }

@@ -37,7 +37,7 @@ impl Tree {
         let entry = dir.gain(self, &key, ino, inode.kind())?;
         dir.store(self);
         self.add_entry(key, entry);
-        self.inodes.insert(ino, inode);
+        self.put_inode(ino, inode);
         self.next_ino = next_ino;
         Ok(())
     }
@@ -50,7 +50,7 @@ impl Tree {
         inode: Inode,
     ) -> Result<(), Misfit> {
         self.next_ino = self.next_ino_after(ino)?;
-        self.inodes.insert(ino, Inode { nlink: 0, ..inode });
+        self.put_inode(ino, Inode { nlink: 0, ..inode });
         self.orphans.insert(ino, ());
         self.holds.insert((ino, owner), ());
         if linkable {
@@ -84,14 +84,11 @@ impl Tree {
         let entry = dir.gain(self, &key, ino, inode.kind())?;
         dir.store(self);
         self.add_entry(key, entry);
-        self.inodes.insert(ino, inode);
+        self.put_inode(ino, inode);
         if nameless {
             self.orphans.remove(&ino);
             self.linkable.remove(&ino);
-            let held = self.holds.range((ino, OwnerId(0))..(ino.next(), OwnerId(0)));
-            for key in held.map(|(key, ())| *key).collect::<Vec<_>>() {
-                self.holds.remove(&key);
-            }
+            self.forget_holders(ino);
         }
         Ok(())
     }
@@ -201,7 +198,7 @@ impl Tree {
         }
         self.remove_entry(from, moving.cookie);
         self.add_entry(to, entry);
-        self.inodes.insert(ino, inode);
+        self.put_inode(ino, inode);
         if let Some(unnamed) = unnamed {
             unnamed.store(self);
         }
@@ -251,8 +248,8 @@ impl Tree {
         if let Some(dir) = second_dir {
             dir.store(self);
         }
-        self.inodes.insert(first_ino, first_inode);
-        self.inodes.insert(second_ino, second_inode);
+        self.put_inode(first_ino, first_inode);
+        self.put_inode(second_ino, second_inode);
         // The names were there all the time, so a listing that goes on has to find them where they were.
         self.entries.insert(first.clone(), Entry { cookie: first_entry.cookie, ..second_entry });
         self.entries.insert(second.clone(), Entry { cookie: second_entry.cookie, ..first_entry });
@@ -355,7 +352,7 @@ impl Dir {
     fn store(mut self, tree: &mut Tree) {
         self.inode.body =
             Body::Directory { parent: self.parent, entries: self.entries, next_cookie: self.next_cookie };
-        tree.inodes.insert(self.ino, self.inode);
+        tree.put_inode(self.ino, self.inode);
     }
 }
 
@@ -395,7 +392,7 @@ impl Unnamed {
 
     fn store(self, tree: &mut Tree) {
         let nameless = self.inode.nlink == 0;
-        tree.inodes.insert(self.ino, self.inode);
+        tree.put_inode(self.ino, self.inode);
         if self.reap {
             tree.reap(self.ino);
         } else if nameless {
