@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::fs::{Fs, path_bytes, target};
 
 /// How a file is opened, as `std::fs::OpenOptions` says it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "they are independent flags, as in std::fs::OpenOptions")]
 pub struct OpenOptions {
     read: bool,

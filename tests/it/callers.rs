@@ -202,7 +202,7 @@ async fn names_are_exchanged_kept_or_refused() {
 async fn a_file_without_a_name_gets_one_or_goes() {
     let volume = volume().await;
     let fs = volume.fs();
-    let both = *OpenOptions::new().read(true).write(true).mode(0o666);
+    let both = OpenOptions::new().read(true).write(true).mode(0o666).clone();
     let file = fs.open_nameless("/", &both).await.unwrap();
     file.write_all_at(b"content", 0).await.unwrap();
     assert_eq!(file.metadata().unwrap().nlink(), 0);

@@ -251,10 +251,23 @@ fn the_blocking_face_does_the_same() {
     file.sync_all().unwrap();
     fs.apply(|batch| batch.rename("/a/b/c", "/c").remove_dir("/a/b")).unwrap();
     assert_eq!(fs.read_to_string("/c").unwrap(), "hello");
+    fs.clone_file("/c", "/clone").unwrap();
+    fs.rename_with("/c", "/clone", rfs::RenameMode::Exchange).unwrap();
+    fs.set_xattr("/c", "user.a", "1", rfs::XattrMode::Set).unwrap();
+    assert_eq!(fs.xattr("/c", "user.a").unwrap(), b"1");
+    file.punch_hole(0, 2).unwrap();
+    file.try_lock_range(rfs::LockRange::ALL, rfs::LockMode::Exclusive).unwrap();
+    assert_eq!(fs.read("/clone").unwrap(), b"\0\0llo");
+    let user = fs.as_user(rfs::Credential::user(1, 1, &[]));
+    assert_eq!(user.write("/mine", b"").unwrap_err().errno(), Some(Errno::AccessDenied));
+    let nameless = fs.open_nameless("/", OpenOptions::new().read(true).write(true)).unwrap();
+    assert_eq!(file.copy_range(2, &nameless, 0, 100).unwrap(), 3);
+    nameless.link_to("/named").unwrap();
+    assert_eq!(fs.read("/named").unwrap(), b"llo");
     let receipt = volume.checkpoint("one").unwrap().wait().unwrap();
     assert_eq!(volume.as_async().checkpoints()[0].1.commit, receipt.commit);
-    drop(file);
-    drop(fs);
+    drop((file, nameless));
+    drop((fs, user));
     volume.close().unwrap();
 }
 

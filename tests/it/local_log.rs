@@ -323,3 +323,42 @@ fn what_cannot_be_committed_is_written_out() {
         assert_eq!(volume.fs().read("/c").await.unwrap(), b"3");
     });
 }
+
+/// Level Local, what is held included: a process that is killed and comes back as the same owner finds its files
+/// without a name and its locks, though nothing of them was committed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_process_finds_what_it_held() {
+    let (dir, url) = (tempfile::tempdir().unwrap(), memory_url("restarted"));
+    let job = |seed, dir: &Path| threaded(seed, dir).with_owner_id(rfs::OwnerId(3));
+    let volume = Volume::create(&url, job(1, dir.path())).await.unwrap();
+    let fs = volume.fs();
+    let mut both = OpenOptions::new();
+    both.read(true).write(true).create(true);
+    let (scratch, lock) = (both.open(&fs, "/scratch").await.unwrap(), both.open(&fs, "/lock").await.unwrap());
+    let nameless = fs.open_nameless("/", &both.clone().create(false)).await.unwrap();
+    scratch.append(&[7; 9000]).await.unwrap();
+    fs.remove_file("/scratch").await.unwrap();
+    lock.lock().await.unwrap();
+    scratch.sync_all().await.unwrap();
+    let killed = as_it_is(dir.path());
+    let (inodes, key) = ([scratch.ino(), nameless.ino()], lock.lock_key());
+    drop((scratch, nameless, lock, fs, volume));
+
+    let volume = Volume::open(&url, job(2, killed.path())).await.unwrap();
+    let report = volume.open_report().unwrap();
+    assert_eq!((report.held_files, report.held_locks), (2, 1));
+    assert_eq!(volume.held_files(), inodes);
+    let fs = volume.fs();
+    let found = fs.open_held(inodes[0], OpenOptions::new().read(true)).await.unwrap();
+    let mut content = vec![0; 10_000];
+    assert_eq!(found.read_at(&mut content, 0).await.unwrap(), 9000);
+    assert!(content[..9000].iter().all(|byte| *byte == 7));
+    let named = fs.open_held(inodes[1], OpenOptions::new().read(true)).await.unwrap();
+    named.link_to("/kept").await.unwrap();
+    assert!(fs.open("/lock").await.unwrap().try_lock_shared().is_err());
+    both.lock_key(key).open(&fs, "/lock").await.unwrap().unlock().unwrap();
+    fs.open("/lock").await.unwrap().try_lock().unwrap();
+    drop((found, named));
+    assert!(volume.held_files().is_empty() && volume.held_locks().is_empty());
+    volume.check().unwrap();
+}

@@ -150,13 +150,13 @@ async fn an_inode_is_opened_by_its_number_by_those_who_may() {
     let fs = volume.fs();
     fs.write("/file", b"1").await.unwrap();
     let ino = rfs::Ino(fs.metadata("/file").await.unwrap().ino());
-    let reading = *OpenOptions::new().read(true);
+    let reading = OpenOptions::new().read(true).clone();
     let file = fs.open_held(ino, &reading).await.unwrap();
     assert_eq!(file.write_at(b"2", 0).await.unwrap_err().errno(), Some(Errno::BadHandle));
     let user = fs.as_user(rfs::Credential::user(1000, 1000, &[]));
     assert_eq!(user.open_held(ino, &reading).await.unwrap_err().errno(), Some(Errno::NotPermitted));
     assert_eq!(fs.open_held(ino, &OpenOptions::new()).await.unwrap_err().errno(), Some(Errno::Invalid));
-    let creates = *OpenOptions::new().write(true).create(true);
+    let creates = OpenOptions::new().write(true).create(true).clone();
     assert_eq!(fs.open_held(ino, &creates).await.unwrap_err().errno(), Some(Errno::Invalid));
     fs.remove_file("/file").await.unwrap();
     user.open_held(ino, &reading).await.expect("held by the volume's owner, and everybody may read it");
