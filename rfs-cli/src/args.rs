@@ -1,0 +1,171 @@
+//! What can be asked of `rfs` on the command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// A directory tree whose durable home is an object store.
+///
+/// A volume is named by a URL: file:///directory, s3://bucket/prefix, or memory://name, which lasts as long as the
+/// process. S3 takes the usual AWS_* variables; give AWS_ENDPOINT_URL for a server of your own.
+#[derive(Debug, Parser)]
+#[command(name = "rfs", version, max_term_width = 100)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Mount(Mount),
+    Unmount(Unmount),
+    Exec(Exec),
+}
+
+/// Mount a volume on a directory, so that any program can use it.
+///
+/// Serves in the foreground until it is told to stop by SIGTERM or SIGINT, or until somebody unmounts the directory;
+/// then it commits. Prints one line when the directory can be used.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Mount {
+    /// The volume.
+    pub(crate) url: String,
+    /// The directory to mount it on; it has to exist.
+    pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) volume: Volume,
+    /// Make the volume if there is none at the URL.
+    #[arg(long)]
+    pub(crate) create: bool,
+    /// Let only the user who mounts it in, not all users.
+    #[arg(long)]
+    pub(crate) private: bool,
+    /// Threads that answer the kernel.
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+}
+
+/// Unmount a directory that a volume is mounted on.
+///
+/// The process that mounted it commits, and ends. This returns as soon as the directory is free; with files open in it
+/// the kernel refuses.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Unmount {
+    /// The directory.
+    pub(crate) dir: PathBuf,
+}
+
+/// Run a program with a volume as its working directory.
+///
+/// The volume is mounted where only the program and its children see it. When the program ends, whatever its exit
+/// status, what it left is committed. The volume is made if there is none. `rfs exec` ends with the program's exit
+/// status (128 + N if signal N ended it, 127 if there is no such program); with 125 if rfs itself failed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Exec {
+    /// The volume.
+    pub(crate) url: String,
+    #[command(flatten)]
+    pub(crate) volume: Volume,
+    /// Give the commit at the end this name, so that it is kept until the name is dropped.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) checkpoint: Option<String>,
+    /// Mount the volume on this directory, which has to exist, instead of a temporary one.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) at: Option<PathBuf>,
+    /// The program and its arguments, after `--`.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// How a volume is opened.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Volume {
+    /// What fsync waits for: `memory` (nothing), `local` (the local directory's disk), `remote` (the object store).
+    /// Default: local with --local-dir, else remote.
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    pub(crate) level: Option<Level>,
+    /// Keep the journal in this directory too: what reached it survives the process. It serves one volume.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) local_dir: Option<PathBuf>,
+    /// Commit so long after the first change that is not committed, such as 10s, 50ms, 2m; or `never`.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_interval)]
+    pub(crate) commit_interval: Interval,
+    /// When reading sets the time of last access.
+    #[arg(long, value_enum, value_name = "POLICY", default_value = "never")]
+    pub(crate) atime: Atime,
+    /// Open under this owner id, to find again what an earlier process with the same id held: files without a name, and
+    /// locks.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..1 << 63))]
+    pub(crate) owner: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Level {
+    Memory,
+    Local,
+    Remote,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Atime {
+    /// Not at all.
+    Never,
+    /// When it is not after the last change, or a day old.
+    Relative,
+    /// Each time.
+    Always,
+}
+
+/// A time span, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Interval(pub(crate) Option<Duration>);
+
+fn parse_interval(text: &str) -> Result<Interval, String> {
+    if text == "never" {
+        return Ok(Interval(None));
+    }
+    let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err("give a number and a unit, ms, s, m or h, or `never`".to_owned()),
+    };
+    let number: u64 = number.parse().map_err(|_| "the number is missing or too large".to_owned())?;
+    match number.checked_mul(millis) {
+        Some(millis) if millis > 0 => Ok(Interval(Some(Duration::from_millis(millis)))),
+        Some(_) => Err("0 is no time to wait: give at least 1ms, or `never`".to_owned()),
+        None => Err("the number is too large".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::CommandFactory;
+
+    use super::{Args, Interval, parse_interval};
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn intervals_have_a_number_and_a_unit() {
+        let millis = |millis| Ok(Interval(Some(Duration::from_millis(millis))));
+        assert_eq!(parse_interval("50ms"), millis(50));
+        assert_eq!(parse_interval("10s"), millis(10_000));
+        assert_eq!(parse_interval("2m"), millis(120_000));
+        assert_eq!(parse_interval("1h"), millis(3_600_000));
+        assert_eq!(parse_interval("never"), Ok(Interval(None)));
+        for wrong in ["", "10", "s", "0s", "-1s", "1.5s", "1 s", "99999999999999999999s", "18446744073709551615h"] {
+            assert!(parse_interval(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

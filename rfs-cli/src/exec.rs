@@ -1,0 +1,124 @@
+//! `rfs exec`: a program with a volume as its working directory.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{ExitCode, ExitStatus};
+
+use rfs_mount::MountOptions;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::SignalKind;
+
+use crate::error::Failure;
+use crate::mount::{finish, listen, runtime, serve};
+use crate::{Outcome, args, namespace, volume};
+
+/// What a shell answers when there is no such program, or when it cannot be run.
+const NOT_FOUND: u8 = 127;
+const NOT_EXECUTABLE: u8 = 126;
+
+pub(crate) fn exec(args: &args::Exec) -> Outcome {
+    // The runtime's threads would not come along.
+    namespace::enter()?;
+    let temporary;
+    let dir = if let Some(dir) = &args.at {
+        dir.as_path()
+    } else {
+        temporary = tempfile::Builder::new()
+            .prefix("rfs-exec-")
+            .tempdir()
+            .map_err(|error| Failure::during("make a directory to mount the volume on", &error))?;
+        temporary.path()
+    };
+    runtime()?.block_on(run(args, dir))
+}
+
+async fn run(args: &args::Exec, dir: &Path) -> Outcome {
+    let dir = dir.canonicalize().map_err(|error| Failure::during(format!("use {}", dir.display()), &error))?;
+    let mut signals = Signals::listen()?;
+    let volume = volume::open(&args.url, &args.volume, true).await?;
+    let options = MountOptions::new().with_source(&args.url);
+    let mount = serve(volume, &dir, options).await?;
+    let ended = match spawn(&args.command, &dir) {
+        Ok(child) => wait(child, &mut signals).await,
+        Err(failure) => Err(failure),
+    };
+    // Also when the program failed: what it left is what the next run begins with.
+    let finished = finish(mount, &dir, args.checkpoint.as_deref()).await;
+    let status = ended?;
+    finished?;
+    Ok(exit_code(status))
+}
+
+fn spawn(command: &[std::ffi::OsString], dir: &Path) -> Result<Child, Failure> {
+    let Some((program, arguments)) = command.split_first() else {
+        return Err(Failure::new("there is no command to run"));
+    };
+    Command::new(program)
+        .args(arguments)
+        .current_dir(dir)
+        // Programs that trust it over the directory that they are in would look elsewhere.
+        .env("PWD", dir)
+        .env("RFS_DIR", dir)
+        .spawn()
+        .map_err(|error| not_run(program, &error))
+}
+
+fn not_run(program: &OsStr, error: &io::Error) -> Failure {
+    let code = if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE };
+    Failure::during(format!("run {}", program.display()), error).with_code(code)
+}
+
+/// Waits for the program to end, and hands on the signals that ask it to.
+async fn wait(mut child: Child, signals: &mut Signals) -> Result<ExitStatus, Failure> {
+    let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    loop {
+        tokio::select! {
+            ended = child.wait() => {
+                return ended.map_err(|error| Failure::during("wait for the command", &error));
+            }
+            signal = signals.next() => {
+                if let Some(pid) = pid {
+                    // It may have ended meanwhile; then there is nobody to tell.
+                    _ = kill_process(pid, signal);
+                }
+            }
+        }
+    }
+}
+
+fn exit_code(status: ExitStatus) -> ExitCode {
+    let code = match (status.code(), status.signal()) {
+        (Some(code), _) => code,
+        (None, Some(signal)) => 128 + signal,
+        (None, None) => 255,
+    };
+    ExitCode::from(u8::try_from(code).unwrap_or(255))
+}
+
+/// The signals by which a program is asked to end.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.terminate.recv() => Signal::TERM,
+            _ = self.interrupt.recv() => Signal::INT,
+            _ = self.hang_up.recv() => Signal::HUP,
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! `rfs mount` and `rfs unmount`.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use rfs_mount::{Mount, MountOptions};
+use rustix::mount::UnmountFlags;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::error::Failure;
+use crate::{Outcome, args, volume};
+
+pub(crate) fn mount(args: &args::Mount) -> Outcome {
+    runtime()?.block_on(async {
+        // Before the volume is open, so that no signal ends the process without a commit.
+        let mut terminate = listen(SignalKind::terminate())?;
+        let mut interrupt = listen(SignalKind::interrupt())?;
+        let volume = volume::open(&args.url, &args.volume, args.create).await?;
+        let mut mount = serve(volume, &args.dir, options(args)).await?;
+        announce(&args.url, &args.dir)?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = mount.wait() => {}
+        }
+        finish(mount, &args.dir, None).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+pub(crate) fn unmount(args: &args::Unmount) -> Outcome {
+    let dir = args.dir.as_path();
+    let is_ours = fs_type(dir)?.is_some_and(|kind| kind == rfs_mount::FS_TYPE);
+    if !is_ours {
+        return Err(Failure::new(format!("unmount {}: no volume is mounted on it", dir.display())));
+    }
+    rustix::mount::unmount(dir, UnmountFlags::empty()).map_err(|errno| {
+        let advice = if errno == rustix::io::Errno::BUSY { " (a program uses it)" } else { "" };
+        Failure::during(format!("unmount {}{advice}", dir.display()), &io::Error::from(errno))
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn options(args: &args::Mount) -> MountOptions {
+    let mut options = MountOptions::new().with_allow_other(!args.private).with_source(&args.url);
+    if let Some(threads) = args.threads {
+        options = options.with_threads(threads);
+    }
+    options
+}
+
+/// Serves a volume on a directory. One that cannot be mounted is closed again.
+pub(crate) async fn serve(
+    volume: rfs::Volume,
+    dir: &Path,
+    options: MountOptions,
+) -> Result<Mount, Failure> {
+    Mount::new(volume, dir, options)
+        .map_err(|error| Failure::during(format!("mount on {}", dir.display()), &error))
+}
+
+/// Ends a mount: the volume gets its last commit, with a name if one is given.
+pub(crate) async fn finish(mount: Mount, dir: &Path, checkpoint: Option<&str>) -> Result<(), Failure> {
+    let unmounted = tokio::task::block_in_place(|| mount.unmount());
+    let volume = unmounted.map_err(|error| Failure::during(format!("unmount {}", dir.display()), &error))?;
+    if let Some(name) = checkpoint {
+        let doing = || format!("checkpoint {name:?}");
+        let commit = volume.checkpoint(name).await;
+        let mut commit = commit.map_err(|error| Failure::during(doing(), &error))?;
+        commit.wait().await.map_err(|error| Failure::during(doing(), &error))?;
+    }
+    volume.close().await.map_err(|error| Failure::during("the last commit", &error))
+}
+
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(|error| Failure::during("start", &error))
+}
+
+pub(crate) fn listen(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
+    signal(kind).map_err(|error| Failure::during("listen to signals", &error))
+}
+
+/// One line that a script can wait for.
+fn announce(url: &str, dir: &Path) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let said = writeln!(out, "mounted {url} at {}", dir.display()).and_then(|()| out.flush());
+    match said {
+        // Nobody listens: not a reason to stop.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::during("say that it is mounted", &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The type of the file system that is mounted on exactly this directory, if any is.
+fn fs_type(dir: &Path) -> Result<Option<String>, Failure> {
+    let doing = |error: &io::Error| Failure::during(format!("look at {}", dir.display()), error);
+    let absolute = std::path::absolute(dir).map_err(|error| doing(&error))?;
+    let parent = absolute.parent().unwrap_or(&absolute);
+    // Not the directory itself: it may belong to a mount whose process is gone, and not answer.
+    let parent = parent.canonicalize().map_err(|error| doing(&error))?;
+    let full = absolute.file_name().map_or_else(|| parent.clone(), |name| parent.join(name));
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").map_err(|error| doing(&error))?;
+    let newest = mounts.lines().rev().find_map(|line| {
+        let mut fields = line.split(' ');
+        let place = fields.nth(4)?;
+        let kind = fields.skip_while(|field| *field != "-").nth(1)?;
+        (Path::new(&unescape(place)) == full).then(|| kind.to_owned())
+    });
+    Ok(newest)
+}
+
+/// A path of `/proc/self/mountinfo`: spaces and the like stand there as a backslash and three octal digits.
+fn unescape(field: &str) -> std::ffi::OsString {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        let octal = tail.first_chunk::<3>().and_then(|digits| {
+            let digits = std::str::from_utf8(digits).ok()?;
+            u8::from_str_radix(digits, 8).ok()
+        });
+        match octal {
+            Some(byte) if first == b'\\' => {
+                bytes.push(byte);
+                rest = &tail[3..];
+            }
+            _ => {
+                bytes.push(first);
+                rest = tail;
+            }
+        }
+    }
+    std::os::unix::ffi::OsStringExt::from_vec(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unescape;
+
+    #[test]
+    fn paths_of_mountinfo_are_unescaped() {
+        assert_eq!(unescape(r"/a\040b\134c"), r"/a b\c");
+        assert_eq!(unescape(r"/plain\x"), r"/plain\x");
+        assert_eq!(unescape(r"/end\04"), r"/end\04");
+    }
+}

@@ -1,0 +1,88 @@
+//! From arguments and environment to an open volume.
+
+use rfs::{AtimePolicy, LocalLog, Options, OwnerId, StoreOptions};
+
+use crate::args::{Atime, Level, Volume};
+use crate::error::Failure;
+
+/// Opens a volume to write it, and says on the standard error output what of an earlier process was found.
+pub(crate) async fn open(url: &str, args: &Volume, create: bool) -> Result<rfs::Volume, Failure> {
+    let options = options(args)?;
+    let opened = if create {
+        rfs::Volume::open_or_create(url, options).await
+    } else {
+        rfs::Volume::open(url, options).await
+    };
+    let volume = opened.map_err(|error| {
+        let advice = match error.kind() {
+            rfs::ErrorKind::NoVolume => " (--create makes one)",
+            _ => "",
+        };
+        Failure::during(format!("open {url}{advice}"), &error)
+    })?;
+    if let Some(report) = volume.open_report() {
+        match &report.local {
+            LocalLog::Nothing => {}
+            LocalLog::Replayed(changes) => {
+                eprintln!("rfs: went on with {changes} changes from the local directory that were not committed");
+            }
+            LocalLog::Orphaned { files, .. } => eprintln!(
+                "rfs: another writer took over before the local directory's last changes were committed; they are \
+                 kept in its files {}",
+                files.join(", ")
+            ),
+            _ => {}
+        }
+    }
+    Ok(volume)
+}
+
+fn options(args: &Volume) -> Result<Options, Failure> {
+    let level = match (args.level, &args.local_dir) {
+        (Some(Level::Memory), _) => rfs::Level::Memory,
+        (Some(Level::Local), None) => {
+            return Err(Failure::new("--level local needs --local-dir DIR: it says where the local disk is"));
+        }
+        (Some(Level::Local), Some(_)) | (None, Some(_)) => rfs::Level::Local,
+        (Some(Level::Remote), _) | (None, None) => rfs::Level::Remote,
+    };
+    let atime = match args.atime {
+        Atime::Never => AtimePolicy::Never,
+        Atime::Relative => AtimePolicy::Relative,
+        Atime::Always => AtimePolicy::Always,
+    };
+    let mut options = Options::new()
+        .with_store_options(store_options())
+        .with_level(level)
+        .with_commit_interval(args.commit_interval.0)
+        .with_atime(atime);
+    if let Some(dir) = &args.local_dir {
+        options = options.with_local_dir(dir);
+    }
+    if let Some(owner) = args.owner {
+        options = options.with_owner_id(OwnerId(owner));
+    }
+    Ok(options)
+}
+
+/// What the environment says of the store.
+fn store_options() -> StoreOptions {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let mut options = StoreOptions::default();
+    if let Some(endpoint) = variable("AWS_ENDPOINT_URL_S3").or_else(|| variable("AWS_ENDPOINT_URL")) {
+        options = options.with_allow_http(endpoint.starts_with("http://")).with_endpoint(endpoint);
+    }
+    if let Some(region) = variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION")) {
+        options = options.with_region(region);
+    }
+    if let Some(id) = variable("AWS_ACCESS_KEY_ID") {
+        options = options.with_access_key_id(id);
+    }
+    if let Some(secret) = variable("AWS_SECRET_ACCESS_KEY") {
+        options = options.with_secret_access_key(secret);
+    }
+    if let Some(token) = variable("AWS_SESSION_TOKEN") {
+        options = options.with_session_token(token);
+    }
+    options
+}
