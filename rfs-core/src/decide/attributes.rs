@@ -25,8 +25,8 @@ impl Decider<'_> {
         }
         let set = Attributes { mode: Some(mode), ..Attributes::default() }.set(ino, self.context.now);
         let mut changes = vec![set];
-        if let Some(value) = self.tree.find_xattr(ino, ACCESS_ACL) {
-            let mut acl = Acl::parse(value.as_bytes())?.ok_or(Errno::Invalid)?;
+        if let Some(held) = self.tree.find_xattr(ino, ACCESS_ACL) {
+            let mut acl = Acl::parse(held.as_bytes())?.ok_or(Errno::Invalid)?;
             acl.set_mode(mode);
             let (name, value) = (XattrName::new(ACCESS_ACL)?, XattrValue::new(&acl.to_bytes())?);
             changes.push(Change::SetXattr { ino, name, value, time: self.context.now });

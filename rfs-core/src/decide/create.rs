@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Decider, Decision};
 use crate::acl::{ACCESS_ACL, Acl, DEFAULT_ACL};
 use crate::apply::is_symlink_target;
-use crate::permission::{GROUP_EXECUTE, SET_GROUP_ID};
+use crate::permission::{GROUP_EXECUTE, SET_GROUP_ID, STICKY};
 use crate::resolve::{Last, Walk};
 use crate::{
     Access, At, Capabilities, Change, Errno, Ino, Inode, Kind, LINK_MAX, Name, Node, OpenFlags, Outcome,
@@ -64,6 +64,7 @@ impl Decider<'_> {
         match kind {
             _ if exclusive => return Err(Errno::Exists),
             Kind::Directory if flags.create || writes => return Err(Errno::IsADirectory),
+            _ if flags.create && self.is_planted(walk.ino, ino)? => return Err(Errno::AccessDenied),
             _ if kind != Kind::Directory && directory => return Err(Errno::NotADirectory),
             Kind::Symlink => return Err(Errno::TooManySymlinks),
             _ => {}
@@ -80,6 +81,16 @@ impl Decider<'_> {
             changes.push(Change::Truncate { ino, size: 0, time: self.context.now });
         }
         Ok(Decision { changes, outcome: Outcome::Opened { ino, kind, created: false } })
+    }
+
+    /// Whether somebody may have put this into a directory that everybody writes to for others to open it, as Linux
+    /// guards it. Files and named pipes are not meant: `fs.protected_regular` and `fs.protected_fifos` are 0.
+    fn is_planted(&self, dir: Ino, ino: Ino) -> Result<bool, Errno> {
+        const SHARED: u32 = STICKY | 0o002;
+        let (dir, inode) = (self.inode(dir)?, self.inode(ino)?);
+        let guarded = !matches!(inode.kind(), Kind::File | Kind::Fifo | Kind::Directory);
+        let own = inode.uid == dir.uid || inode.uid == self.context.credential.uid;
+        Ok(guarded && !own && dir.mode & SHARED == SHARED)
     }
 
     fn create_file(&self, parent: Ino, name: &[u8], mode: u32) -> Result<Decision, Errno> {

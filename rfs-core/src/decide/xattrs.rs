@@ -28,19 +28,20 @@ impl Decider<'_> {
             return Err(Errno::Invalid);
         }
         self.may_set_xattr(ino, inode, name.as_bytes())?;
-        let there = self.tree.find_xattr(ino, name.as_bytes()).is_some();
-        match mode {
-            XattrMode::Create if there => return Err(Errno::Exists),
-            XattrMode::Replace if !there => return Err(Errno::NoAttribute),
-            _ => {}
-        }
-        if !there {
-            let listed = self.tree.xattrs_of(ino).map(|(name, _)| name.as_bytes().len() + 1).sum::<usize>();
-            if listed + name.as_bytes().len() + 1 > XATTR_LIST_MAX {
-                return Err(Errno::NoSpace);
-            }
+        match (self.tree.find_xattr(ino, name.as_bytes()), mode) {
+            (Some(_), XattrMode::Create) => return Err(Errno::Exists),
+            (None, XattrMode::Replace) => return Err(Errno::NoAttribute),
+            (Some(held), _) if *held == value => return Ok(nothing()),
+            (Some(_), _) => {}
+            (None, _) => self.may_list(ino, &name)?,
         }
         Ok(done(Change::SetXattr { ino, name, value, time: self.context.now }))
+    }
+
+    /// Whether the list of an inode's attributes stays within its limit with one name more.
+    fn may_list(&self, ino: Ino, name: &XattrName) -> Result<(), Errno> {
+        let listed = self.tree.xattrs_of(ino).map(|(name, _)| name.as_bytes().len() + 1).sum::<usize>();
+        if listed + name.as_bytes().len() + 1 > XATTR_LIST_MAX { Err(Errno::NoSpace) } else { Ok(()) }
     }
 
     pub(super) fn remove_xattr(&self, target: &Target, name: &[u8]) -> Result<Decision, Errno> {
@@ -98,23 +99,26 @@ impl Decider<'_> {
             acl.validate()?;
         }
         let time = self.context.now;
-        let mut mode = None;
-        if let Some(acl) = acl.as_ref().filter(|_| !default) {
-            let mut set = inode.mode & !0o777 | acl.mode();
+        let mut changes = Vec::new();
+        if !default {
+            let bits = acl.as_ref().map_or(inode.mode & 0o777, Acl::mode);
+            let mut mode = inode.mode & !0o777 | bits;
             if !credential.may_set_group_id(inode.gid) {
-                set &= !SET_GROUP_ID;
+                mode &= !SET_GROUP_ID;
             }
-            mode = Some(set);
+            if mode != inode.mode {
+                changes.push(Attributes { mode: Some(mode), ..Attributes::default() }.set(ino, time));
+            }
         }
-        let mut changes = vec![Attributes { mode, ..Attributes::default() }.set(ino, time)];
+        let held = self.tree.find_xattr(ino, name.as_bytes());
         match acl.filter(|acl| default || !acl.is_minimal()) {
             Some(acl) => {
                 let value = XattrValue::new(&acl.to_bytes())?;
-                changes.push(Change::SetXattr { ino, name, value, time });
+                if held != Some(&value) {
+                    changes.push(Change::SetXattr { ino, name, value, time });
+                }
             }
-            None if self.tree.find_xattr(ino, name.as_bytes()).is_some() => {
-                changes.push(Change::RemoveXattr { ino, name, time });
-            }
+            None if held.is_some() => changes.push(Change::RemoveXattr { ino, name, time }),
             None => {}
         }
         Ok(Decision { changes, outcome: Outcome::Done })
