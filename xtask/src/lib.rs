@@ -9,6 +9,7 @@ pub mod documents;
 pub mod process;
 pub mod serve;
 pub mod server;
+pub mod suites;
 pub mod tally;
 pub mod test;
 pub mod time;

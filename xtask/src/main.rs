@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use xtask::{Outcome, ci, deps, documents, serve, test};
+use xtask::{Outcome, ci, deps, documents, serve, suites, test};
 
 struct Command {
     name: &'static str,
@@ -23,6 +23,12 @@ const COMMANDS: &[Command] = &[
         arguments: "[-- ARGS]",
         summary: "every test and doc test, with the servers they need; ARGS go to the test runner, then without doc tests",
         run: test::run,
+    },
+    Command {
+        name: "suites",
+        arguments: suites::USAGE,
+        summary: "foreign test suites and programs on a mounted volume; needs root and /dev/fuse",
+        run: suites::run,
     },
     Command {
         name: "serve",

@@ -1,0 +1,211 @@
+//! The programs that suites need: from the system's packages, from crates.io, and from this workspace.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::{Outcome, process, workspace};
+
+/// Something that must be there before a suite starts.
+#[derive(Clone, Copy)]
+pub(super) struct Need {
+    /// Programs of the system, each with the Debian package that has it.
+    programs: &'static [(&'static str, &'static str)],
+    /// A header of the system that the build needs, with its Debian package.
+    header: Option<(&'static str, &'static str)>,
+    build: Option<Build>,
+}
+
+#[derive(Clone, Copy)]
+enum Build {
+    /// A program of crates.io: name and version.
+    Crate(&'static str, &'static str),
+    FsxResume,
+}
+
+const FSX_VERSION: &str = "0.3.2";
+
+pub(super) const PJDFSTEST: Need = Need {
+    programs: &[("mkfs.ext4", "e2fsprogs")],
+    header: Some(("/usr/include/sys/acl.h", "libacl1-dev")),
+    build: Some(Build::Crate("pjdfstest", "0.2.2")),
+};
+pub(super) const FSX: Need =
+    Need { programs: &[], header: None, build: Some(Build::Crate("fsx", FSX_VERSION)) };
+pub(super) const FSX_RESUME: Need = Need { programs: &[], header: None, build: Some(Build::FsxResume) };
+pub(super) const STRESS_NG: Need = system(&[("stress-ng", "stress-ng")]);
+
+/// Programs of the system.
+pub(super) const fn system(programs: &'static [(&'static str, &'static str)]) -> Need {
+    Need { programs, header: None, build: None }
+}
+
+/// Installs what is not there.
+pub(super) fn install(needs: &[Need]) -> Outcome {
+    install_packages(needs)?;
+    for need in needs {
+        match need.build {
+            Some(Build::Crate(name, version)) => install_crate(name, version)?,
+            Some(Build::FsxResume) => build_fsx_resume()?,
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+/// Builds the command-line tool.
+pub(super) fn build_rfs() -> Outcome {
+    process::run(workspace::cargo().args(["build", "--release", "--locked", "--package", "rfs-cli"]))
+}
+
+/// The command-line tool.
+pub(super) fn rfs() -> PathBuf {
+    target_directory().join("release/rfs")
+}
+
+/// An installed program of crates.io, or [`FSX_RESUME`]'s.
+pub(super) fn installed(program: &str) -> PathBuf {
+    directory().join("bin").join(program)
+}
+
+/// Cargo's directory of this workspace.
+pub(super) fn target_directory() -> PathBuf {
+    let tasks = workspace::task_directory();
+    tasks.parent().map_or_else(|| tasks.clone(), Path::to_path_buf)
+}
+
+fn directory() -> PathBuf {
+    target_directory().join("suite-tools")
+}
+
+fn install_packages(needs: &[Need]) -> Outcome {
+    let mut missing = Vec::new();
+    for need in needs {
+        let programs = need.programs.iter().filter(|(program, _)| !on_path(program));
+        let headers = need.header.iter().filter(|(header, _)| !Path::new(header).exists());
+        missing.extend(programs.chain(headers).map(|(_, package)| *package));
+    }
+    missing.sort_unstable();
+    missing.dedup();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    if !on_path("apt-get") {
+        return Err(format!("install what your system calls these Debian packages: {list}"));
+    }
+    eprintln!("installing {list}");
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive").arg("-qq").args(arguments);
+        process::capture(&mut command)
+            .map_err(|error| format!("cannot install {list}; install them yourself\n{error}"))
+    };
+    apt(&["update"])?;
+    apt(&[&["install", "--yes", "--no-install-recommends"], missing.as_slice()].concat())?;
+    Ok(())
+}
+
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // Where the system's own programs are, which the path of a plain user leaves out.
+    let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(system).any(|directory| directory.join(program).is_file())
+}
+
+fn install_crate(name: &str, version: &str) -> Outcome {
+    let said = process::capture(Command::new(installed(name)).arg("--version")).unwrap_or_default();
+    if String::from_utf8_lossy(&said).trim() == format!("{name} {version}") {
+        return Ok(());
+    }
+    eprintln!("installing {name} {version}");
+    cargo_install(&[name, "--version", version])
+}
+
+fn cargo_install(what: &[&str]) -> Outcome {
+    let mut command = workspace::cargo();
+    command.args(["install", "--quiet", "--locked", "--force", "--target-dir"]);
+    command.arg(directory().join("build")).arg("--root").arg(directory()).args(what);
+    process::capture(&mut command).map(drop)
+}
+
+/// fsx that can go on with a file it has left: what the original replaces and what it is replaced by.
+///
+/// The original's `-b` does the operations before the given one in memory only, and then writes the file anew from
+/// that. Here it reads the file and compares it instead, so that the file under test is the one that was left.
+const RESUME: &[(&str, &str)] = &[
+    ("oo.create(true).truncate(true);", "oo.create(true).truncate(cli.opnum.get() == 1);"),
+    (
+        "            self.writefileimage();\n",
+        "            let mut found = Vec::new();\n            \
+         io::Read::read_to_end(&mut &self.file, &mut found).unwrap();\n            \
+         if found[..] != self.good_buf[..self.file_size as usize] {\n                \
+         error!(\"the file is not as operation {} left it\", self.steps);\n                \
+         self.fail();\n            }\n",
+    ),
+    // The original copies within the file even for operations that it is to do in memory only.
+    (
+        "            self.do_copy_file_range(ioffset, ooffset, size)\n",
+        "            if !self.skip() {\n                \
+         self.do_copy_file_range(ioffset, ooffset, size)\n            }\n",
+    ),
+];
+
+fn build_fsx_resume() -> Outcome {
+    let program = installed("fsx-resume");
+    if program.exists() {
+        return Ok(());
+    }
+    eprintln!("building fsx {FSX_VERSION} that resumes");
+    let sources = directory().join("fsx-resume");
+    if sources.exists() {
+        fs::remove_dir_all(&sources)
+            .map_err(|error| format!("cannot remove {}: {error}", sources.display()))?;
+    }
+    process::capture(
+        Command::new("cp").arg("-r").arg(unpacked(&format!("fsx-{FSX_VERSION}"))?).arg(&sources),
+    )?;
+    edit(&sources.join("src/main.rs"), RESUME)?;
+    // The edition of the workspace around it is none of its business.
+    edit(
+        &sources.join("Cargo.toml"),
+        &[
+            ("[package]\n", "[workspace]\n\n[package]\n"),
+            ("name = \"fsx\"\npath", "name = \"fsx-resume\"\npath"),
+        ],
+    )?;
+    let path = sources.to_string_lossy().into_owned();
+    cargo_install(&["--path", &path, "--bin", "fsx-resume"])
+}
+
+/// Where cargo has unpacked the sources of an installed crate.
+fn unpacked(name_and_version: &str) -> Result<PathBuf, String> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+    let registries = home.ok_or("neither CARGO_HOME nor HOME is set")?.join("registry/src");
+    let entries = fs::read_dir(&registries)
+        .map_err(|error| format!("cannot list the crates in {}: {error}", registries.display()))?;
+    entries
+        .filter_map(Result::ok)
+        .map(|registry| registry.path().join(name_and_version))
+        .find(|sources| sources.is_dir())
+        .ok_or_else(|| {
+            format!(
+                "the sources of {name_and_version} are not in {}; delete {} to install it anew",
+                registries.display(),
+                directory().display()
+            )
+        })
+}
+
+fn edit(file: &Path, replacements: &[(&str, &str)]) -> Outcome {
+    let mut text =
+        fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    for (original, ours) in replacements {
+        if text.matches(original).count() != 1 {
+            return Err(format!("{}: {original:?} is not there once", file.display()));
+        }
+        text = text.replace(original, ours);
+    }
+    fs::write(file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))
+}
