@@ -175,7 +175,8 @@ impl Fs {
     pub async fn open_held(&self, ino: Ino, options: &OpenOptions) -> Result<File> {
         let path = PathBuf::from(format!("inode {ino}"));
         let access = options.access();
-        if options.create || options.create_new || !(access.read || access.write) {
+        let makes = options.create || options.create_new;
+        if makes || !(access.read || access.write) || (options.truncate && !access.write) {
             return Err(Error::posix(Errno::Invalid, format!("open {}", path.display())));
         }
         let shared = &self.handle().shared;
@@ -188,7 +189,7 @@ impl Fs {
             let kind = live.tree.attr(ino)?.kind;
             let owner = live.session().owner;
             if !credential.has(Capabilities::DAC_READ_SEARCH)
-                && !live.tree.held_by(owner).any(|held| held == ino)
+                && !live.tree.holders(ino).any(|holder| holder == owner)
             {
                 return Err(Errno::NotPermitted.into());
             }

@@ -335,7 +335,7 @@ async fn a_restarted_process_finds_what_it_held() {
     let mut both = OpenOptions::new();
     both.read(true).write(true).create(true);
     let (scratch, lock) = (both.open(&fs, "/scratch").await.unwrap(), both.open(&fs, "/lock").await.unwrap());
-    let nameless = fs.open_nameless("/", &both.clone().create(false)).await.unwrap();
+    let nameless = fs.open_nameless("/", both.clone().create(false)).await.unwrap();
     scratch.append(&[7; 9000]).await.unwrap();
     fs.remove_file("/scratch").await.unwrap();
     lock.lock().await.unwrap();

@@ -1,6 +1,8 @@
 //! Locks: who waits, who is told that it would wait for ever.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rfs::{Errno, File, LockMode, LockRange, OpenOptions, Volume};
@@ -187,6 +189,57 @@ async fn who_gave_up_waiting_is_forgotten() {
     let waiting = waits(async move { clone.lock_range(range(0, 1), ALONE).await }).await;
     one.unlock_range(range(0, 1)).unwrap();
     ends(waiting).await.unwrap();
+}
+
+/// Tasks that take two of a few locks in any order, and give both up when they are told of a deadlock: all of them end,
+/// and no two ever hold the same lock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn tasks_in_any_order_all_end() {
+    const LOCKS: usize = 4;
+    let volume = volume().await;
+    let holders: Arc<[AtomicUsize; LOCKS]> = Arc::default();
+    let mut tasks = Vec::new();
+    for task in 0..6_u64 {
+        let (holders, file) = (Arc::clone(&holders), open(&volume, "/f").await);
+        tasks.push(tokio::spawn(async move {
+            let (mut state, mut done, mut told) = (task + 1, 0, 0);
+            while done < 100 {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let first = (state >> 33) as usize % LOCKS;
+                let second = (first + 1 + (state >> 40) as usize % (LOCKS - 1)) % LOCKS;
+                let mut got = Vec::new();
+                for lock in [first, second] {
+                    let byte = range(lock as u64, lock as u64 + 1);
+                    match file.lock_range(byte, ALONE).await {
+                        Ok(()) => {
+                            assert_eq!(
+                                holders[lock].fetch_add(1, Ordering::SeqCst),
+                                0,
+                                "two hold lock {lock}"
+                            );
+                            got.push(lock);
+                            tokio::task::yield_now().await;
+                        }
+                        Err(error) => {
+                            assert_eq!(error.errno(), Some(Errno::Deadlock));
+                            told += 1;
+                            break;
+                        }
+                    }
+                }
+                done += usize::from(got.len() == 2);
+                for lock in &got {
+                    holders[*lock].fetch_sub(1, Ordering::SeqCst);
+                }
+                file.unlock_range(LockRange::ALL).unwrap();
+            }
+            told
+        }));
+    }
+    for task in tasks {
+        ends(task).await;
+    }
+    volume.check().unwrap();
 }
 
 #[tokio::test]

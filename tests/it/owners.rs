@@ -158,6 +158,8 @@ async fn an_inode_is_opened_by_its_number_by_those_who_may() {
     assert_eq!(fs.open_held(ino, &OpenOptions::new()).await.unwrap_err().errno(), Some(Errno::Invalid));
     let creates = OpenOptions::new().write(true).create(true).clone();
     assert_eq!(fs.open_held(ino, &creates).await.unwrap_err().errno(), Some(Errno::Invalid));
+    let empties = OpenOptions::new().read(true).truncate(true).clone();
+    assert_eq!(fs.open_held(ino, &empties).await.unwrap_err().errno(), Some(Errno::Invalid));
     fs.remove_file("/file").await.unwrap();
     user.open_held(ino, &reading).await.expect("held by the volume's owner, and everybody may read it");
 }
