@@ -1,6 +1,6 @@
 //! `cargo xtask ci`: all that must pass before a change goes in, cheapest first.
 
-use crate::{Outcome, deps, documents, process, test, time, workspace};
+use crate::{Outcome, deps, documents, process, suites, test, time, workspace};
 
 struct Step {
     heading: &'static str,
@@ -34,6 +34,7 @@ const STEPS: &[Step] = &[
         },
     },
     Step { heading: "test", run: || test::run(&[]) },
+    Step { heading: "foreign suites, the quick ones", run: suites::run_quick },
 ];
 
 /// Runs the steps and stops at the first that fails.

@@ -76,6 +76,11 @@ impl Bench {
     pub(super) fn add_outcome(&self, name: &str, outcome: Outcome) -> Outcome {
         self.add(name, &outcome.map_or_else(Verdict::Failed, |()| Verdict::Passed))
     }
+
+    /// Adds a case if it failed: what is no case of the suite, and has to succeed all the same.
+    pub(super) fn require(&self, name: &str, outcome: Outcome) -> Outcome {
+        outcome.or_else(|reason| self.add(name, &Verdict::Failed(reason)))
+    }
 }
 
 /// How a program that was run with a limit ended.

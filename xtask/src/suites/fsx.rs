@@ -85,14 +85,14 @@ fn run_on(bench: &Bench, ground: &Ground) -> Outcome {
         let _ = fs::remove_file(&file);
     }
     let left = site.leave();
-    bench.add_outcome("unmounting", left)
+    bench.require("unmounting", left)
 }
 
 /// All cases, each in parts between which the volume is unmounted and opened again. A part begins by comparing the whole
 /// file with what the part before has left, and goes on with it.
 pub(super) fn run_with_reopening(bench: &Bench) -> Outcome {
     let ground = bench.ground();
-    bench.add_outcome("a changed byte is seen", sees_a_changed_byte(bench))?;
+    bench.require("a changed byte is seen", sees_a_changed_byte(bench))?;
     for (profile, seed, name) in cases(&bench.options) {
         let outcome = exercise_in_parts(bench, &ground, profile, seed);
         bench.add_outcome(&name, outcome)?;

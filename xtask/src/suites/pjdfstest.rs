@@ -45,7 +45,7 @@ pub(super) fn run(bench: &Bench) -> Outcome {
         };
         bench.add(name, &verdict)?;
     }
-    bench.add_outcome("unmounting", left)
+    bench.require("unmounting", left)
 }
 
 /// The verdicts on an ext4 in a file, which only this run sees.

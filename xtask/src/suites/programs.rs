@@ -64,14 +64,14 @@ pub(super) fn run(bench: &Bench) -> Outcome {
     if bench.ground_lasts() {
         let before = manifest::of(site.directory());
         let left = site.leave();
-        bench.add_outcome("unmounting", left)?;
+        bench.require("unmounting", left)?;
         site = ground.enter()?;
         let after = manifest::of(site.directory());
         let same = before.and_then(|before| manifest::compare(&before, &after?));
         bench.add_outcome("all of it after reopening", same)?;
     }
     let left = site.leave();
-    bench.add_outcome("unmounting at the end", left)?;
+    bench.require("unmounting at the end", left)?;
     run_sqlite(bench, &ground)
 }
 

@@ -112,9 +112,9 @@ pub(super) fn run(bench: &Bench) -> Outcome {
     }
     let cleared =
         fs::remove_dir_all(&directory).map_err(|error| format!("removing what the stressors left: {error}"));
-    bench.add_outcome("clearing up", cleared)?;
+    bench.require("clearing up", cleared)?;
     let left = site.leave();
-    bench.add_outcome("unmounting", left)
+    bench.require("unmounting", left)
 }
 
 /// Reads the exit status as stress-ng's manual explains it, and the lines by which it says that a check has failed.
