@@ -1,0 +1,864 @@
+//! Answers the kernel's requests, each by an operation on inodes.
+
+use std::ffi::OsStr;
+use std::future::Future;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use fuser::{
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, FopenFlags, Generation, INodeNo, InitFlags,
+    IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, PollEvents, PollFlags, PollNotifier,
+    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
+    ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
+    TimeOrNow, WriteFlags,
+};
+use rfs::model::At;
+use rfs::{
+    Access, Allocate, Attr, Cookie, Credential, Ino, Node, Op, Outcome, RenameMode, SetTime, Target, WriteAt,
+    XattrMode,
+};
+use tokio::sync::watch;
+
+use crate::attributes::{file_attr, file_type, set_time};
+use crate::caller;
+use crate::served::{Invalidate, Served};
+
+/// How long the kernel may believe what it was told. A volume has one writer, and what that changes is told.
+const TTL: Duration = Duration::from_hours(24);
+/// Inode numbers are never reused.
+const GENERATION: Generation = Generation(0);
+const MAX_WRITE: u32 = 1 << 20;
+const MAX_BACKGROUND: u16 = 128;
+/// Cookies of a directory follow `.` and `..`.
+const DOTS: u64 = 2;
+const LISTED_AT_ONCE: usize = 128;
+/// An attribute of the root directory that is not the volume's: who serves the mount.
+const SERVER: &[u8] = b"system.rfs.server";
+
+const O_TRUNC: i32 = 0o1000;
+const O_EXCL: i32 = 0o200;
+const O_APPEND: i32 = 0o2000;
+const SEEK_DATA: i32 = 3;
+const SEEK_HOLE: i32 = 4;
+
+pub(crate) struct Filesystem {
+    served: Arc<Served>,
+    ended: watch::Sender<bool>,
+}
+
+impl Filesystem {
+    pub(crate) const fn new(served: Arc<Served>, ended: watch::Sender<bool>) -> Self {
+        Self { served, ended }
+    }
+
+    /// Does some work and answers with what comes of it.
+    fn answer<R: Refuse, T, W: Future<Output = rfs::Result<T>> + Send + 'static>(
+        &self,
+        reply: R,
+        work: impl FnOnce(Arc<Served>) -> W,
+        accept: impl FnOnce(R, T) + Send + 'static,
+    ) {
+        let served = Arc::clone(&self.served);
+        let work = work(Arc::clone(&served));
+        self.served.serve(async move {
+            match work.await {
+                Ok(done) => accept(reply, done),
+                Err(error) => reply.refuse(served.errno(&error)),
+            }
+        });
+    }
+
+    /// The same for what is known at once.
+    fn answer_now<R: Refuse, T>(&self, reply: R, done: rfs::Result<T>, accept: impl FnOnce(R, T)) {
+        match done {
+            Ok(done) => accept(reply, done),
+            Err(error) => reply.refuse(self.served.errno(&error)),
+        }
+    }
+
+    fn make(&self, reply: ReplyEntry, caller: Credential, op: Op) {
+        self.answer(reply, |served| async move { served.make(&caller, &op).await }, entry);
+    }
+
+    fn remove(&self, reply: ReplyEmpty, caller: Credential, op: Op, name: At) {
+        let work = |served: Arc<Served>| async move { served.remove(&caller, &op, &name).await };
+        self.answer(reply, work, |reply, ()| reply.ok());
+    }
+
+    fn sync(&self, reply: ReplyEmpty) {
+        self.answer(reply, |served| async move { served.inodes.sync().await }, |reply, ()| reply.ok());
+    }
+
+    /// Calls `add` for the entries of a directory from `offset` on, until it says that there is no more room. Each
+    /// comes with the offset behind it.
+    fn list(
+        &self,
+        dir: Ino,
+        offset: u64,
+        mut add: impl FnMut(&[u8], u64, &Attr) -> bool,
+    ) -> rfs::Result<()> {
+        let inodes = &self.served.inodes;
+        if offset < DOTS {
+            let own = inodes.attr(dir)?;
+            // The parent of a removed directory may be gone.
+            let parent = inodes.parent(dir).and_then(|parent| inodes.attr(parent)).unwrap_or(own);
+            let dots = [(b"." as &[u8], 1, own), (b"..", DOTS, parent)];
+            let full = dots.iter().skip(offset as usize).any(|(name, next, attr)| add(name, *next, attr));
+            if full {
+                return Ok(());
+            }
+        }
+        let mut after = Cookie(offset.saturating_sub(DOTS));
+        loop {
+            let listed = inodes.read_dir(dir, after, LISTED_AT_ONCE)?;
+            let Some((last, _)) = listed.last() else { return Ok(()) };
+            after = last.cookie;
+            for (listed, attr) in &listed {
+                if add(listed.name.as_bytes(), listed.cookie.0.saturating_add(DOTS), attr) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn open_inode(&self, reply: ReplyOpen, caller: Credential, ino: Ino, truncate: bool, flags: FopenFlags) {
+        let work = move |served: Arc<Served>| async move {
+            match served.inodes.hold(ino) {
+                Ok(()) => served.known.opened(ino),
+                // A directory that was removed can still be opened by who is in it, though nothing is in it.
+                Err(error) if !Served::is_gone(&error) || served.known.ghost(ino).is_none() => {
+                    return Err(error);
+                }
+                Err(_) => return Ok(()),
+            }
+            if truncate {
+                let op = Op::Truncate { target: Target::Ino(ino), size: 0 };
+                let done = served.inodes.run(&caller, &op, &[]).await;
+                return done.map(drop).inspect_err(|_| served.release(ino));
+            }
+            Ok(())
+        };
+        self.answer(reply, work, move |reply, ()| reply.opened(FileHandle(0), flags));
+    }
+
+    /// The kernel keeps the content of files over opens, since it is told what changes. It need not ask us at each
+    /// close, unless it then has something to write.
+    fn kept(&self) -> FopenFlags {
+        let flags = FopenFlags::FOPEN_KEEP_CACHE;
+        if self.served.writeback { flags } else { flags | FopenFlags::FOPEN_NOFLUSH }
+    }
+}
+
+impl fuser::Filesystem for Filesystem {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        let mut wanted = vec![
+            InitFlags::FUSE_ASYNC_READ,
+            InitFlags::FUSE_BIG_WRITES,
+            InitFlags::FUSE_MAX_PAGES,
+            InitFlags::FUSE_ATOMIC_O_TRUNC,
+            InitFlags::FUSE_EXPORT_SUPPORT,
+            InitFlags::FUSE_DONT_MASK,
+            InitFlags::FUSE_POSIX_ACL,
+            InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_READDIRPLUS_AUTO,
+            InitFlags::FUSE_ASYNC_DIO,
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_CACHE_SYMLINKS,
+            // Else the kernel would drop a file's content whenever it sees a new time of modification, though it is its
+            // own writing that sets it.
+            InitFlags::FUSE_EXPLICIT_INVAL_DATA,
+        ];
+        if self.served.writeback {
+            wanted.push(InitFlags::FUSE_WRITEBACK_CACHE);
+        }
+        for flag in wanted {
+            if config.add_capabilities(flag).is_err() {
+                tracing::debug!(?flag, "the kernel is too old for this");
+            }
+        }
+        // A kernel that grants less says so by its own limits.
+        let _ = config.set_max_write(MAX_WRITE);
+        let _ = config.set_max_background(MAX_BACKGROUND);
+        Ok(())
+    }
+
+    fn destroy(&mut self) {
+        self.served.end();
+        self.ended.send_replace(true);
+    }
+
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        match self.served.lookup(Ino(parent.0), name.as_bytes()) {
+            Ok(attr) => {
+                self.served.known.told(attr.ino);
+                entry(reply, attr);
+            }
+            // Inode 0 tells the kernel to remember that there is none.
+            Err(error) if error.errno() == Some(rfs::Errno::NotFound) => {
+                let absent = fuser::FileAttr { ino: INodeNo(0), ..file_attr(&ABSENT) };
+                reply.entry(&TTL, &absent, GENERATION);
+            }
+            Err(error) => reply.error(self.served.errno(&error)),
+        }
+    }
+
+    fn forget(&self, _: &Request, ino: INodeNo, lookups: u64) {
+        self.served.known.forgotten(Ino(ino.0), lookups);
+    }
+
+    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        self.answer_now(reply, self.served.attr(Ino(ino.0)), attributes);
+    }
+
+    fn setattr(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _handle: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let ino = Ino(ino.0);
+        let target = || Target::Ino(ino);
+        let mut ops = Vec::new();
+        let mut caller = caller::caller(request);
+        if uid.is_some() || gid.is_some() {
+            ops.push(Op::SetOwner { target: target(), uid, gid });
+        }
+        if let Some(size) = size {
+            caller = caller::writer(request, self.served.attr(ino).ok().as_ref());
+            ops.push(Op::Truncate { target: target(), size });
+        }
+        // After what may clear bits of it.
+        if let Some(mode) = mode {
+            ops.push(Op::SetMode { target: target(), mode: mode & 0o7777 });
+        }
+        let (accessed, modified) = (set_time(atime), set_time(mtime));
+        if (accessed, modified) != (SetTime::Keep, SetTime::Keep) {
+            ops.push(Op::SetTimes { target: target(), accessed, modified });
+        }
+        let work = move |served: Arc<Served>| async move {
+            let done = match &*ops {
+                [] => Ok(()),
+                [op] => served.inodes.run(&caller, op, &[]).await.map(drop),
+                ops => served.inodes.run_batch(&caller, ops, &[]).await.map(drop),
+            };
+            match done {
+                Ok(()) => served.attr(ino),
+                Err(error) if Served::is_gone(&error) && size.is_none() => {
+                    let changed = served.known.change_ghost(ino, |ghost| {
+                        ghost.mode = mode.map_or(ghost.mode, |mode| mode & 0o7777);
+                        ghost.uid = uid.unwrap_or(ghost.uid);
+                        ghost.gid = gid.unwrap_or(ghost.gid);
+                        for (time, set) in
+                            [(&mut ghost.times.accessed, accessed), (&mut ghost.times.modified, modified)]
+                        {
+                            if let SetTime::At(set) = set {
+                                *time = set;
+                            }
+                        }
+                    });
+                    changed.ok_or(error)
+                }
+                Err(error) => Err(error),
+            }
+        };
+        self.answer(reply, work, attributes);
+    }
+
+    fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
+        self.answer_now(reply, self.served.inodes.read_link(Ino(ino.0)), |reply, target| reply.data(&target));
+    }
+
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        device: u32,
+        reply: ReplyEntry,
+    ) {
+        const FIFO: u32 = 0o01;
+        const CHAR_DEVICE: u32 = 0o02;
+        const BLOCK_DEVICE: u32 = 0o06;
+        const FILE: u32 = 0o10;
+        const SOCKET: u32 = 0o14;
+        let node = match mode >> 12 {
+            0 | FILE => Node::File,
+            FIFO => Node::Fifo,
+            SOCKET => Node::Socket,
+            CHAR_DEVICE => Node::CharDevice(device.into()),
+            BLOCK_DEVICE => Node::BlockDevice(device.into()),
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let op = Op::Mknod { at: at(parent, name), node, mode: mode & 0o7777 };
+        self.make(reply, caller::with_umask(request, umask), op);
+    }
+
+    fn mkdir(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        reply: ReplyEntry,
+    ) {
+        let op = Op::Mkdir { at: at(parent, name), mode: mode & 0o7777 };
+        self.make(reply, caller::with_umask(request, umask), op);
+    }
+
+    fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let name = at(parent, name);
+        self.remove(reply, caller::caller(request), Op::Unlink { at: name.clone() }, name);
+    }
+
+    fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let name = at(parent, name);
+        self.remove(reply, caller::caller(request), Op::Rmdir { at: name.clone() }, name);
+    }
+
+    fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let op = Op::Symlink { target: target.as_os_str().as_bytes().to_vec(), at: at(parent, name) };
+        self.make(reply, caller::caller(request), op);
+    }
+
+    fn rename(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let mode = if flags.is_empty() {
+            RenameMode::Replace
+        } else if flags == RenameFlags::RENAME_NOREPLACE {
+            RenameMode::NoReplace
+        } else if flags == RenameFlags::RENAME_EXCHANGE {
+            RenameMode::Exchange
+        } else if flags.contains(RenameFlags::RENAME_WHITEOUT) {
+            RenameMode::Whiteout
+        } else {
+            return reply.error(Errno::EINVAL);
+        };
+        let to = at(newparent, newname);
+        let op = Op::Rename { from: at(parent, name), to: to.clone(), mode };
+        self.remove(reply, caller::caller(request), op, to);
+    }
+
+    fn link(&self, request: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
+        let op = Op::Link { from: Target::Ino(Ino(ino.0)), to: at(newparent, newname) };
+        self.make(reply, caller::caller(request), op);
+    }
+
+    fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let (ino, truncate) = (Ino(ino.0), flags.0 & O_TRUNC != 0);
+        let caller = if truncate {
+            caller::writer(request, self.served.attr(ino).ok().as_ref())
+        } else {
+            caller::caller(request)
+        };
+        self.open_inode(reply, caller, ino, truncate, self.kept());
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let op = Op::Open {
+            at: at(parent, name),
+            access: access(OpenFlags(flags)),
+            flags: rfs::OpenFlags {
+                create: true,
+                exclusive: flags & O_EXCL != 0,
+                truncate: flags & O_TRUNC != 0,
+                no_follow: true,
+                directory: false,
+            },
+            mode: mode & 0o7777,
+        };
+        let caller = caller::with_umask(request, umask);
+        let work = move |served: Arc<Served>| async move {
+            let ino = match served.inodes.open(&caller, &op).await? {
+                Outcome::Opened { ino, .. } | Outcome::Made { ino } => ino,
+                _ => return served.attr(Ino::ROOT),
+            };
+            served.known.opened(ino);
+            let attr = served.inodes.attr(ino).inspect_err(|_| served.release(ino))?;
+            served.known.told(ino);
+            Ok(attr)
+        };
+        let kept = self.kept();
+        self.answer(reply, work, move |reply, attr| {
+            reply.created(&TTL, &file_attr(&attr), GENERATION, FileHandle(0), kept);
+        });
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let ino = Ino(ino.0);
+        let work =
+            move |served: Arc<Served>| async move { served.inodes.read(ino, offset, size.into()).await };
+        self.answer(reply, work, |reply, parts: Vec<Bytes>| match &*parts {
+            [] => reply.data(&[]),
+            [part] => reply.data(part),
+            parts => reply.data(&parts.concat()),
+        });
+    }
+
+    fn write(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        data: &[u8],
+        write_flags: WriteFlags,
+        flags: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let ino = Ino(ino.0);
+        let from_cache = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let mut caller = caller::caller(request);
+        if write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
+            caller = caller::without_set_id(caller);
+        }
+        // The kernel appends where it believes the end to be. Where the program has appended too, through the API, the
+        // end is further on.
+        let appends = flags.0 & O_APPEND != 0
+            && !from_cache
+            && self.served.inodes.attr(ino).is_ok_and(|attr| attr.size > offset);
+        let place = if appends { WriteAt::End } else { WriteAt::Offset(offset) };
+        let len = data.len();
+        let op = Op::Write { target: Target::Ino(ino), at: place, len: len as u64 };
+        let accept = move |served: &Served, reply: ReplyWrite, done: rfs::Result<Outcome>| match done {
+            Ok(outcome) => {
+                if appends && outcome != (Outcome::Written { offset }) {
+                    // The invalidator ends after the last write.
+                    let _ = served.invalidate.send(Invalidate::Content(ino));
+                }
+                reply.written(len as u32);
+            }
+            Err(error) => reply.error(served.errno(&error)),
+        };
+        let served = &self.served;
+        let ready = served.poll_once(pin!(served.inodes.run(&caller, &op, data)));
+        match ready {
+            Poll::Ready(done) => accept(served, reply, done),
+            // It waits for room before it has done anything, and the data are only ours until we return.
+            Poll::Pending => {
+                let (served, data) = (Arc::clone(served), Bytes::copy_from_slice(data));
+                self.served.serve(async move {
+                    let done = served.inodes.run(&caller, &op, &data).await;
+                    accept(&served, reply, done);
+                });
+            }
+        }
+    }
+
+    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        // Nothing waits for a close. The kernel does not ask again; it still writes out what it holds.
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn release(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.served.release(Ino(ino.0));
+        reply.ok();
+    }
+
+    fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        self.sync(reply);
+    }
+
+    fn opendir(&self, request: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        self.open_inode(reply, caller::caller(request), Ino(ino.0), false, FopenFlags::empty());
+    }
+
+    fn readdir(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        let listed = self.list(Ino(ino.0), offset, |name, next, attr| {
+            reply.add(INodeNo(attr.ino.0), next, file_type(attr.kind), OsStr::from_bytes(name))
+        });
+        self.answer_now(reply, listed, |reply, ()| reply.ok());
+    }
+
+    fn readdirplus(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let known = &self.served.known;
+        let mut told = Vec::new();
+        let listed = self.list(Ino(ino.0), offset, |name, next, attr| {
+            let full = reply.add(
+                INodeNo(attr.ino.0),
+                next,
+                OsStr::from_bytes(name),
+                &TTL,
+                &file_attr(attr),
+                GENERATION,
+            );
+            // The kernel does not count the two dots.
+            if !full && name != b"." && name != b".." {
+                told.push(attr.ino);
+            }
+            full
+        });
+        told.into_iter().for_each(|ino| known.told(ino));
+        self.answer_now(reply, listed, |reply, ()| reply.ok());
+    }
+
+    fn releasedir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+        self.served.release(Ino(ino.0));
+        reply.ok();
+    }
+
+    fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        self.sync(reply);
+    }
+
+    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
+        let stat = self.served.inodes.stat_fs();
+        let block = u64::from(stat.block_size).max(1);
+        let (all, free) = (stat.bytes / block, stat.bytes_free / block);
+        reply.statfs(
+            all,
+            free,
+            free,
+            stat.inodes,
+            stat.inodes_free,
+            stat.block_size,
+            stat.name_max,
+            stat.block_size,
+        );
+    }
+
+    fn setxattr(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _: u32,
+        reply: ReplyEmpty,
+    ) {
+        const CREATE: i32 = 1;
+        const REPLACE: i32 = 2;
+        let mode = match flags {
+            0 => XattrMode::Set,
+            CREATE => XattrMode::Create,
+            REPLACE => XattrMode::Replace,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let (ino, name) = (Ino(ino.0), name.as_bytes().to_vec());
+        let caller = if name.starts_with(b"system.posix_acl") {
+            caller::acl_setter(request, self.served.attr(ino).ok().as_ref())
+        } else {
+            caller::caller(request)
+        };
+        let op = Op::SetXattr { target: Target::Ino(ino), name, value: value.to_vec(), mode };
+        let work =
+            move |served: Arc<Served>| async move { served.inodes.run(&caller, &op, &[]).await.map(drop) };
+        self.answer(reply, work, |reply, ()| reply.ok());
+    }
+
+    fn getxattr(&self, request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        if name.as_bytes() == SERVER && ino == INodeNo::ROOT {
+            return match self.served.server {
+                Some(pid) => xattr(reply, size, pid.to_string().as_bytes()),
+                None => reply.error(Errno::ENODATA),
+            };
+        }
+        let value = self.served.inodes.xattr(&caller::caller(request), Ino(ino.0), name.as_bytes());
+        self.answer_now(reply, value, |reply, value| xattr(reply, size, &value));
+    }
+
+    fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let inodes = &self.served.inodes;
+        let is_hidden = |name: &rfs::XattrName| name.as_bytes().starts_with(b"trusted.");
+        let names = inodes.xattr_names(&caller::caller(request), Ino(ino.0)).and_then(|names| {
+            if names.iter().any(is_hidden) {
+                inodes.xattr_names(&caller::lister(request), Ino(ino.0))
+            } else {
+                Ok(names)
+            }
+        });
+        self.answer_now(reply, names, |reply, names| {
+            let list: Vec<u8> =
+                names.iter().flat_map(|name| name.as_bytes().iter().copied().chain([0])).collect();
+            xattr(reply, size, &list);
+        });
+    }
+
+    fn removexattr(&self, request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (caller, target) = (caller::caller(request), Target::Ino(Ino(ino.0)));
+        let op = Op::RemoveXattr { target, name: name.as_bytes().to_vec() };
+        let work =
+            move |served: Arc<Served>| async move { served.inodes.run(&caller, &op, &[]).await.map(drop) };
+        self.answer(reply, work, |reply, ()| reply.ok());
+    }
+
+    fn ioctl(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: IoctlFlags,
+        _: u32,
+        _: &[u8],
+        _: u32,
+        reply: ReplyIoctl,
+    ) {
+        reply.error(Errno::ENOTTY);
+    }
+
+    fn poll(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: PollNotifier,
+        _: PollEvents,
+        _: PollFlags,
+        reply: ReplyPoll,
+    ) {
+        // Files are always ready, and the kernel knows that by itself.
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn fallocate(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        const KEEP_SIZE: i32 = 0x01;
+        const PUNCH_HOLE: i32 = 0x02;
+        const COLLAPSE: i32 = 0x08;
+        const ZERO_RANGE: i32 = 0x10;
+        const INSERT: i32 = 0x20;
+        const HOLE: i32 = PUNCH_HOLE | KEEP_SIZE;
+        const ZERO_KEEP: i32 = ZERO_RANGE | KEEP_SIZE;
+        let mode = match mode {
+            0 => Allocate::Extend,
+            KEEP_SIZE => Allocate::KeepSize,
+            HOLE => Allocate::PunchHole,
+            ZERO_RANGE => Allocate::ZeroRange { keep_size: false },
+            ZERO_KEEP => Allocate::ZeroRange { keep_size: true },
+            COLLAPSE => Allocate::Collapse,
+            INSERT => Allocate::Insert,
+            _ => return reply.error(Errno::EOPNOTSUPP),
+        };
+        let ino = Ino(ino.0);
+        let caller = caller::writer(request, self.served.attr(ino).ok().as_ref());
+        let op = Op::Allocate { target: Target::Ino(ino), mode, offset, len: length };
+        let work =
+            move |served: Arc<Served>| async move { served.inodes.run(&caller, &op, &[]).await.map(drop) };
+        self.answer(reply, work, |reply, ()| reply.ok());
+    }
+
+    fn lseek(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        let (Ok(offset), SEEK_DATA | SEEK_HOLE) = (u64::try_from(offset), whence) else {
+            return reply.error(if offset < 0 { Errno::ENXIO } else { Errno::EINVAL });
+        };
+        let served = Arc::clone(&self.served);
+        let seek = move |served: &Served| {
+            let found = match whence {
+                SEEK_DATA => served.inodes.seek_data(Ino(ino.0), offset),
+                _ => served.inodes.seek_hole(Ino(ino.0), offset),
+            };
+            match found {
+                Ok(found) => reply.offset(found as i64),
+                Err(error) => reply.error(served.errno(&error)),
+            }
+        };
+        if !served.writeback {
+            return seek(&served);
+        }
+        // The kernel asks us though it may still hold what was written to the file. This makes it write that; on
+        // another thread, since we have to answer the writes.
+        self.served.block(move || {
+            if let Some(notifier) = served.notifier.get()
+                && let Err(error) = notifier.inval_inode(ino, 0, 0)
+            {
+                tracing::debug!(%error, "a file was not written out before a seek");
+            }
+            seek(&served);
+        });
+    }
+
+    fn copy_file_range(
+        &self,
+        request: &Request,
+        ino_in: INodeNo,
+        _: FileHandle,
+        offset_in: u64,
+        ino_out: INodeNo,
+        _: FileHandle,
+        offset_out: u64,
+        len: u64,
+        _: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        // The answer has 32 bits.
+        const MOST: u64 = (u32::MAX & !4095) as u64;
+        let (from, to) = (Ino(ino_in.0), Ino(ino_out.0));
+        let caller = caller::writer(request, self.served.attr(to).ok().as_ref());
+        let op = Op::Copy {
+            from: Target::Ino(from),
+            from_offset: offset_in,
+            to: Target::Ino(to),
+            to_offset: offset_out,
+            len: len.min(MOST),
+        };
+        let work = move |served: Arc<Served>| async move { served.inodes.run(&caller, &op, &[]).await };
+        self.answer(reply, work, |reply, outcome| match outcome {
+            Outcome::Copied { len } => reply.written(len as u32),
+            _ => reply.written(0),
+        });
+    }
+}
+
+/// Stands in an answer that says that there is nothing.
+const ABSENT: Attr = Attr {
+    ino: Ino(0),
+    kind: rfs::Kind::File,
+    mode: 0,
+    uid: 0,
+    gid: 0,
+    nlink: 0,
+    size: 0,
+    allocated: 0,
+    device: 0,
+    times: rfs::Times {
+        accessed: rfs::Timestamp::from_nanos(0),
+        modified: rfs::Timestamp::from_nanos(0),
+        changed: rfs::Timestamp::from_nanos(0),
+        born: rfs::Timestamp::from_nanos(0),
+    },
+};
+
+fn at(dir: INodeNo, name: &OsStr) -> At {
+    At { base: Ino(dir.0), path: name.as_bytes().to_vec() }
+}
+
+fn access(flags: OpenFlags) -> Access {
+    match flags.acc_mode() {
+        OpenAccMode::O_RDONLY => Access { read: true, write: false },
+        OpenAccMode::O_WRONLY => Access { read: false, write: true },
+        OpenAccMode::O_RDWR => Access { read: true, write: true },
+    }
+}
+
+fn entry(reply: ReplyEntry, attr: Attr) {
+    reply.entry(&TTL, &file_attr(&attr), GENERATION);
+}
+
+fn attributes(reply: ReplyAttr, attr: Attr) {
+    reply.attr(&TTL, &file_attr(&attr));
+}
+
+fn xattr(reply: ReplyXattr, size: u32, value: &[u8]) {
+    match size as usize {
+        0 => reply.size(value.len() as u32),
+        size if size < value.len() => reply.error(Errno::ERANGE),
+        _ => reply.data(value),
+    }
+}
+
+/// An answer that can be an error.
+trait Refuse: Send + 'static {
+    fn refuse(self, errno: Errno);
+}
+
+macro_rules! refuse {
+    ($($reply:ty),*) => {
+        $(impl Refuse for $reply {
+            fn refuse(self, errno: Errno) {
+                self.error(errno);
+            }
+        })*
+    };
+}
+
+refuse!(
+    ReplyAttr,
+    ReplyCreate,
+    ReplyData,
+    ReplyDirectory,
+    ReplyDirectoryPlus,
+    ReplyEmpty,
+    ReplyEntry,
+    ReplyOpen,
+    ReplyWrite,
+    ReplyXattr
+);

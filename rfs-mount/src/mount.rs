@@ -1,0 +1,213 @@
+//! A mounted volume.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
+use rfs::Volume;
+use rustix::mount::UnmountFlags;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::error::{Error, Result};
+use crate::filesystem::Filesystem;
+use crate::invalidate;
+use crate::options::MountOptions;
+use crate::served::{Invalidate, Served};
+
+/// A volume that is mounted. Dropping it unmounts; what was not committed then is not committed.
+#[derive(Debug)]
+pub struct Mount {
+    volume: Option<Volume>,
+    dir: PathBuf,
+    served: Arc<Served>,
+    ended: watch::Receiver<bool>,
+    session: Option<BackgroundSession>,
+    invalidator: Option<JoinHandle<()>>,
+}
+
+impl Mount {
+    /// Mounts a volume at an existing directory, and answers the kernel from threads of its own.
+    ///
+    /// # Errors
+    /// [`Error::NoFuse`], [`Error::Denied`], [`Error::Directory`], [`Error::NoRuntime`], [`Error::System`].
+    pub fn new(volume: Volume, dir: &Path, options: MountOptions) -> Result<Self> {
+        let runtime = match &options.runtime {
+            Some(runtime) => runtime.clone(),
+            None => tokio::runtime::Handle::try_current()
+                .map_err(|_| Error::NoRuntime { dir: dir.to_path_buf() })?,
+        };
+        let refused = |source| Error::Directory { dir: dir.to_path_buf(), source };
+        let dir = dir.canonicalize().map_err(refused)?;
+        if !dir.is_dir() {
+            return Err(refused(io::ErrorKind::NotADirectory.into()));
+        }
+        if !Path::new("/dev/fuse").exists() {
+            return Err(Error::NoFuse { dir });
+        }
+        let (ask, asked) = mpsc::unbounded_channel();
+        let inodes = volume.inodes();
+        let changes = inodes.watch();
+        let served =
+            Arc::new(Served::new(inodes, runtime.clone(), options.writeback, options.server, ask));
+        let (end, ended) = watch::channel(false);
+        let filesystem = Filesystem::new(Arc::clone(&served), end);
+        let config = config(&options, volume.url());
+        let session =
+            Session::new(filesystem, &dir, &config).map_err(|source| mount_error(&dir, source))?;
+        let notifier = session.notifier();
+        served.notifier.set(notifier.clone()).ok();
+        let invalidator = {
+            let served = Arc::clone(&served);
+            let work = move || runtime.block_on(invalidate::run(served, changes, notifier, asked));
+            std::thread::Builder::new().name("rfs-invalidate".into()).spawn(work)
+        };
+        let started = invalidator.and_then(|invalidator| Ok((invalidator, session.spawn()?)));
+        let (invalidator, session) = started.map_err(|source| {
+            served.end();
+            Error::System { doing: "start the threads of the mount at", dir: dir.clone(), source }
+        })?;
+        tracing::debug!(dir = %dir.display(), "mounted");
+        Ok(Self {
+            volume: Some(volume),
+            dir,
+            served,
+            ended,
+            session: Some(session),
+            invalidator: Some(invalidator),
+        })
+    }
+
+    /// Where it is mounted.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Waits until it is not mounted any more: somebody unmounted it.
+    pub async fn wait(&self) {
+        // The sender goes when the session ends, whatever it says before.
+        let _ = self.ended.clone().wait_for(|ended| *ended).await;
+    }
+
+    /// Waits until the kernel was told of everything that the program changed through the API so far, so that whoever
+    /// looks at the mount then sees it.
+    pub async fn refresh(&self) {
+        let (done, told) = oneshot::channel();
+        if self.served.invalidate.send(Invalidate::Told(done)).is_ok() {
+            // An invalidator that has ended tells nobody.
+            let _ = told.await;
+        }
+    }
+
+    /// The last failure of the volume that programs met as `EIO`, `ESTALE` or `ETIMEDOUT`, if any.
+    #[must_use]
+    pub fn failure(&self) -> Option<rfs::Error> {
+        self.served.failure()
+    }
+
+    /// Unmounts, and gives the volume back with everything that was written to the mount. Programs that still use the
+    /// mount get `ENOTCONN` from then on; what they unlinked and kept open is removed. It blocks: async code calls it
+    /// where that is allowed.
+    ///
+    /// # Errors
+    /// [`Error::System`]: the mount is as it was, or was unmounted by somebody else.
+    pub fn unmount(mut self) -> Result<Volume> {
+        self.end()?;
+        match self.volume.take() {
+            Some(volume) => Ok(volume),
+            None => Err(self.system("unmount", io::ErrorKind::NotConnected.into())),
+        }
+    }
+
+    fn end(&mut self) -> Result<()> {
+        let Some(session) = self.session.take() else { return Ok(()) };
+        if !*self.ended.borrow()
+            && let Err(source) = take_off(&self.dir)
+            && !*self.ended.borrow()
+        {
+            self.session = Some(session);
+            return Err(self.system("unmount", source));
+        }
+        let joined = session.join();
+        self.served.end();
+        if let Some(invalidator) = self.invalidator.take()
+            && invalidator.join().is_err()
+        {
+            tracing::error!("the thread that invalidates caches panicked");
+        }
+        joined.map_err(|source| self.system("answer the kernel at", source))
+    }
+
+    fn system(&self, doing: &'static str, source: io::Error) -> Error {
+        Error::System { doing, dir: self.dir.clone(), source }
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            tracing::warn!(%error, "a mount that is dropped could not be unmounted");
+            // Its threads go on for as long as somebody uses it; what waits for them would wait for ever.
+            self.session.take();
+        }
+    }
+}
+
+fn config(options: &MountOptions, url: &str) -> Config {
+    let source = options.source.clone().unwrap_or_else(|| url.to_owned());
+    let mut config = Config::default();
+    config.mount_options = vec![
+        MountOption::FSName(source.replace(',', "_")),
+        MountOption::Subtype("rfs".to_owned()),
+        MountOption::DefaultPermissions,
+        if options.set_id { MountOption::Suid } else { MountOption::NoSuid },
+        if options.devices { MountOption::Dev } else { MountOption::NoDev },
+        if options.read_only { MountOption::RO } else { MountOption::RW },
+    ];
+    config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
+    config.n_threads = Some(options.threads);
+    config.clone_fd = true;
+    config
+}
+
+fn mount_error(dir: &Path, source: io::Error) -> Error {
+    let dir = dir.to_path_buf();
+    match source.kind() {
+        // It exists, but there is no driver behind it; or the helper for users is missing.
+        io::ErrorKind::NotFound if source.raw_os_error() == Some(2) => Error::Denied { dir, source },
+        io::ErrorKind::PermissionDenied => Error::Denied { dir, source },
+        _ => Error::System { doing: "mount at", dir, source },
+    }
+}
+
+/// Writes out what the kernel holds, then cuts the connection and takes the mount away, whoever uses it.
+fn take_off(dir: &Path) -> io::Result<()> {
+    // What cannot be written out is told to the programs that wrote it; the volume has failed then.
+    let written = std::fs::File::open(dir).map_err(Into::into).and_then(rustix::fs::syncfs);
+    if let Err(error) = written {
+        tracing::warn!(%error, dir = %dir.display(), "what the kernel held could not be written out");
+    }
+    // Without the force, a copy of the mount in another namespace would keep it, and us, alive.
+    match rustix::mount::unmount(dir, UnmountFlags::FORCE | UnmountFlags::DETACH) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::PERM) => helper(dir),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Users other than root unmount through a helper.
+fn helper(dir: &Path) -> io::Result<()> {
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for program in ["fusermount3", "fusermount"] {
+        match Command::new(program).args(["-u", "-z", "--"]).arg(dir).output() {
+            Ok(output) if output.status.success() => return Ok(()),
+            Ok(output) => last = io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
