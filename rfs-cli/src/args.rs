@@ -164,7 +164,9 @@ mod tests {
         assert_eq!(parse_interval("2m"), millis(120_000));
         assert_eq!(parse_interval("1h"), millis(3_600_000));
         assert_eq!(parse_interval("never"), Ok(Interval(None)));
-        for wrong in ["", "10", "s", "0s", "-1s", "1.5s", "1 s", "99999999999999999999s", "18446744073709551615h"] {
+        for wrong in
+            ["", "10", "s", "0s", "-1s", "1.5s", "1 s", "99999999999999999999s", "18446744073709551615h"]
+        {
             assert!(parse_interval(wrong).is_err(), "{wrong:?}");
         }
     }

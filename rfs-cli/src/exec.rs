@@ -36,7 +36,8 @@ pub(crate) fn exec(args: &args::Exec) -> Outcome {
 }
 
 async fn run(args: &args::Exec, dir: &Path) -> Outcome {
-    let dir = dir.canonicalize().map_err(|error| Failure::during(format!("use {}", dir.display()), &error))?;
+    let dir =
+        dir.canonicalize().map_err(|error| Failure::during(format!("use {}", dir.display()), &error))?;
     let mut signals = Signals::listen()?;
     let volume = volume::open(&args.url, &args.volume, true).await?;
     let options = MountOptions::new().with_source(&args.url);

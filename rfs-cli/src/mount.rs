@@ -17,7 +17,7 @@ pub(crate) fn mount(args: &args::Mount) -> Outcome {
         let mut terminate = listen(SignalKind::terminate())?;
         let mut interrupt = listen(SignalKind::interrupt())?;
         let volume = volume::open(&args.url, &args.volume, args.create).await?;
-        let mut mount = serve(volume, &args.dir, options(args)).await?;
+        let mount = serve(volume, &args.dir, options(args)).await?;
         announce(&args.url, &args.dir)?;
         tokio::select! {
             _ = terminate.recv() => {}
@@ -51,11 +51,7 @@ fn options(args: &args::Mount) -> MountOptions {
 }
 
 /// Serves a volume on a directory. One that cannot be mounted is closed again.
-pub(crate) async fn serve(
-    volume: rfs::Volume,
-    dir: &Path,
-    options: MountOptions,
-) -> Result<Mount, Failure> {
+pub(crate) async fn serve(volume: rfs::Volume, dir: &Path, options: MountOptions) -> Result<Mount, Failure> {
     Mount::new(volume, dir, options)
         .map_err(|error| Failure::during(format!("mount on {}", dir.display()), &error))
 }

@@ -24,7 +24,9 @@ pub(crate) async fn open(url: &str, args: &Volume, create: bool) -> Result<rfs::
         match &report.local {
             LocalLog::Nothing => {}
             LocalLog::Replayed(changes) => {
-                eprintln!("rfs: went on with {changes} changes from the local directory that were not committed");
+                eprintln!(
+                    "rfs: went on with {changes} changes from the local directory that were not committed"
+                );
             }
             LocalLog::Orphaned { files, .. } => eprintln!(
                 "rfs: another writer took over before the local directory's last changes were committed; they are \

@@ -100,8 +100,8 @@ mod tests {
 
     #[test]
     fn the_kernel_tells_capabilities_and_groups_of_a_process() {
-        let process =
-            Process::parse("Name:\tx\nGroups:\t4 27 100 \nCapEff:\t0000000000000010\n").expect("it is complete");
+        let process = Process::parse("Name:\tx\nGroups:\t4 27 100 \nCapEff:\t0000000000000010\n")
+            .expect("it is complete");
         assert_eq!(process.groups, [4, 27, 100]);
         assert!(process.has(CAP_FSETID) && !process.has(CAP_SYS_ADMIN));
         assert!(Process::parse("Name:\tx\n").is_none());

@@ -97,12 +97,7 @@ impl Filesystem {
 
     /// Calls `add` for the entries of a directory from `offset` on, until it says that there is no more room. Each
     /// comes with the offset behind it.
-    fn list(
-        &self,
-        dir: Ino,
-        offset: u64,
-        mut add: impl FnMut(&[u8], u64, &Attr) -> bool,
-    ) -> rfs::Result<()> {
+    fn list(&self, dir: Ino, offset: u64, mut add: impl FnMut(&[u8], u64, &Attr) -> bool) -> rfs::Result<()> {
         let inodes = &self.served.inodes;
         if offset < DOTS {
             let own = inodes.attr(dir)?;
@@ -521,14 +516,7 @@ impl fuser::Filesystem for Filesystem {
         self.open_inode(reply, caller::caller(request), Ino(ino.0), false, FopenFlags::empty());
     }
 
-    fn readdir(
-        &self,
-        _: &Request,
-        ino: INodeNo,
-        _: FileHandle,
-        offset: u64,
-        mut reply: ReplyDirectory,
-    ) {
+    fn readdir(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
         let listed = self.list(Ino(ino.0), offset, |name, next, attr| {
             reply.add(INodeNo(attr.ino.0), next, file_type(attr.kind), OsStr::from_bytes(name))
         });
@@ -718,15 +706,7 @@ impl fuser::Filesystem for Filesystem {
         self.answer(reply, work, |reply, ()| reply.ok());
     }
 
-    fn lseek(
-        &self,
-        _: &Request,
-        ino: INodeNo,
-        _: FileHandle,
-        offset: i64,
-        whence: i32,
-        reply: ReplyLseek,
-    ) {
+    fn lseek(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
         let (Ok(offset), SEEK_DATA | SEEK_HOLE) = (u64::try_from(offset), whence) else {
             return reply.error(if offset < 0 { Errno::ENXIO } else { Errno::EINVAL });
         };

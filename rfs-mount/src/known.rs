@@ -8,9 +8,15 @@ use rfs::{Attr, Ino};
 const SHARDS: usize = 64;
 
 /// Counts what the kernel holds of each inode, as it counts itself.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Known {
     shards: [Shard; SHARDS],
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self { shards: std::array::from_fn(|_| Shard::default()) }
+    }
 }
 
 type Shard = Mutex<HashMap<Ino, Entry>>;

@@ -31,5 +31,5 @@ mod options;
 mod served;
 
 pub use error::{Error, Result};
-pub use mount::Mount;
+pub use mount::{FS_TYPE, Mount};
 pub use options::MountOptions;

@@ -17,6 +17,10 @@ use crate::invalidate;
 use crate::options::MountOptions;
 use crate::served::{Invalidate, Served};
 
+/// The type of a mounted volume's file system, as `/proc/self/mountinfo` shows it.
+pub const FS_TYPE: &str = "fuse.rfs";
+const SUBTYPE: &str = "rfs";
+
 /// A volume that is mounted. Dropping it unmounts; what was not committed then is not committed.
 #[derive(Debug)]
 pub struct Mount {
@@ -50,13 +54,11 @@ impl Mount {
         let (ask, asked) = mpsc::unbounded_channel();
         let inodes = volume.inodes();
         let changes = inodes.watch();
-        let served =
-            Arc::new(Served::new(inodes, runtime.clone(), options.writeback, options.server, ask));
+        let served = Arc::new(Served::new(inodes, runtime.clone(), options.writeback, options.server, ask));
         let (end, ended) = watch::channel(false);
         let filesystem = Filesystem::new(Arc::clone(&served), end);
         let config = config(&options, volume.url());
-        let session =
-            Session::new(filesystem, &dir, &config).map_err(|source| mount_error(&dir, source))?;
+        let session = Session::new(filesystem, &dir, &config).map_err(|source| mount_error(&dir, source))?;
         let notifier = session.notifier();
         served.notifier.set(notifier.clone()).ok();
         let invalidator = {
@@ -161,7 +163,8 @@ fn config(options: &MountOptions, url: &str) -> Config {
     let mut config = Config::default();
     config.mount_options = vec![
         MountOption::FSName(source.replace(',', "_")),
-        MountOption::Subtype("rfs".to_owned()),
+        // fuser's own option for it stays with the helper, and never gets to the kernel.
+        MountOption::CUSTOM(format!("subtype={SUBTYPE}")),
         MountOption::DefaultPermissions,
         if options.set_id { MountOption::Suid } else { MountOption::NoSuid },
         if options.devices { MountOption::Dev } else { MountOption::NoDev },
@@ -186,7 +189,7 @@ fn mount_error(dir: &Path, source: io::Error) -> Error {
 /// Writes out what the kernel holds, then cuts the connection and takes the mount away, whoever uses it.
 fn take_off(dir: &Path) -> io::Result<()> {
     // What cannot be written out is told to the programs that wrote it; the volume has failed then.
-    let written = std::fs::File::open(dir).map_err(Into::into).and_then(rustix::fs::syncfs);
+    let written = std::fs::File::open(dir).and_then(|dir| Ok(rustix::fs::syncfs(dir)?));
     if let Err(error) = written {
         tracing::warn!(%error, dir = %dir.display(), "what the kernel held could not be written out");
     }
