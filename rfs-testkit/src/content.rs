@@ -72,6 +72,65 @@ impl Content {
         self.len = len;
     }
 
+    /// Makes a range read as zeros; what of it is past the end does nothing.
+    pub fn zero(&mut self, offset: u64, len: u64) {
+        let end = offset.saturating_add(len).min(self.len).max(offset);
+        let numbers: Vec<u64> =
+            self.pages.range(offset / PAGE..end.div_ceil(PAGE)).map(|(at, _)| *at).collect();
+        for number in numbers {
+            let start = (number * PAGE).max(offset) - number * PAGE;
+            let stop =
+                (number * PAGE).saturating_add(PAGE).min(end).max(number * PAGE + start) - number * PAGE;
+            if let Some(page) = self.pages.get_mut(&number) {
+                page[start as usize..stop as usize].fill(0);
+            }
+        }
+    }
+
+    /// Takes a range out; what is behind it moves forward.
+    pub fn collapse(&mut self, offset: u64, len: u64) {
+        let behind = self.runs_from(offset + len);
+        let size = self.len - len;
+        self.set_len(offset);
+        self.set_len(size);
+        for (at, bytes) in behind {
+            self.write(at - len, &bytes);
+        }
+    }
+
+    /// Puts zeros in; what was there moves back.
+    pub fn insert(&mut self, offset: u64, len: u64) {
+        let behind = self.runs_from(offset);
+        let size = self.len + len;
+        self.set_len(offset);
+        self.set_len(size);
+        for (at, bytes) in behind {
+            self.write(at + len, &bytes);
+        }
+    }
+
+    /// The first byte from `offset` on that is not zero.
+    #[must_use]
+    pub fn first_nonzero(&self, offset: u64) -> Option<u64> {
+        self.pages.range(offset / PAGE..).find_map(|(number, page)| {
+            let start = (number * PAGE).max(offset) - number * PAGE;
+            let found = page[start as usize..].iter().position(|byte| *byte != 0)?;
+            Some(number * PAGE + start + found as u64)
+        })
+    }
+
+    /// What was written from `offset` on, page by page.
+    fn runs_from(&self, offset: u64) -> Vec<(u64, Vec<u8>)> {
+        let pages = self.pages.range(offset / PAGE..);
+        pages
+            .map(|(number, page)| {
+                let start = (number * PAGE).max(offset);
+                let end = (number * PAGE).saturating_add(PAGE).min(self.len).max(start);
+                (start, page[(start - number * PAGE) as usize..(end - number * PAGE) as usize].to_vec())
+            })
+            .collect()
+    }
+
     fn byte(&self, at: u64) -> u8 {
         self.pages.get(&(at / PAGE)).map_or(0, |page| page[(at % PAGE) as usize])
     }
@@ -108,6 +167,45 @@ impl fmt::Debug for Content {
 #[cfg(test)]
 mod tests {
     use super::Content;
+
+    #[test]
+    fn ranges_move_as_those_of_a_vector() {
+        let mut rng = crate::Rng::new(5);
+        let (mut content, mut bytes) = (Content::default(), Vec::new());
+        for _ in 0..400 {
+            let size = bytes.len() as u64;
+            let (offset, len) = (rng.below(size + 1), rng.below(9_000));
+            let (at, run) = (offset as usize, len as usize);
+            match rng.below(5) {
+                0 if offset + len < size => {
+                    content.collapse(offset, len);
+                    bytes.drain(at..at + run);
+                }
+                1 if size < 60_000 => {
+                    content.insert(offset, len);
+                    bytes.splice(at..at, vec![0; run]);
+                }
+                2 => {
+                    content.zero(offset, len);
+                    let end = bytes.len().min(at + run);
+                    bytes[at..end].fill(0);
+                }
+                3 => {
+                    content.set_len(len);
+                    bytes.resize(run, 0);
+                }
+                _ => {
+                    content.write(offset, &vec![7; run]);
+                    bytes.resize(bytes.len().max(at + run), 0);
+                    bytes[at..at + run].fill(7);
+                }
+            }
+            assert_eq!(content.len(), bytes.len() as u64);
+            assert!(content.read(0, u64::MAX) == bytes, "{content:?}");
+            let first = bytes.iter().skip(3_000).position(|byte| *byte != 0).map(|at| at as u64 + 3_000);
+            assert_eq!(content.first_nonzero(3_000), first);
+        }
+    }
 
     #[test]
     fn what_was_cut_off_comes_back_as_zeros() {

@@ -1,8 +1,8 @@
 //! Every operation on every form of path: what random operations meet too seldom to be relied on.
 
-use rfs_core::{Access, NAME_MAX, OpenFlags, PATH_MAX, SYMLINKS_MAX};
+use rfs_core::{Access, NAME_MAX, Node, OpenFlags, PATH_MAX, RenameMode, SYMLINKS_MAX, XattrMode};
 
-use crate::{LinkTarget, Path, TestOp, What};
+use crate::{LinkTarget, Path, TestOp, What, XattrText};
 
 /// Operations that each start from the tree of [`corner_tree`]: run that on a fresh target, then one of these.
 ///
@@ -22,7 +22,9 @@ pub fn corner_ops() -> Vec<TestOp> {
     for path in &forms {
         ops.extend(ops_on(path));
         for to in &forms {
-            ops.push(TestOp::Rename { from: path.clone(), to: to.clone() });
+            for mode in [RenameMode::Replace, RenameMode::NoReplace, RenameMode::Exchange] {
+                ops.push(TestOp::Rename { from: path.clone(), to: to.clone(), mode });
+            }
             let from = What::Path { path: path.clone(), follow: false };
             ops.push(TestOp::Link { from, to: to.clone() });
         }
@@ -31,7 +33,7 @@ pub fn corner_ops() -> Vec<TestOp> {
 }
 
 /// Makes the tree for [`corner_ops`]: an empty and a full directory, files with one and with two names, and
-/// symlinks to each kind of thing, to nothing, and to themselves.
+/// symlinks to each kind of thing, to nothing, and to themselves; a fifo and a device.
 #[must_use]
 pub fn corner_tree() -> Vec<TestOp> {
     let mkdir = |path: &str| TestOp::Mkdir { path: Path::new(path), mode: 0o755 };
@@ -56,6 +58,8 @@ pub fn corner_tree() -> Vec<TestOp> {
         symlink("missing/", "/dangling-slash"),
         symlink("loop", "/loop"),
         symlink("..", "/full/up"),
+        TestOp::Mknod { path: Path::new("/fifo"), node: Node::Fifo, mode: 0o644 },
+        TestOp::Mknod { path: Path::new("/device"), node: Node::CharDevice(7), mode: 0o644 },
     ]
 }
 
@@ -117,6 +121,10 @@ fn path_forms() -> Vec<Vec<u8>> {
         "/new/",
         "/new/.",
         "/missing/new",
+        "/fifo",
+        "/fifo/",
+        "/fifo/x",
+        "/device",
     ];
     let mut forms: Vec<Vec<u8>> = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
     let long = [b'n'; NAME_MAX + 1];
@@ -139,6 +147,14 @@ fn ops_on(path: &Path) -> Vec<TestOp> {
         TestOp::Create { path: path.clone(), mode: 0o600 },
         TestOp::Symlink { target: LinkTarget(b"x".to_vec()), path: path.clone() },
         TestOp::Symlink { target: LinkTarget(path.bytes.clone()), path: Path::new("/link") },
+        TestOp::Mknod { path: path.clone(), node: Node::Socket, mode: 0o600 },
+        TestOp::OpenNameless {
+            slot: 0,
+            path: path.clone(),
+            access: Access { read: true, write: true },
+            linkable: true,
+            mode: 0o600,
+        },
         TestOp::Unlink { path: path.clone() },
         TestOp::Rmdir { path: path.clone() },
         TestOp::ReadLink { path: path.clone() },
@@ -151,7 +167,15 @@ fn ops_on(path: &Path) -> Vec<TestOp> {
         let what = What::Path { path: path.clone(), follow };
         ops.push(TestOp::Stat { what: what.clone() });
         ops.push(TestOp::SetMode { what: what.clone(), mode: 0o711 });
-        ops.push(TestOp::SetOwner { what, uid: Some(7), gid: None });
+        ops.push(TestOp::SetOwner { what: what.clone(), uid: Some(7), gid: None });
+        ops.extend([0, 1, 7].map(|access| TestOp::Access { what: what.clone(), access }));
+        for name in ["user.x", "trusted.x", "user.", "other.x", ""] {
+            let (name, value) = (XattrText(name.into()), XattrText(b"value".to_vec()));
+            ops.push(TestOp::GetXattr { what: what.clone(), name: name.clone() });
+            ops.push(TestOp::RemoveXattr { what: what.clone(), name: name.clone() });
+            ops.push(TestOp::SetXattr { what: what.clone(), name, value, mode: XattrMode::Set });
+        }
+        ops.push(TestOp::ListXattr { what });
     }
     for bits in 0..32_u8 {
         let flags = OpenFlags {

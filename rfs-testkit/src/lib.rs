@@ -12,12 +12,16 @@
 //! compare(&ops, ("one", &mut one), ("other", &mut other), 50).unwrap();
 //! ```
 
+mod abilities;
+mod caller;
 mod clock;
 mod content;
 mod corner;
 mod crash;
 mod disk;
 mod engine;
+mod engine_dump;
+mod engine_target;
 mod faults;
 mod journal;
 mod linux;
@@ -28,20 +32,22 @@ mod target;
 mod testop;
 mod workload;
 
+pub use abilities::Abilities;
+pub use caller::callers;
 pub use clock::ManualClock;
 pub use content::Content;
 pub use corner::{corner_ops, corner_tree, symlink_chain};
 pub use crash::{CrashPlan, CrashSide};
 pub use disk::{DiskCounts, SECTOR_LEN, SimDisk};
-pub use engine::{Engine, EngineTarget, TreeEngine, dump_tree};
+pub use engine::{Engine, TreeEngine};
+pub use engine_dump::dump_tree;
+pub use engine_target::EngineTarget;
 pub use faults::{CallKind, Fault, Hold};
 pub use journal::{JournalEngine, Pace, Snapshot, open_from_start};
-pub use linux::LinuxDir;
+pub use linux::{Judge, LinuxDir};
 pub use model::{ModelFs, Rules};
 pub use rng::Rng;
 pub use store::{SimStore, StoreCounts};
-pub use target::{
-    Answer, Attr, Dump, Identities, Node, SET_TIMES_END_NANOS, Target, Value, compare, set_time,
-};
-pub use testop::{Condition, Data, LinkTarget, Path, Slot, TestOp, What};
+pub use target::{Answer, Attr, CLOCK_NANOS, Dump, Identities, Node, Target, Value, compare, set_time};
+pub use testop::{Condition, Data, LinkTarget, Path, Slot, TestOp, What, XattrText};
 pub use workload::{Profile, Workload};

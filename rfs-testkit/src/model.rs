@@ -1,17 +1,23 @@
 //! The reference: a tree in memory, as plain as can be, written from what POSIX and Linux say.
 //!
 //! It shares no code with rfs, so that a mistake would have to be made twice to go unseen. It stands for a tmpfs
-//! used by root, without permission checks.
+//! used by root, without permission checks: of those, of ACLs and of set-id rules real Linux is the only judge.
 
+mod content;
+mod locks;
 mod walk;
+mod xattr;
 
 use std::collections::{BTreeMap, HashMap};
 
-use rfs_core::{Access, Errno, FILE_SIZE_MAX, Kind, LINK_MAX, LockMode, OpenFlags, SetTime, WriteAt};
+use rfs_core::{Access, Errno, Kind, LINK_MAX, LockMode, NAME_MAX, OpenFlags, RenameMode, SetTime};
 
-use self::walk::{Last, check_path};
+use self::locks::RangeLock;
+use self::walk::{Last, Walked, check_path};
 use crate::target::{Identities, set_time};
-use crate::{Answer, Attr, Condition, Content, Dump, Node, Path, Slot, Target, TestOp, Value, What};
+use crate::{
+    Answer, Attr, Condition, Content, Dump, Node, Path, Slot, Target, TestOp, Value, What, XattrText,
+};
 
 /// Where rfs decides otherwise than Linux.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,8 +86,14 @@ struct ModelNode {
     /// Of a directory.
     entries: BTreeMap<Vec<u8>, NodeId>,
     parent: NodeId,
+    /// Of a device.
+    device: u64,
+    xattrs: BTreeMap<XattrText, XattrText>,
+    /// Without a name from the start; it may get one.
+    linkable: bool,
     /// By the handle that holds it.
     locks: BTreeMap<u64, LockMode>,
+    range_locks: Vec<RangeLock>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -126,20 +138,41 @@ impl ModelFs {
             TestOp::Read { what, offset, len } => self.read(what, *offset, *len),
             TestOp::Write { what, at, data } => self.write(what, *at, &data.bytes()),
             TestOp::Truncate { what, size } => self.truncate(what, *size),
+            TestOp::Allocate { what, mode, offset, len } => self.allocate(what, *mode, *offset, *len),
+            TestOp::Copy { from, from_offset, to, to_offset, len } => {
+                self.copy((from, *from_offset), (to, *to_offset), *len)
+            }
+            TestOp::SeekData { what, offset } => self.seek(what, *offset, true),
+            TestOp::SeekHole { what, offset } => self.seek(what, *offset, false),
             TestOp::Mkdir { path, mode } => self.mkdir(path, *mode),
+            TestOp::Mknod { path, node, mode } => self.mknod(path, node, *mode),
+            TestOp::OpenNameless { slot, path, access, linkable, mode } => {
+                self.open_nameless(*slot, path, *access, *linkable, *mode)
+            }
             TestOp::Symlink { target, path } => self.symlink(&target.0, path),
             TestOp::Link { from, to } => self.link(from, to),
             TestOp::Unlink { path } => self.unlink(path),
             TestOp::Rmdir { path } => self.rmdir(path),
-            TestOp::Rename { from, to } => self.rename(from, to),
+            TestOp::Rename { from, to, mode } => self.rename(from, to, *mode),
+            TestOp::Access { what, access } => self.access(what, *access),
+            TestOp::StatFs => Ok(Value::Number(NAME_MAX as u64)),
+            TestOp::SetXattr { what, name, value, mode } => self.set_xattr(what, name, value, *mode),
+            TestOp::GetXattr { what, name } => self.get_xattr(what, name),
+            TestOp::ListXattr { what } => Ok(Value::Names(
+                self.node(self.find(what)?).xattrs.keys().map(|name| name.0.clone()).collect(),
+            )),
+            TestOp::RemoveXattr { what, name } => self.remove_xattr(what, name),
             TestOp::SetMode { what, mode } => self.set_mode(what, *mode),
             TestOp::SetOwner { what, uid, gid } => self.set_owner(what, *uid, *gid),
             TestOp::SetTimes { what, accessed, modified } => self.set_times(what, *accessed, *modified),
             TestOp::Stat { what } => Ok(Value::Attr(self.node(self.find(what)?).attr())),
             TestOp::ReadLink { path } => self.read_link(path),
             TestOp::ReadDir { what } => self.read_dir(what),
-            TestOp::Lock { slot, mode } => self.lock(*slot, *mode),
-            TestOp::Unlock { slot } => self.unlock(*slot),
+            TestOp::LockFile { slot, mode } => self.lock_file(*slot, *mode),
+            TestOp::UnlockFile { slot } => self.unlock_file(*slot),
+            TestOp::LockRange { slot, range, mode } => self.lock_range(*slot, *range, *mode),
+            TestOp::UnlockRange { slot, range } => self.unlock_range(*slot, *range),
+            TestOp::GetLock { slot, range, mode } => self.get_lock(*slot, *range, *mode),
             TestOp::Create { path, mode } => {
                 let flags = OpenFlags { create: true, exclusive: true, ..OpenFlags::default() };
                 let access = Access { read: false, write: true };
@@ -147,11 +180,40 @@ impl ModelFs {
             }
             TestOp::Require(condition) => self.require(condition),
             TestOp::Batch(ops) => self.batch(ops),
+            TestOp::As { caller: 0, op } => self.do_op(op),
+            TestOp::As { .. } => panic!("the model knows no caller but root"),
         }
     }
 
     fn open(&mut self, slot: Slot, path: &Path, access: Access, flags: OpenFlags, mode: u32) -> Outcome {
         let node = self.open_node(path, access, flags, mode)?;
+        self.keep(slot, node, access)
+    }
+
+    fn open_nameless(
+        &mut self,
+        slot: Slot,
+        path: &Path,
+        access: Access,
+        linkable: bool,
+        mode: u32,
+    ) -> Outcome {
+        if !access.write {
+            return Err(Errno::Invalid);
+        }
+        let dir = self.follow(path, true)?;
+        if self.node(dir).kind != Kind::Directory {
+            return Err(Errno::NotADirectory);
+        }
+        let mut node = ModelNode::new(Kind::File, mode & 0o7777, ROOT);
+        self.inherit(dir, &mut node);
+        (node.nlink, node.linkable) = (0, linkable);
+        let id = self.fresh_id();
+        self.nodes.insert(id, node);
+        self.keep(slot, id, access)
+    }
+
+    fn keep(&mut self, slot: Slot, node: NodeId, access: Access) -> Outcome {
         // The new handle is there before the old one goes, so that a file without a name can't go between them.
         if self.handles.contains_key(&slot) {
             self.close(slot)?;
@@ -208,6 +270,9 @@ impl ModelFs {
         if kind == Kind::Directory && (access.write || flags.truncate) {
             return Err(Errno::IsADirectory);
         }
+        if !matches!(kind, Kind::File | Kind::Directory) {
+            return Err(Errno::NoSuchData);
+        }
         if flags.truncate {
             self.change_content(node, |content| content.set_len(0));
         }
@@ -216,49 +281,9 @@ impl ModelFs {
 
     fn close(&mut self, slot: Slot) -> Outcome {
         let handle = self.handles.remove(&slot).ok_or(Errno::BadHandle)?;
-        self.node_mut(handle.node).locks.remove(&handle.id);
-        Ok(Value::Unit)
-    }
-
-    fn read(&mut self, what: &What, offset: u64, len: u64) -> Outcome {
-        let node = self.file(what, Access { read: true, write: false })?;
-        if self.node(node).kind == Kind::Directory {
-            return Err(Errno::IsADirectory);
-        }
-        Ok(Value::Bytes(self.node(node).content.read(offset, len)))
-    }
-
-    fn write(&mut self, what: &What, at: WriteAt, bytes: &[u8]) -> Outcome {
-        let node = self.file(what, Access { read: false, write: true })?;
-        let offset = match at {
-            WriteAt::Offset(offset) => offset,
-            WriteAt::End => self.node(node).content.len(),
-        };
-        if bytes.is_empty() {
-            return Ok(Value::Number(offset));
-        }
-        if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > FILE_SIZE_MAX) {
-            return Err(Errno::TooBig);
-        }
-        self.change_content(node, |content| content.write(offset, bytes));
-        Ok(Value::Number(offset))
-    }
-
-    fn truncate(&mut self, what: &What, size: u64) -> Outcome {
-        let node = match what {
-            What::Path { .. } => self.file(what, Access { read: false, write: true })?,
-            What::Handle(slot) => {
-                let handle = *self.handle(*slot)?;
-                if !handle.access.write || self.node(handle.node).kind != Kind::File {
-                    return Err(Errno::Invalid);
-                }
-                handle.node
-            }
-        };
-        if size > FILE_SIZE_MAX {
-            return Err(Errno::TooBig);
-        }
-        self.change_content(node, |content| content.set_len(size));
+        let node = self.node_mut(handle.node);
+        node.locks.remove(&handle.id);
+        node.range_locks.retain(|lock| lock.handle != handle.id);
         Ok(Value::Unit)
     }
 
@@ -269,6 +294,20 @@ impl ModelFs {
         }
         self.make(dir, name, ModelNode::new(Kind::Directory, mode & 0o1777, dir));
         self.node_mut(dir).nlink += 1;
+        Ok(Value::Unit)
+    }
+
+    fn mknod(&mut self, path: &Path, node: &rfs_core::Node, mode: u32) -> Outcome {
+        let (kind, device) = match node {
+            rfs_core::Node::Directory => return Err(Errno::NotPermitted),
+            rfs_core::Node::CharDevice(device) | rfs_core::Node::BlockDevice(device) => {
+                (node.kind(), *device)
+            }
+            rfs_core::Node::Symlink(_) => return Err(Errno::Invalid),
+            _ => (node.kind(), 0),
+        };
+        let (dir, name) = self.place_for(path, false)?;
+        self.make(dir, name, ModelNode { device, ..ModelNode::new(kind, mode & 0o7777, ROOT) });
         Ok(Value::Unit)
     }
 
@@ -286,11 +325,12 @@ impl ModelFs {
         let (dir, name) = self.place_for(to, false)?;
         match self.node(node) {
             ModelNode { kind: Kind::Directory, .. } => return Err(Errno::NotPermitted),
-            ModelNode { nlink: 0, .. } => return Err(Errno::NotFound),
+            ModelNode { nlink: 0, linkable: false, .. } => return Err(Errno::NotFound),
             ModelNode { nlink, .. } if *nlink >= LINK_MAX => return Err(Errno::TooManyLinks),
             _ => {}
         }
         self.node_mut(node).nlink += 1;
+        self.node_mut(node).linkable = false;
         self.enter(dir, name, node);
         Ok(Value::Unit)
     }
@@ -329,56 +369,105 @@ impl ModelFs {
         Ok(Value::Unit)
     }
 
-    fn rename(&mut self, from: &Path, to: &Path) -> Outcome {
+    fn rename(&mut self, from: &Path, to: &Path, mode: RenameMode) -> Outcome {
+        if mode == RenameMode::Whiteout {
+            return Err(Errno::Invalid);
+        }
         let from = self.walk(from, &mut 0)?;
         let to = self.walk(to, &mut 0)?;
-        let (Last::Name(from_name), Last::Name(to_name)) = (&from.last, &to.last) else {
-            return Err(Errno::Busy);
+        let Last::Name(from_name) = &from.last else { return Err(Errno::Busy) };
+        let Last::Name(to_name) = &to.last else {
+            return Err(if mode == RenameMode::NoReplace { Errno::Exists } else { Errno::Busy });
         };
         let node = self.look_up(from.dir, from_name)?;
         let replaced = match self.look_up(to.dir, to_name) {
+            Ok(_) if mode == RenameMode::NoReplace => return Err(Errno::Exists),
             Ok(replaced) => Some(replaced),
-            Err(Errno::NotFound) if !self.is_removed(to.dir) => None,
+            Err(Errno::NotFound) if mode != RenameMode::Exchange && !self.is_removed(to.dir) => None,
             Err(errno) => return Err(errno),
         };
-        let is_dir = self.node(node).kind == Kind::Directory;
-        if !is_dir && (from.slash || to.slash) {
-            return Err(Errno::NotADirectory);
+        let is_dir = |node: NodeId| self.node(node).kind == Kind::Directory;
+        let moves_dir = is_dir(node);
+        match (mode, replaced) {
+            (RenameMode::Exchange, Some(other)) if to.slash && !is_dir(other) => {
+                return Err(Errno::NotADirectory);
+            }
+            (RenameMode::Exchange, _) if from.slash && !moves_dir => return Err(Errno::NotADirectory),
+            (RenameMode::Exchange, _) => {}
+            _ if !moves_dir && (from.slash || to.slash) => return Err(Errno::NotADirectory),
+            _ => {}
         }
-        if is_dir && self.is_inside(to.dir, node) {
+        if moves_dir && self.is_inside(to.dir, node) {
             return Err(Errno::Invalid);
         }
-        if let Some(replaced) = replaced {
-            if self.is_inside(from.dir, replaced) {
-                return Err(Errno::NotEmpty);
+        let Some(replaced) = replaced else {
+            if moves_dir && from.dir != to.dir && self.node(to.dir).nlink >= LINK_MAX {
+                return Err(Errno::TooManyLinks);
             }
-            if replaced == node {
-                return Ok(Value::Unit);
-            }
-            match (is_dir, self.node(replaced).kind == Kind::Directory) {
-                (true, false) => return Err(Errno::NotADirectory),
-                (false, true) => return Err(Errno::IsADirectory),
-                _ if !self.node(replaced).entries.is_empty() => return Err(Errno::NotEmpty),
-                _ => {}
-            }
+            self.move_entry((&from, from_name), (&to, to_name), node);
+            return Ok(Value::Unit);
+        };
+        if is_dir(replaced) && self.is_inside(from.dir, replaced) {
+            return Err(if mode == RenameMode::Exchange { Errno::Invalid } else { Errno::NotEmpty });
         }
-        if is_dir && from.dir != to.dir && replaced.is_none() && self.node(to.dir).nlink >= LINK_MAX {
-            return Err(Errno::TooManyLinks);
+        if replaced == node {
+            return Ok(Value::Unit);
         }
-        if let Some(replaced) = replaced {
-            self.remove_entry(to.dir, to_name);
-            let replaced = self.node_mut(replaced);
-            replaced.nlink = if is_dir { 0 } else { replaced.nlink - 1 };
-            self.node_mut(to.dir).nlink -= u32::from(is_dir);
+        if mode == RenameMode::Exchange {
+            self.exchange((&from, from_name, node), (&to, to_name, replaced));
+            return Ok(Value::Unit);
         }
-        self.remove_entry(from.dir, from_name);
-        self.enter(to.dir, to_name.clone(), node);
-        if is_dir {
-            self.node_mut(node).parent = to.dir;
-            self.node_mut(from.dir).nlink -= 1;
-            self.node_mut(to.dir).nlink += 1;
+        match (moves_dir, is_dir(replaced)) {
+            (true, false) => return Err(Errno::NotADirectory),
+            (false, true) => return Err(Errno::IsADirectory),
+            _ if !self.node(replaced).entries.is_empty() => return Err(Errno::NotEmpty),
+            _ => {}
         }
+        self.remove_entry(to.dir, to_name);
+        let gone = self.node_mut(replaced);
+        gone.nlink = if moves_dir { 0 } else { gone.nlink - 1 };
+        self.node_mut(to.dir).nlink -= u32::from(moves_dir);
+        self.move_entry((&from, from_name), (&to, to_name), node);
         Ok(Value::Unit)
+    }
+
+    fn move_entry(
+        &mut self,
+        (from, from_name): (&Walked, &[u8]),
+        (to, to_name): (&Walked, &[u8]),
+        node: NodeId,
+    ) {
+        self.remove_entry(from.dir, from_name);
+        self.enter(to.dir, to_name.to_vec(), node);
+        self.move_parent(node, from.dir, to.dir);
+    }
+
+    fn exchange(
+        &mut self,
+        (one, one_name, one_node): (&Walked, &[u8], NodeId),
+        (other, other_name, other_node): (&Walked, &[u8], NodeId),
+    ) {
+        self.enter(one.dir, one_name.to_vec(), other_node);
+        self.enter(other.dir, other_name.to_vec(), one_node);
+        self.move_parent(one_node, one.dir, other.dir);
+        self.move_parent(other_node, other.dir, one.dir);
+    }
+
+    /// A directory counts in the links of the one that holds it.
+    fn move_parent(&mut self, node: NodeId, from: NodeId, to: NodeId) {
+        if self.node(node).kind == Kind::Directory {
+            self.node_mut(node).parent = to;
+            self.node_mut(from).nlink -= 1;
+            self.node_mut(to).nlink += 1;
+        }
+    }
+
+    /// Root may do anything but execute what nobody may.
+    fn access(&self, what: &What, access: u32) -> Outcome {
+        let node = self.node(self.find(what)?);
+        let executes = access & 1 != 0;
+        let never = node.kind != Kind::Directory && node.mode & 0o111 == 0;
+        if executes && never { Err(Errno::AccessDenied) } else { Ok(Value::Unit) }
     }
 
     fn set_mode(&mut self, what: &What, mode: u32) -> Outcome {
@@ -395,7 +484,7 @@ impl ModelFs {
         let node = self.node_mut(node);
         node.uid = uid.unwrap_or(node.uid);
         node.gid = gid.unwrap_or(node.gid);
-        if node.kind == Kind::File {
+        if node.kind != Kind::Directory {
             // A new owner must not inherit the powers that the mode gave the old one's program. Without the
             // group's execute bit, set-group-ID means something else.
             let set_gid = if node.mode & 0o010 == 0 { 0 } else { 0o2000 };
@@ -428,32 +517,6 @@ impl ModelFs {
             Kind::Directory => Ok(Value::Names(node.entries.keys().cloned().collect())),
             _ => Err(Errno::NotADirectory),
         }
-    }
-
-    fn lock(&mut self, slot: Slot, mode: LockMode) -> Outcome {
-        let handle = *self.handle(slot)?;
-        let loses = self.rules.failed_lock_change_loses_lock;
-        let locks = &mut self.node_mut(handle.node).locks;
-        if locks.get(&handle.id) == Some(&mode) {
-            return Ok(Value::Unit);
-        }
-        let conflict = |(id, held): (&u64, &LockMode)| {
-            *id != handle.id && (mode == LockMode::Exclusive || *held == LockMode::Exclusive)
-        };
-        if locks.iter().any(conflict) {
-            if loses {
-                locks.remove(&handle.id);
-            }
-            return Err(Errno::WouldBlock);
-        }
-        locks.insert(handle.id, mode);
-        Ok(Value::Unit)
-    }
-
-    fn unlock(&mut self, slot: Slot) -> Outcome {
-        let handle = *self.handle(slot)?;
-        self.node_mut(handle.node).locks.remove(&handle.id);
-        Ok(Value::Unit)
     }
 
     fn require(&self, condition: &Condition) -> Outcome {
@@ -504,15 +567,19 @@ impl ModelFs {
     }
 
     fn make(&mut self, dir: NodeId, name: Vec<u8>, mut node: ModelNode) -> NodeId {
-        // A set-group-ID directory hands its group down, and to directories the bit as well.
-        if self.node(dir).mode & 0o2000 != 0 {
-            node.gid = self.node(dir).gid;
-            node.mode |= if node.kind == Kind::Directory { 0o2000 } else { 0 };
-        }
+        self.inherit(dir, &mut node);
         let id = self.fresh_id();
         self.nodes.insert(id, node);
         self.enter(dir, name, id);
         id
+    }
+
+    /// A set-group-ID directory hands its group down, and to directories the bit as well.
+    fn inherit(&self, dir: NodeId, node: &mut ModelNode) {
+        if self.node(dir).mode & 0o2000 != 0 {
+            node.gid = self.node(dir).gid;
+            node.mode |= if node.kind == Kind::Directory { 0o2000 } else { 0 };
+        }
     }
 
     fn enter(&mut self, dir: NodeId, name: Vec<u8>, node: NodeId) {
@@ -608,7 +675,11 @@ impl ModelNode {
             link: Vec::new(),
             entries: BTreeMap::new(),
             parent,
+            device: 0,
+            xattrs: BTreeMap::new(),
+            linkable: false,
             locks: BTreeMap::new(),
+            range_locks: Vec::new(),
         }
     }
 
@@ -624,12 +695,14 @@ impl ModelNode {
                 Kind::Symlink => self.link.len() as u64,
                 _ => 0,
             },
+            device: self.device,
             accessed: if self.kind == Kind::File { self.accessed } else { None },
             modified: self.modified,
         }
     }
 
     fn dump(&self, identity: usize) -> Node {
-        Node { attr: self.attr(), content: self.content.clone(), link: self.link.clone(), identity }
+        let (content, link, xattrs) = (self.content.clone(), self.link.clone(), self.xattrs.clone());
+        Node { attr: self.attr(), content, link, xattrs, identity }
     }
 }

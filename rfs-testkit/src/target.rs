@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 use rfs_core::Kind;
 
 use crate::testop::show_bytes;
-use crate::{Content, Slot, TestOp};
+use crate::{Content, Slot, TestOp, XattrText};
 
 /// Something that operations can be run on: the model, a real directory, rfs at one of its layers.
 pub trait Target {
@@ -35,6 +35,8 @@ pub enum Value {
     Names(Vec<Vec<u8>>),
     /// Where a symlink points.
     Link(Vec<u8>),
+    /// Whether it is so.
+    Truth(bool),
 }
 
 impl fmt::Debug for Value {
@@ -49,6 +51,7 @@ impl fmt::Debug for Value {
             Self::Attr(attr) => attr.fmt(f),
             Self::Names(names) => f.debug_list().entries(names.iter().map(|name| show_bytes(name))).finish(),
             Self::Link(target) => write!(f, "-> {}", show_bytes(target)),
+            Self::Truth(truth) => write!(f, "{truth}"),
         }
     }
 }
@@ -68,6 +71,8 @@ pub struct Attr {
     pub nlink: u32,
     /// Size in bytes; 0 for a directory.
     pub size: u64,
+    /// Which device it is, as `st_rdev`.
+    pub device: u64,
     /// Last access, where an operation set it to a given time and nothing has changed it since; only of files,
     /// since what else changes it differs between systems. In nanoseconds.
     pub accessed: Option<i64>,
@@ -75,14 +80,14 @@ pub struct Attr {
     pub modified: Option<i64>,
 }
 
-/// Times that operations set lie before this one (in nanoseconds), and every clock stands after it: so a target
-/// that only shows a time lets one see where it came from.
-pub const SET_TIMES_END_NANOS: i64 = 1_000_000_000_000_000;
+/// Between these (in nanoseconds) lies what any clock shows during a test, and no time that an operation sets: so a
+/// target that only shows a time lets one see where it came from. They are in 2001 and in 2099.
+pub const CLOCK_NANOS: std::ops::Range<i64> = 1_000_000_000_000_000_000..4_100_000_000_000_000_000;
 
 /// The time as [`Attr`] shows it: only if an operation set it.
 #[must_use]
 pub fn set_time(nanos: i64) -> Option<i64> {
-    (nanos < SET_TIMES_END_NANOS).then_some(nanos)
+    (!CLOCK_NANOS.contains(&nanos)).then_some(nanos)
 }
 
 /// One file, directory or symlink of a [`Dump`].
@@ -94,6 +99,8 @@ pub struct Node {
     pub content: Content,
     /// Where a symlink points.
     pub link: Vec<u8>,
+    /// Its extended attributes, of all namespaces.
+    pub xattrs: BTreeMap<XattrText, XattrText>,
     /// Names of the same inode have the same number; numbers are given in the order of the paths.
     pub identity: usize,
 }

@@ -2,7 +2,10 @@
 
 use std::fmt::{self, Write as _};
 
-use rfs_core::{Access, Errno, LockMode, OpenFlags, PATH_MAX, SetTime, WriteAt};
+use rfs_core::{
+    Access, Allocate, Errno, LockMode, LockRange, Node, OpenFlags, PATH_MAX, RenameMode, SetTime, WriteAt,
+    XattrMode,
+};
 
 use crate::Rng;
 
@@ -114,6 +117,16 @@ impl fmt::Debug for LinkTarget {
     }
 }
 
+/// The name or the value of an extended attribute.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct XattrText(pub Vec<u8>);
+
+impl fmt::Debug for XattrText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&show_bytes(&self.0))
+    }
+}
+
 /// One operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TestOp {
@@ -191,12 +204,14 @@ pub enum TestOp {
         /// The path.
         path: Path,
     },
-    /// `renameat(2)`
+    /// `renameat2(2)`
     Rename {
         /// The old path.
         from: Path,
         /// The new path.
         to: Path,
+        /// What becomes of that which has the new path.
+        mode: RenameMode,
     },
     /// `fchmodat2(2)`
     SetMode {
@@ -239,16 +254,149 @@ pub enum TestOp {
         what: What,
     },
     /// `flock(2)` without waiting; the handle is the owner.
-    Lock {
+    LockFile {
         /// The handle.
         slot: Slot,
         /// How.
         mode: LockMode,
     },
     /// `flock(2)` with `LOCK_UN`
-    Unlock {
+    UnlockFile {
         /// The handle.
         slot: Slot,
+    },
+    /// `fcntl(2)` with `F_OFD_SETLK`: the handle is the owner.
+    LockRange {
+        /// The handle.
+        slot: Slot,
+        /// Which bytes.
+        range: LockRange,
+        /// How.
+        mode: LockMode,
+    },
+    /// `fcntl(2)` with `F_OFD_SETLK` and `F_UNLCK`
+    UnlockRange {
+        /// The handle.
+        slot: Slot,
+        /// Which bytes.
+        range: LockRange,
+    },
+    /// `fcntl(2)` with `F_OFD_GETLK`. Answers whether another's lock is in the way; which of several it is would
+    /// depend on their order.
+    GetLock {
+        /// The handle.
+        slot: Slot,
+        /// Which bytes.
+        range: LockRange,
+        /// How.
+        mode: LockMode,
+    },
+    /// `mknodat(2)`: a regular file, a fifo, a socket or a device.
+    Mknod {
+        /// The path.
+        path: Path,
+        /// What.
+        node: Node,
+        /// Permission bits.
+        mode: u32,
+    },
+    /// `openat(2)` with `O_TMPFILE`; the slot as with [`TestOp::Open`].
+    OpenNameless {
+        /// Where the handle goes.
+        slot: Slot,
+        /// The directory.
+        path: Path,
+        /// For what.
+        access: Access,
+        /// Whether it may get a name: without `O_EXCL`.
+        linkable: bool,
+        /// Permission bits.
+        mode: u32,
+    },
+    /// `faccessat2(2)` with `AT_EACCESS`
+    Access {
+        /// What.
+        what: What,
+        /// 4 to read, 2 to write, 1 to execute; 0 for whether it is there.
+        access: u32,
+    },
+    /// `setxattr(2)` and its like
+    SetXattr {
+        /// What.
+        what: What,
+        /// The attribute.
+        name: XattrText,
+        /// Its value.
+        value: XattrText,
+        /// Whether it may, or must, be there.
+        mode: XattrMode,
+    },
+    /// `getxattr(2)` and its like
+    GetXattr {
+        /// What.
+        what: What,
+        /// The attribute.
+        name: XattrText,
+    },
+    /// `listxattr(2)` and its like. Answers with the names, sorted.
+    ListXattr {
+        /// What.
+        what: What,
+    },
+    /// `removexattr(2)` and its like
+    RemoveXattr {
+        /// What.
+        what: What,
+        /// The attribute.
+        name: XattrText,
+    },
+    /// `fallocate(2)`
+    Allocate {
+        /// The file.
+        what: What,
+        /// What happens to the range.
+        mode: Allocate,
+        /// Its first byte.
+        offset: u64,
+        /// How many bytes.
+        len: u64,
+    },
+    /// `copy_file_range(2)`. Answers with how many bytes.
+    Copy {
+        /// The file that has them.
+        from: What,
+        /// Where.
+        from_offset: u64,
+        /// The file that gets them.
+        to: What,
+        /// Where.
+        to_offset: u64,
+        /// At most how many.
+        len: u64,
+    },
+    /// `lseek(2)` with `SEEK_DATA`. Where data that reads as zeros ends and a hole begins differs between file systems:
+    /// so the answer is where the first byte that is not zero is, or the size when there is none.
+    SeekData {
+        /// The file.
+        what: What,
+        /// From where.
+        offset: u64,
+    },
+    /// `lseek(2)` with `SEEK_HOLE`. The answer says only that a hole, or the end, was found where it is true.
+    SeekHole {
+        /// The file.
+        what: What,
+        /// From where.
+        offset: u64,
+    },
+    /// `statfs(2)`. Answers with the length of the longest name.
+    StatFs,
+    /// Another operation, as one of [`crate::callers`]; what stands alone is done as the first of them, root.
+    As {
+        /// Which caller.
+        caller: usize,
+        /// The operation.
+        op: Box<TestOp>,
     },
     /// Makes an empty file that must not exist, and keeps no handle of it.
     Create {

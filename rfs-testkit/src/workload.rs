@@ -1,9 +1,15 @@
-//! Random operations that mostly succeed: the generator runs the reference model along, and so knows what is there.
+//! Random operations that mostly succeed: the generator runs the reference model along, or, where that is out of its
+//! depth, the core; and so knows what is there.
 
-use rfs_core::{Access, Kind, LockMode, NAME_MAX, OpenFlags, PATH_MAX, SetTime, Timestamp, WriteAt};
+mod further;
+mod guide;
+mod paths;
 
-use crate::target::SET_TIMES_END_NANOS;
-use crate::{Condition, Data, LinkTarget, ModelFs, Path, Rng, Rules, Slot, TestOp, What};
+use rfs_core::{Access, FILE_SIZE_MAX, Kind, LockMode, OpenFlags, RenameMode, SetTime, Timestamp, WriteAt};
+
+use self::guide::Guide;
+use crate::target::CLOCK_NANOS;
+use crate::{Abilities, Condition, Data, Path, Rng, Rules, Slot, TestOp, What, callers};
 
 /// Which operations a workload contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +17,14 @@ use crate::{Condition, Data, LinkTarget, ModelFs, Path, Rng, Rules, Slot, TestOp
 pub struct Profile {
     /// By whose rules the generator's own model goes.
     pub rules: Rules,
+    /// Operations that not every file system has.
+    pub abilities: Abilities,
+    /// Operations by all of [`callers`], not by root alone.
+    pub callers: bool,
+    /// Ranges that are moved, and the places where they go, are whole blocks.
+    pub whole_blocks: bool,
+    /// Most bytes of an extended attribute, but for one that is too long.
+    pub max_xattr_bytes: usize,
     /// Handles: open, close, and what goes through a handle.
     pub handles: bool,
     /// Paths that start from a directory's handle.
@@ -30,11 +44,16 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// For a comparison with a real directory.
+    /// For a comparison of the model with a real directory.
     #[must_use]
-    pub const fn linux() -> Self {
+    pub const fn linux(abilities: Abilities) -> Self {
         Self {
             rules: Rules::linux(),
+            // The model knows ACLs as little as callers.
+            abilities: abilities.without(Abilities::ACL),
+            callers: false,
+            whole_blocks: true,
+            max_xattr_bytes: if abilities.contains(Abilities::HUGE_FILES) { 3_000 } else { 200 },
             handles: true,
             relative: true,
             locks: true,
@@ -46,16 +65,29 @@ impl Profile {
         }
     }
 
-    /// Everything that rfs can do.
+    /// For a comparison of rfs with a real directory, permissions and all.
     #[must_use]
-    pub const fn rfs() -> Self {
-        Self { rules: Rules::rfs(), batches: true, ..Self::linux() }
+    pub const fn callers(abilities: Abilities) -> Self {
+        Self { abilities, callers: true, ..Self::linux(abilities) }
     }
 
-    /// Operations by path only, on well-formed paths.
+    /// Everything that rfs can do for root.
+    #[must_use]
+    pub const fn rfs() -> Self {
+        Self {
+            rules: Rules::rfs(),
+            batches: true,
+            whole_blocks: false,
+            max_xattr_bytes: 65_536,
+            ..Self::linux(Abilities::ALL)
+        }
+    }
+
+    /// Operations by path only, on well-formed paths, that the public API has had from the start.
     #[must_use]
     pub const fn paths() -> Self {
         Self {
+            abilities: Abilities::NONE,
             handles: false,
             relative: false,
             locks: false,
@@ -77,32 +109,45 @@ impl Profile {
 pub struct Workload {
     rng: Rng,
     profile: Profile,
-    model: ModelFs,
-    /// What the model holds, looked up once for each operation.
+    guide: Guide,
+    /// What the guide holds, looked up once for each operation.
     paths: Vec<(Vec<u8>, Kind)>,
     handles: Vec<(Slot, Kind, Access)>,
 }
 
 const SLOTS: usize = 6;
 const MODES: [u32; 9] = [0o644, 0o600, 0o755, 0o777, 0o000, 0o4755, 0o2755, 0o2644, 0o6711];
+/// Such as let some callers in and others not.
+const SHARING_MODES: [u32; 12] =
+    [0o777, 0o770, 0o750, 0o711, 0o555, 0o2775, 0o6777, 0o4771, 0o666, 0o064, 0o706, 0o5757];
 
 impl Workload {
     /// The sequence of `seed`.
     #[must_use]
     pub fn new(seed: u64, profile: Profile) -> Self {
-        let model = ModelFs::new(profile.rules);
-        Self { rng: Rng::new(seed), profile, model, paths: Vec::new(), handles: Vec::new() }
+        let guide = Guide::new(profile);
+        Self { rng: Rng::new(seed), profile, guide, paths: Vec::new(), handles: Vec::new() }
     }
 
     fn look(&mut self) {
-        self.paths = self.model.paths();
-        self.handles = self.model.handles().collect();
+        self.paths = self.guide.paths();
+        self.handles = self.guide.handles();
     }
 
     fn any_op(&mut self) -> TestOp {
+        let op = self.op_of_root();
+        if !self.profile.callers || self.rng.chance(30) {
+            return op;
+        }
+        let caller = 1 + self.rng.index(callers().len() - 1);
+        TestOp::As { caller, op: Box::new(op) }
+    }
+
+    fn op_of_root(&mut self) -> TestOp {
         let full = self.paths.len() > self.profile.max_nodes;
+        let all = if self.profile.abilities == Abilities::NONE { 100 } else { 150 };
         loop {
-            let op = match self.rng.below(100) {
+            let op = match self.rng.below(all) {
                 0..14 if self.profile.handles && self.handles.len() < SLOTS => self.open(),
                 0..3 if self.profile.handles => self.open(),
                 14..19 if self.profile.handles => TestOp::Close { slot: self.slot() },
@@ -122,6 +167,10 @@ impl Workload {
                 91..96 if self.profile.locks && self.profile.handles => self.lock(),
                 96..99 if self.profile.batches => self.batch(),
                 99 if !full => self.create(),
+                100.. => match self.further(full) {
+                    Some(op) => op,
+                    None => continue,
+                },
                 _ => continue,
             };
             return op;
@@ -143,6 +192,7 @@ impl Workload {
         let path = match (create, directory) {
             (true, _) if self.rng.chance(70) => self.new_path(),
             (_, true) => self.path_to(Kind::Directory),
+            _ if self.rng.chance(40) => self.busy_file(),
             _ => self.path_to(Kind::File),
         };
         TestOp::Open { slot: self.rng.index(SLOTS), path, access, flags, mode: self.mode() }
@@ -166,7 +216,8 @@ impl Workload {
     fn truncate(&mut self) -> TestOp {
         let size = match self.rng.below(40) {
             0 => 1 << 40,
-            1 => i64::MAX as u64,
+            1 if self.profile.can(Abilities::HUGE_FILES) => FILE_SIZE_MAX,
+            1 => 1 << 43,
             2..20 => self.rng.below(2_000),
             _ => self.offset(),
         };
@@ -190,7 +241,13 @@ impl Workload {
             _ => self.any_path(),
         };
         let to = if self.rng.chance(55) { self.new_path() } else { self.any_path() };
-        TestOp::Rename { from, to }
+        let mode = match self.rng.below(if self.profile.can(Abilities::RENAME_MODES) { 10 } else { 7 }) {
+            0..7 => RenameMode::Replace,
+            7 => RenameMode::NoReplace,
+            _ => RenameMode::Exchange,
+        };
+        let to = if mode == RenameMode::Exchange { self.any_path() } else { to };
+        TestOp::Rename { from, to, mode }
     }
 
     fn set_attributes(&mut self) -> TestOp {
@@ -212,15 +269,15 @@ impl Workload {
     fn lock(&mut self) -> TestOp {
         let slot = self.slot();
         match self.rng.below(5) {
-            0 => TestOp::Unlock { slot },
-            1 | 2 => TestOp::Lock { slot, mode: LockMode::Exclusive },
-            _ => TestOp::Lock { slot, mode: LockMode::Shared },
+            0 => TestOp::UnlockFile { slot },
+            1 | 2 => TestOp::LockFile { slot, mode: LockMode::Exclusive },
+            _ => TestOp::LockFile { slot, mode: LockMode::Shared },
         }
     }
 
     /// Some operations that change the tree; each after the first counts on those before it.
     fn batch(&mut self) -> TestOp {
-        let before = self.model.clone();
+        let before = self.guide.clone();
         let mut ops = Vec::new();
         for _ in 0..=self.rng.below(6) {
             let op = match self.rng.below(12) {
@@ -237,12 +294,12 @@ impl Workload {
             };
             // Most batches are to succeed as a whole, a few to fail in their middle.
             let percent = if matches!(op, TestOp::Require(_)) { 20 } else { 4 };
-            if self.model.do_op(&op).is_ok() || self.rng.chance(percent) {
+            if self.guide.do_op(&op).is_ok() || self.rng.chance(percent) {
                 ops.push(op);
             }
             self.look();
         }
-        self.model = before;
+        self.guide = before;
         TestOp::Batch(ops)
     }
 
@@ -300,133 +357,6 @@ impl Workload {
         self.rng.pick(&self.handles).0
     }
 
-    fn any_path(&mut self) -> Path {
-        // The first is the root, of which most operations only say that it is the root.
-        let path = match self.paths.len() {
-            2.. if self.rng.chance(95) => self.rng.pick(&self.paths[1..]).0.clone(),
-            _ => self.paths[0].0.clone(),
-        };
-        self.disguise(path)
-    }
-
-    /// A path to something of this kind, if there is one.
-    fn path_to(&mut self, kind: Kind) -> Path {
-        if self.rng.chance(6) {
-            return self.any_path();
-        }
-        let fitting: Vec<usize> =
-            (0..self.paths.len()).filter(|index| self.paths[*index].1 == kind).collect();
-        if fitting.is_empty() {
-            return self.any_path();
-        }
-        let path = self.paths[*self.rng.pick(&fitting)].0.clone();
-        self.disguise(path)
-    }
-
-    /// A path for something new; at times it is taken.
-    fn new_path(&mut self) -> Path {
-        let directory = self.directory_path();
-        let name = self.name();
-        self.disguise([directory.as_slice(), b"/", &name].concat())
-    }
-
-    fn directory_path(&mut self) -> Vec<u8> {
-        let shallow = |path: &[u8]| path.split(|byte| *byte == b'/').count() < 5;
-        let fitting: Vec<usize> = (0..self.paths.len())
-            .filter(|index| self.paths[*index].1 != Kind::File && shallow(&self.paths[*index].0))
-            .collect();
-        self.paths[*self.rng.pick(&fitting)].0.clone()
-    }
-
-    fn name(&mut self) -> Vec<u8> {
-        match self.rng.below(60) {
-            0 => vec![b'n'; NAME_MAX],
-            1 => b"\xff\xfe \n".to_vec(),
-            2 => b"...".to_vec(),
-            3 if self.profile.odd_paths => vec![b'n'; NAME_MAX + 1],
-            4 if self.profile.odd_paths => b".".to_vec(),
-            5 if self.profile.odd_paths => b"..".to_vec(),
-            number => vec![b'a' + (number % 12) as u8],
-        }
-    }
-
-    /// The same path in another form, or one that is not the same any more.
-    fn disguise(&mut self, path: Vec<u8>) -> Path {
-        let directories: Vec<Slot> = self
-            .handles
-            .iter()
-            .filter(|(_, kind, _)| *kind == Kind::Directory)
-            .map(|(slot, ..)| *slot)
-            .collect();
-        if self.profile.relative && !directories.is_empty() && self.rng.chance(25) {
-            return self.relative(&path, *self.rng.clone().pick(&directories));
-        }
-        if !self.profile.odd_paths || self.rng.chance(70) {
-            return Path::new(path);
-        }
-        let cut = self.slash_in(&path);
-        let (head, tail) = path.split_at(cut);
-        let bytes = match self.rng.below(22) {
-            0..4 => [&path, b"/".as_slice()].concat(),
-            4 => [&path, b"//".as_slice()].concat(),
-            5..7 => [head, b"/", tail].concat(),
-            7..9 => [head, b"/.", tail].concat(),
-            9 => [b"/../..", path.as_slice()].concat(),
-            10 => [&path, b"/.".as_slice()].concat(),
-            11 => [&path, b"/..".as_slice()].concat(),
-            12..14 => [head, b"/../", head.rsplit(|byte| *byte == b'/').next().unwrap_or(b""), tail].concat(),
-            14 => path[1..].to_vec(),
-            15 => [&path, b"/x".as_slice()].concat(),
-            16 => [head, b"/missing/..", tail].concat(),
-            17 => Vec::new(),
-            18 => padded(&path, PATH_MAX - 1),
-            19 => padded(&path, PATH_MAX + self.rng.index(3)),
-            20 => b"/".to_vec(),
-            _ => [head, b"/", &[b'n'; NAME_MAX + 1], tail].concat(),
-        };
-        Path::new(bytes)
-    }
-
-    /// A path from a directory's handle: a name in it, or one that climbs out of it and down again.
-    fn relative(&mut self, path: &[u8], slot: Slot) -> Path {
-        let bytes = match self.rng.below(10) {
-            0 => b".".to_vec(),
-            1 => b"..".to_vec(),
-            2 => [b"..", path].concat(),
-            3 => path.to_vec(),
-            _ => self.name(),
-        };
-        let base = if self.rng.chance(3) { self.rng.pick(&self.handles).0 } else { slot };
-        Path { base: Some(base), bytes }
-    }
-
-    /// The position of a `/` in the path.
-    fn slash_in(&mut self, path: &[u8]) -> usize {
-        let slashes: Vec<usize> = (0..path.len()).filter(|at| path[*at] == b'/').collect();
-        *self.rng.pick(&slashes)
-    }
-
-    fn link_target(&mut self) -> LinkTarget {
-        LinkTarget(self.link_target_bytes())
-    }
-
-    fn link_target_bytes(&mut self) -> Vec<u8> {
-        let path = self.rng.pick(&self.paths).0.clone();
-        match self.rng.below(24) {
-            0..9 => path,
-            9..12 => [b"..", path.as_slice()].concat(),
-            12..16 => self.name(),
-            16 => [&path, b"/".as_slice()].concat(),
-            17 => b".".to_vec(),
-            18 => b"..".to_vec(),
-            19 => b"/dangling".to_vec(),
-            20 => b"dangling/".to_vec(),
-            21 if self.profile.odd_paths => Vec::new(),
-            22 if self.profile.odd_paths => padded(&path, PATH_MAX - 1 + self.rng.index(2)),
-            _ => [self.name(), b"/".to_vec(), self.name()].concat(),
-        }
-    }
-
     fn data(&mut self) -> Data {
         let most = self.profile.max_write_bytes as u64;
         let len = match self.rng.below(20) {
@@ -447,12 +377,15 @@ impl Workload {
     }
 
     fn mode(&mut self) -> u32 {
-        *self.rng.pick(&MODES)
+        let sharing = self.profile.callers && self.rng.chance(60);
+        let mode = *self.rng.pick(if sharing { &SHARING_MODES } else { &MODES });
+        let sticky = self.profile.can(Abilities::PLAIN_STICKY) && self.rng.chance(15);
+        if sticky { mode | 0o1000 } else { mode & !0o1000 }
     }
 
     fn id(&mut self) -> Option<u32> {
-        let id = self.rng.below(4) as u32;
-        (id < 3).then_some(id * 500)
+        let ids = if self.profile.callers { [500, 1000, 1001, 1002, 0] } else { [500, 1000, 0, 0, 500] };
+        self.rng.chance(75).then(|| *self.rng.pick(&ids))
     }
 
     fn time(&mut self) -> SetTime {
@@ -460,10 +393,22 @@ impl Workload {
             0 => SetTime::Keep,
             1 => SetTime::Now,
             _ => {
-                let nanos = self.rng.below(SET_TIMES_END_NANOS.unsigned_abs()).cast_signed();
+                // From 1901, when the oldest file systems begin, to 2262, leaving out what a clock shows.
+                let (from, to) = match self.rng.below(3) {
+                    0 => (-2_147_483_648_000_000_000, 0),
+                    1 => (0, CLOCK_NANOS.start),
+                    _ => (CLOCK_NANOS.end, i64::MAX - 1_000_000_000),
+                };
+                let nanos = from + self.rng.below(from.abs_diff(to)).cast_signed();
                 SetTime::At(Timestamp::from_nanos(nanos))
             }
         }
+    }
+}
+
+impl Profile {
+    const fn can(&self, abilities: Abilities) -> bool {
+        self.abilities.contains(abilities)
     }
 }
 
@@ -474,17 +419,7 @@ impl Iterator for Workload {
         self.look();
         let op = self.any_op();
         // Its errno is the targets' business; here only what it leaves behind counts.
-        _ = self.model.do_op(&op);
+        _ = self.guide.do_op(&op);
         Some(op)
     }
-}
-
-/// The path with so many `./` put into it that it has `len` bytes.
-fn padded(path: &[u8], len: usize) -> Vec<u8> {
-    let missing = len.saturating_sub(path.len() + 1);
-    let mut padded = b"/".to_vec();
-    padded.extend(b"./".iter().cycle().take(missing & !1));
-    padded.extend(std::iter::repeat_n(b'/', missing & 1));
-    padded.extend_from_slice(path);
-    padded
 }

@@ -1,12 +1,15 @@
 //! Runs the testkit's operations on a volume's public API.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rfs::{Metadata, OpenOptions, Permissions, Timestamp, Volume};
-use rfs_core::{Kind, SetTime, WriteAt};
-use rfs_testkit::{Answer, Attr, Condition, Content, Dump, Identities, Node, TestOp, Value, What, set_time};
+use rfs_core::{Credential, Ino, Kind, RenameMode, SetTime, WriteAt};
+use rfs_testkit::{
+    Answer, Attr, Condition, Content, Dump, Identities, Node, TestOp, Value, What, XattrText, set_time,
+};
 
 /// The operation as the public API can express it; `None` when it cannot.
 pub(crate) fn expressible(op: TestOp) -> Option<TestOp> {
@@ -48,7 +51,7 @@ fn in_batch(op: &TestOp) -> bool {
         | TestOp::Link { .. }
         | TestOp::Unlink { .. }
         | TestOp::Rmdir { .. }
-        | TestOp::Rename { .. } => true,
+        | TestOp::Rename { mode: RenameMode::Replace, .. } => true,
         _ => false,
     }
 }
@@ -95,7 +98,7 @@ async fn answer(volume: &Volume, op: &TestOp) -> rfs::Result<Value> {
         TestOp::Link { from, to } => fs.hard_link(path(from), host(to)).await.map(unit),
         TestOp::Unlink { path } => fs.remove_file(host(path)).await.map(unit),
         TestOp::Rmdir { path } => fs.remove_dir(host(path)).await.map(unit),
-        TestOp::Rename { from, to } => fs.rename(host(from), host(to)).await.map(unit),
+        TestOp::Rename { from, to, mode } => fs.rename_with(host(from), host(to), *mode).await.map(unit),
         TestOp::SetMode { what, mode } => {
             fs.set_permissions(path(what), Permissions::from_mode(*mode)).await.map(unit)
         }
@@ -135,7 +138,7 @@ async fn answer(volume: &Volume, op: &TestOp) -> rfs::Result<Value> {
                 TestOp::Link { from, to } => batch.hard_link(path(from), host(to)),
                 TestOp::Unlink { path } => batch.remove_file(host(path)),
                 TestOp::Rmdir { path } => batch.remove_dir(host(path)),
-                TestOp::Rename { from, to } => batch.rename(host(from), host(to)),
+                TestOp::Rename { from, to, mode: RenameMode::Replace } => batch.rename(host(from), host(to)),
                 TestOp::Require(Condition::Exists(what)) => batch.require_exists(path(what)),
                 TestOp::Require(Condition::Missing(what)) => batch.require_missing(path(what)),
                 TestOp::Require(Condition::Size(what, size)) => batch.require_size(path(what), *size),
@@ -189,9 +192,20 @@ pub(crate) async fn dump(volume: &Volume) -> rfs::Result<Dump> {
             link = fs.read_link(&host).await?.as_os_str().as_bytes().to_vec();
         }
         let identity = identities.of(metadata.ino());
-        dump.tree.insert(path, Node { attr: attr(&metadata), content, link, identity });
+        let xattrs = xattrs(volume, metadata.attr().ino)?;
+        dump.tree.insert(path, Node { attr: attr(&metadata), content, link, xattrs, identity });
     }
     Ok(dump)
+}
+
+fn xattrs(volume: &Volume, ino: Ino) -> rfs::Result<BTreeMap<XattrText, XattrText>> {
+    let (root, inodes) = (Credential::root(), volume.inodes());
+    let mut xattrs = BTreeMap::new();
+    for name in inodes.xattr_names(&root, ino)? {
+        let value = inodes.xattr(&root, ino, name.as_bytes())?;
+        xattrs.insert(XattrText(name.as_bytes().to_vec()), XattrText(value));
+    }
+    Ok(xattrs)
 }
 
 /// The path of a dump's key, in which the root is empty.
@@ -208,6 +222,7 @@ fn attr(metadata: &Metadata) -> Attr {
         gid: attr.gid,
         nlink: attr.nlink,
         size: if attr.kind == Kind::Directory { 0 } else { attr.size },
+        device: attr.device,
         accessed: if attr.kind == Kind::File { set_time(attr.times.accessed.as_nanos()) } else { None },
         modified: set_time(attr.times.modified.as_nanos()),
     }

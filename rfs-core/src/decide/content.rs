@@ -133,10 +133,14 @@ impl Decider<'_> {
         let ino = self.target(target)?;
         let inode = self.inode(ino)?;
         if matches!(target, Target::Path { .. }) {
-            if inode.is_dir() && access.contains(Permission::WRITE) {
-                return Err(Errno::IsADirectory);
+            match inode.kind() {
+                Kind::Symlink => return Err(Errno::TooManySymlinks),
+                Kind::Directory if access.contains(Permission::WRITE) => return Err(Errno::IsADirectory),
+                _ => self.permits(ino, access)?,
             }
-            self.permits(ino, access)?;
+            if !matches!(inode.kind(), Kind::File | Kind::Directory) {
+                return Err(Errno::NoSuchData);
+            }
         }
         Ok((ino, inode))
     }

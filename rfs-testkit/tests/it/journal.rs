@@ -4,11 +4,11 @@
 use rfs_core::StateHash;
 use rfs_journal::VerifiedSegment;
 use rfs_testkit::{
-    Dump, EngineTarget, JournalEngine, ModelFs, Pace, Profile, Rules, Snapshot, Target, TestOp, Workload,
-    compare, dump_tree,
+    Dump, EngineTarget, JournalEngine, ModelFs, Pace, Profile, Rules, Snapshot, Target, Workload, compare,
+    dump_tree,
 };
 
-use crate::linux::{OPS_PER_RUN, linux_dir, ops_wanted};
+use crate::linux::{OPS_PER_RUN, against, for_each_run, ops_wanted};
 
 /// The runs are shared out to tests that run side by side.
 const PARTS: u64 = 3;
@@ -105,41 +105,24 @@ fn the_journal_answers_as_the_model_does_and_replays_at_every_frame_2() {
     against_the_model(2);
 }
 
-/// The operations of a run without those that rfs answers otherwise than Linux by decision, which [`Rules`] lists.
-fn agreed_ops(seed: u64) -> Vec<TestOp> {
-    let new = || (ModelFs::new(Rules::linux()), ModelFs::new(Rules::rfs()));
-    let mut models = new();
-    let mut ops: Vec<TestOp> = Vec::new();
-    for op in Workload::new(seed, Profile::linux()) {
-        if models.0.run(&op) == models.1.run(&op) {
-            ops.push(op);
-        } else {
-            models = new();
-            for op in &ops {
-                assert_eq!(models.0.run(op), models.1.run(op));
-            }
-        }
-        if ops.len() == OPS_PER_RUN {
-            break;
-        }
-    }
-    ops
-}
-
+/// All operations by all callers, errno for errno.
 fn against_linux(part: u64) {
-    for seed in seeds(part) {
-        let Some(mut linux) = linux_dir() else { return };
-        let mut journal = journal(seed);
-        let ops = agreed_ops(seed);
-        if let Err(difference) = compare(&ops, ("journal", &mut journal), ("linux", &mut linux), 50) {
-            panic!("seed {seed}: {difference}");
-        }
+    for_each_run(seeds(part), |seed, linux| {
+        println!("seed {seed}");
+        let abilities = linux.abilities();
+        let ops: Vec<_> = Workload::new(seed, Profile::callers(abilities)).take(OPS_PER_RUN).collect();
+        let mut journal = against(&ops, "journal", linux, || {
+            let mut journal = journal(seed);
+            journal.rules = Rules::linux();
+            journal
+        });
+        assert_eq!(rfs_testkit::Engine::tree(&journal.engine).check(), Ok(()));
         journal.engine.finish().unwrap();
         let (replayed, _) = replay_at_every_frame(&journal.engine);
         let dump = dump_of_replay(&journal.engine, &replayed);
         let linux = Dump { handles: dump.handles.clone(), ..linux.dump() };
         assert_eq!(linux.diff("linux", &dump, "replay"), "", "seed {seed}");
-    }
+    });
 }
 
 #[test]

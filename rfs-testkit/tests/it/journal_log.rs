@@ -66,7 +66,7 @@ impl Log {
 #[test]
 fn a_log_that_is_cut_anywhere_replays_to_what_was_there() {
     let (mut cuts, mut torn) = (0, 0);
-    for seed in 0..12 {
+    for seed in 0..16 {
         let log = Log::of(seed);
         let mut rng = Rng::new(seed);
         for part in &log.parts {
@@ -98,7 +98,7 @@ fn a_log_that_is_cut_anywhere_replays_to_what_was_there() {
 #[test]
 fn a_hole_in_a_log_is_damage_if_what_was_there_is_known_to_have_been_safe() {
     let (mut refused, mut prefixes) = (0, 0);
-    for seed in 0..8 {
+    for seed in 0..16 {
         let log = Log::of(seed);
         for (number, part) in log.parts.iter().enumerate() {
             let mut bytes = log.bytes.clone();

@@ -1,6 +1,6 @@
 //! The decision table of the end of the log, row by row.
 
-use rfs_core::{Access, At, Ino, Lsn, Op, OpenFlags, Outcome, SegmentId, Target, WriteAt};
+use rfs_core::{Access, At, Credential, Ino, Lsn, Op, OpenFlags, Outcome, SegmentId, Target, WriteAt};
 use rfs_journal::{ChainHash, Cut, JournalError, LogEnd, SEGMENT_HEADER_LEN, WriterIdentity};
 use rfs_testkit::{CrashPlan, Engine, JournalEngine, Pace, SimDisk, Snapshot, open_from_start};
 
@@ -250,7 +250,7 @@ fn frames_of_another_volume_in_the_content_of_a_file_are_no_evidence() {
     let mut engine = engine_on(&disk);
     write_a_file(&mut engine, "f", 10);
     engine.flush(true).unwrap();
-    let file = engine.tree().lookup(&At::root("f"), false).unwrap();
+    let file = engine.tree().lookup(&Credential::root(), &At::root("f"), false).unwrap();
     let op = Op::Write { target: Target::Ino(file), at: WriteAt::End, len: other.len() as u64 };
     engine.submit(&as_root(), &op, &other).unwrap();
     engine.flush(false).unwrap();
@@ -514,7 +514,7 @@ fn a_full_file_is_recycled_when_it_is_committed() {
     assert_eq!((log.end, log.next_segment, log.tail.len()), (LogEnd::Clean, SegmentId(5), 6));
     let replayed = replay(&engine.snapshots()[&head.0], &log);
     assert!(replayed == *end_of(&engine));
-    let file = replayed.tree.lookup(&At::root("f10"), false).unwrap();
+    let file = replayed.tree.lookup(&Credential::root(), &At::root("f10"), false).unwrap();
     let place = replayed.tree.file_ranges(file, 0..100).unwrap().remove(0).place.unwrap();
     assert_eq!(residency.read(place, 100).unwrap().unwrap(), engine.read(place, 100));
 }
