@@ -82,8 +82,8 @@ impl Workload {
             9..12 if system => b"trusted.one",
             12..14 if system => b"security.one",
             14 if system && self.profile.callers => b"security.capability",
-            15 => self.rng.pick(&[b"user.".as_slice(), b"user", b"other.one", b"", b"system.other", b".x"]),
-            16 if system => self.rng.pick(&[b"trusted.".as_slice(), b"security.", b"trusted", b"security"]),
+            15 => self.rng.pick::<&[u8]>(&[b"user.", b"user", b"other.one", b"", b"system.other", b".x"]),
+            16 if system => self.rng.pick::<&[u8]>(&[b"trusted.", b"security.", b"trusted", b"security"]),
             17 => &[b"user.".as_slice(), &[b'n'; 251]].concat(),
             _ => b"user.one",
         };
