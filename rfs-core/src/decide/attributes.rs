@@ -106,15 +106,17 @@ impl Decider<'_> {
     /// What has to come before a change of a file's content by this caller: others do not run what it wrote with the
     /// rights that the file was given before.
     pub(super) fn write_privileges(&self, ino: Ino) -> Result<Vec<Change>, Errno> {
-        let inode = self.inode(ino)?;
         let mut changes = Vec::new();
+        let keeps_ids = self.context.credential.has(Capabilities::FSETID);
+        if keeps_ids && self.tree.xattrs.is_empty() {
+            return Ok(changes);
+        }
+        let inode = self.inode(ino)?;
         if inode.kind() != Kind::File {
             return Ok(changes);
         }
         changes.extend(self.without_capability(ino)?);
-        if inode.mode & (SET_USER_ID | SET_GROUP_ID) != 0
-            && !self.context.credential.has(Capabilities::FSETID)
-        {
+        if inode.mode & (SET_USER_ID | SET_GROUP_ID) != 0 && !keeps_ids {
             let kept = self.without_set_id(inode);
             if kept != inode.mode {
                 let mode = Some(kept);

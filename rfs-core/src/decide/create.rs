@@ -114,7 +114,7 @@ impl Decider<'_> {
         if !dir_inode.is_dir() {
             return Err(Errno::NotADirectory);
         }
-        self.permits(dir, Permission::WRITE | Permission::EXECUTE)?;
+        self.permits_entries(dir)?;
         let Birth { ino, mode, gid, acls } = self.birth(dir, dir_inode, Kind::File, mode & 0o7777)?;
         let (owner, uid, time) = (self.context.owner, self.context.credential.uid, self.context.now);
         let mut changes = vec![Change::CreateNameless { ino, owner, linkable, mode, uid, gid, time }];

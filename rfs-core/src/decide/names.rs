@@ -5,8 +5,8 @@ use crate::permission::{GROUP_EXECUTE, SET_GROUP_ID, SET_USER_ID};
 use crate::resolve::{Last, Resolved};
 use crate::tree::Entry;
 use crate::{
-    At, Body, Change, Errno, Ino, Inode, Kind, LINK_MAX, Name, Outcome, Permission, RenameMode, Replaced,
-    Target,
+    At, Body, Capabilities, Change, Errno, Ino, Inode, Kind, LINK_MAX, Name, Outcome, Permission, RenameMode,
+    Replaced, Target,
 };
 
 impl<'a> Decider<'a> {
@@ -199,7 +199,10 @@ impl<'a> Decider<'a> {
 
     /// Whether the caller may take a name away from a directory.
     fn may_remove(&self, dir: Ino, entry: Entry) -> Result<(), Errno> {
-        self.permits(dir, Permission::WRITE | Permission::EXECUTE)?;
+        self.permits_entries(dir)?;
+        if self.context.credential.has(Capabilities::FOWNER) {
+            return Ok(());
+        }
         let (dir, inode) = (self.inode(dir)?, self.inode(entry.ino)?);
         if self.context.credential.may_unstick(dir, inode) { Ok(()) } else { Err(Errno::NotPermitted) }
     }
@@ -236,7 +239,7 @@ impl<'a> Decider<'a> {
         if dir.nlink == 0 {
             return Err(Errno::NotFound);
         }
-        self.permits(ino, Permission::WRITE | Permission::EXECUTE)?;
+        self.permits_entries(ino)?;
         if next_cookie == u64::MAX { Err(Errno::NoSpace) } else { Ok(dir) }
     }
 

@@ -6,7 +6,7 @@ use rfs_core::{
 };
 
 use crate::random::any_op;
-use crate::support::{Fs, Random, path};
+use crate::support::{Fs, OWNER, Random, path};
 
 fn open(name: &str) -> Op {
     let flags = OpenFlags { create: true, ..OpenFlags::default() };
@@ -89,7 +89,7 @@ fn a_batch_is_its_ops_one_after_another() {
             let ops: Vec<Op> = (0..4).map(|_| any_op(&mut random, &fs)).collect();
             fs.now += 1;
             let now = fs.now;
-            let context = Context::new(Timestamp::from_nanos(now));
+            let context = Context { owner: OWNER, ..Context::new(Timestamp::from_nanos(now)) };
             let batch = decide_batch(&fs.tree, &context, &ops, fs.place);
             let before = (fs.tree.clone(), fs.place);
             let mut failed = None;

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use rfs_core::{
     Body, Change, CommitId, Cookie, Extent, Ino, Item, LockMode, Name, Node, OwnerId, Place, Replaced,
-    SegmentId, StateHash, Timestamp, Tree,
+    SegmentId, StateHash, Timestamp, Tree, XattrName, XattrValue,
 };
 
 use crate::random::step;
-use crate::support::{Fs, Random};
+use crate::support::{Fs, GROUP_OBJ, NOBODY, OTHER, Random, USER_OBJ, acl};
 
 fn any_ino(random: &mut Random) -> Ino {
     Ino(if random.one_in(12) { random.extreme() } else { random.below(14) })
@@ -38,7 +38,7 @@ fn any_change(random: &mut Random, tree: &Tree) -> Change {
         }
     }
     let owner = OwnerId(random.below(3));
-    match random.below(16) {
+    match random.below(24) {
         0..3 => {
             let next =
                 tree.items().find_map(|item| if let Item::NextIno(ino) = item { Some(ino) } else { None });
@@ -50,6 +50,8 @@ fn any_change(random: &mut Random, tree: &Tree) -> Change {
                 Node::File,
                 Node::Directory,
                 Node::Directory,
+                Node::Fifo,
+                Node::CharDevice(u64::MAX),
                 target(b"a"),
                 target(b""),
                 target(b"a\0"),
@@ -80,12 +82,45 @@ fn any_change(random: &mut Random, tree: &Tree) -> Change {
         13 => Change::Unlock { ino, owner },
         14 if random.one_in(6) => Change::NewSession,
         14 => Change::Reap { ino },
+        15..18 => Change::Exchange {
+            first_parent: parent,
+            first_name: name,
+            first: ino,
+            second_parent: to_parent,
+            second_name: to_name,
+            second: replaced.map_or(ino, |replaced| replaced.ino),
+            time,
+        },
+        18 => {
+            let next =
+                tree.items().find_map(|item| if let Item::NextIno(ino) = item { Some(ino) } else { None });
+            let ino = if random.one_in(4) { ino } else { next.expect("a tree has one") };
+            let mode = random.pick(&[0o600, 0o600, 0o10_000]);
+            Change::CreateNameless { ino, owner, linkable: reap, mode, uid: 1, gid: 2, time }
+        }
+        19..21 => {
+            let value = random.pick(&[b"".to_vec(), acl(&[]), list(), [list(), vec![0; 8]].concat()]);
+            let value = XattrValue::new(&value).expect("a value");
+            Change::SetXattr { ino, name: any_xattr(random), value, time }
+        }
+        21 => Change::RemoveXattr { ino, name: any_xattr(random), time },
+        22 => Change::Access { ino, time },
         _ => {
             let name = random.pick(&["x".to_owned(), String::new(), "l".repeat(300)]);
             let commit = CommitId { epoch: random.extreme(), number: random.extreme() };
             if reap { Change::AddCheckpoint { name, commit, time } } else { Change::DropCheckpoint { name } }
         }
     }
+}
+
+fn any_xattr(random: &mut Random) -> XattrName {
+    let names = ["user.a", "trusted.", "system.a", "system.posix_acl_access", "system.posix_acl_default"];
+    XattrName::new(random.pick(&names).as_bytes()).expect("a name")
+}
+
+/// A POSIX ACL.
+fn list() -> Vec<u8> {
+    acl(&[(USER_OBJ, 7, NOBODY), (GROUP_OBJ, 5, NOBODY), (OTHER, 0, NOBODY)])
 }
 
 #[test]

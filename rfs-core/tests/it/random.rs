@@ -1,11 +1,11 @@
 //! Random Ops over a small name space: after each, everything that has to hold holds.
 
 use rfs_core::{
-    Access, At, CommitId, Errno, Ino, LockMode, Op, OpenFlags, Outcome, Precondition, RenameMode, SetTime,
-    StateHash, Target, Timestamp, Tree, WriteAt,
+    Access, At, Capabilities, CommitId, Credential, Errno, Ino, LockMode, Node, Op, OpenFlags, Outcome,
+    Precondition, RenameMode, SetTime, StateHash, Target, Timestamp, Tree, WriteAt, XattrMode,
 };
 
-use crate::support::{Fs, Random, locker};
+use crate::support::{Fs, GROUP_OBJ, MASK, NOBODY, OTHER, Random, USER, USER_OBJ, acl, locker, path};
 
 /// Names that mostly are directories, files, or symlinks, since that is what is mostly made with them.
 const DIRS: [&str; 6] = ["a", "a", "b", "b", "c", "f"];
@@ -63,7 +63,7 @@ fn any_offset(random: &mut Random) -> u64 {
 
 pub(crate) fn any_op(random: &mut Random, fs: &Fs) -> Op {
     let mode = random.next() as u32;
-    match random.below(40) {
+    match random.below(50) {
         0..8 => Op::Open {
             at: any_at(random, fs, &FILES),
             access: Access { read: !random.one_in(20), write: random.one_in(2) },
@@ -83,11 +83,10 @@ pub(crate) fn any_op(random: &mut Random, fs: &Fs) -> Op {
         20..22 => Op::Rmdir { at: any_at(random, fs, &DIRS) },
         22..27 => {
             let names = random.pick(&[&DIRS[..], &FILES[..], &ALL[..]]);
-            Op::Rename {
-                from: any_at(random, fs, names),
-                to: any_at(random, fs, names),
-                mode: RenameMode::Replace,
-            }
+            let modes =
+                [RenameMode::Replace, RenameMode::NoReplace, RenameMode::Exchange, RenameMode::Whiteout];
+            let mode = if random.one_in(2) { RenameMode::Replace } else { random.pick(&modes) };
+            Op::Rename { from: any_at(random, fs, names), to: any_at(random, fs, names), mode }
         }
         27..31 => {
             let at = if random.one_in(3) { WriteAt::End } else { WriteAt::Offset(any_offset(random)) };
@@ -97,8 +96,8 @@ pub(crate) fn any_op(random: &mut Random, fs: &Fs) -> Op {
         32 => Op::SetMode { target: any_target(random, fs), mode },
         33 => Op::SetOwner {
             target: any_target(random, fs),
-            uid: random.pick(&[None, Some(5)]),
-            gid: random.pick(&[None, Some(6)]),
+            uid: random.pick(&[None, Some(5), Some(0)]),
+            gid: random.pick(&[None, Some(6), Some(0)]),
         },
         34 => Op::SetTimes {
             target: any_target(random, fs),
@@ -118,6 +117,25 @@ pub(crate) fn any_op(random: &mut Random, fs: &Fs) -> Op {
             let commit = CommitId { epoch: 1, number: random.below(9) };
             if random.one_in(2) { Op::AddCheckpoint { name, commit } } else { Op::DropCheckpoint { name } }
         }
+        39..41 => Op::Mknod { at: any_at(random, fs, &FILES), node: any_node(random), mode },
+        41 => Op::OpenNameless {
+            dir: if random.one_in(2) { path("a", true) } else { any_target(random, fs) },
+            access: Access { read: random.one_in(2), write: !random.one_in(8) },
+            linkable: !random.one_in(4),
+            mode,
+        },
+        42..46 => {
+            let name = any_xattr(random);
+            let mode = random.pick(&[XattrMode::Set, XattrMode::Set, XattrMode::Create, XattrMode::Replace]);
+            let value = if name.starts_with(b"system.") {
+                any_acl(random)
+            } else {
+                vec![1; random.below(9) as usize]
+            };
+            Op::SetXattr { target: any_target(random, fs), name, value, mode }
+        }
+        46 => Op::RemoveXattr { target: any_target(random, fs), name: any_xattr(random) },
+        47 => Op::Hold { ino: any_ino(random, fs) },
         _ => {
             let target = any_target(random, fs);
             Op::Require(match random.below(4) {
@@ -130,9 +148,64 @@ pub(crate) fn any_op(random: &mut Random, fs: &Fs) -> Op {
     }
 }
 
+fn any_node(random: &mut Random) -> Node {
+    random.pick(&[
+        Node::File,
+        Node::Fifo,
+        Node::Socket,
+        Node::CharDevice(0x103),
+        Node::BlockDevice(7),
+        Node::Directory,
+        Node::Symlink(b"a"[..].into()),
+    ])
+}
+
+fn any_xattr(random: &mut Random) -> Vec<u8> {
+    let names = [
+        "user.a",
+        "user.b",
+        "user.",
+        "trusted.a",
+        "security.a",
+        "other",
+        "system.posix_acl_access",
+        "system.posix_acl_default",
+    ];
+    random.pick(&names).as_bytes().to_vec()
+}
+
+/// Mostly a POSIX ACL that can be set.
+fn any_acl(random: &mut Random) -> Vec<u8> {
+    let mut entries = vec![(USER_OBJ, random.below(8) as u16, NOBODY)];
+    if random.one_in(2) {
+        entries.push((USER, random.below(8) as u16, 5));
+    }
+    entries.push((GROUP_OBJ, random.below(8) as u16, NOBODY));
+    if entries.len() > 2 || random.one_in(3) {
+        entries.push((MASK, random.below(8) as u16, NOBODY));
+    }
+    entries.push((OTHER, random.below(8) as u16, NOBODY));
+    if random.one_in(8) {
+        entries.remove(random.below(entries.len() as u64) as usize);
+    }
+    acl(&entries)
+}
+
+/// Mostly root, else a user with or without some capabilities.
+fn any_credential(random: &mut Random) -> Credential {
+    let user = |capabilities| Credential { capabilities, ..Credential::user(5, 6, &[0]) };
+    match random.below(8) {
+        0 => user(Capabilities::NONE),
+        1 => user(Capabilities::FOWNER | Capabilities::DAC_OVERRIDE),
+        2 => Credential { umask: 0o027, ..Credential::root() },
+        _ => Credential::root(),
+    }
+}
+
 /// A random Op, with what a holder of handles does around it.
 pub(crate) fn step(random: &mut Random, fs: &mut Fs) -> Result<Outcome, Errno> {
     let op = any_op(random, fs);
+    fs.credential = any_credential(random);
     if let Op::Release { ino } = op {
         fs.open.remove(&ino);
     }
@@ -140,6 +213,7 @@ pub(crate) fn step(random: &mut Random, fs: &mut Fs) -> Result<Outcome, Errno> {
         fs.open.clear();
     }
     let outcome = fs.run(&op);
+    fs.credential = Credential::root();
     if let Ok(Outcome::Opened { ino, .. }) = outcome
         && random.one_in(2)
     {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use rfs_core::{
     Access, At, Attr, Context, Credential, Decision, Errno, Ino, LockOwner, Op, OpenFlags, Outcome, OwnerId,
-    Place, RenameMode, SegmentId, SetTime, Target, Timestamp, Tree, WriteAt, decide,
+    Place, RenameMode, SegmentId, SetTime, Target, Timestamp, Tree, WriteAt, XattrMode, decide,
 };
 
 /// The owner that opens everything here.
@@ -53,6 +53,14 @@ impl Fs {
         Ok(decision.outcome)
     }
 
+    /// Decides and applies an Op for another caller.
+    pub(crate) fn run_as(&mut self, credential: &Credential, op: &Op) -> Result<Outcome, Errno> {
+        let own = std::mem::replace(&mut self.credential, credential.clone());
+        let outcome = self.run(op);
+        self.credential = own;
+        outcome
+    }
+
     pub(crate) fn mkdir(&mut self, path: &str) -> Result<Outcome, Errno> {
         self.run(&Op::Mkdir { at: At::root(path), mode: 0o755 })
     }
@@ -98,6 +106,20 @@ impl Fs {
         self.run(&Op::SetMode { target: path(path_, true), mode })
     }
 
+    pub(crate) fn chown(&mut self, path_: &str, uid: u32, gid: u32) -> Result<Outcome, Errno> {
+        self.run(&Op::SetOwner { target: path(path_, false), uid: Some(uid), gid: Some(gid) })
+    }
+
+    pub(crate) fn set_xattr(&mut self, path_: &str, name: &str, value: &[u8]) -> Result<Outcome, Errno> {
+        let (target, name) = (path(path_, false), name.as_bytes().to_vec());
+        self.run(&Op::SetXattr { target, name, value: value.to_vec(), mode: XattrMode::Set })
+    }
+
+    pub(crate) fn xattr(&self, path: &str, name: &str) -> Result<Vec<u8>, Errno> {
+        let value = self.tree.xattr(&self.credential, self.ino(path), name.as_bytes())?;
+        Ok(value.as_bytes().to_vec())
+    }
+
     pub(crate) fn set_times(
         &mut self,
         path_: &str,
@@ -128,6 +150,31 @@ pub(crate) const fn locker(key: u64) -> LockOwner {
 pub(crate) fn path(path: &str, follow: bool) -> Target {
     Target::Path { at: At::root(path), follow }
 }
+
+/// What an Op came to, but for its outcome.
+pub(crate) fn answer(result: Result<Outcome, Errno>) -> Result<(), Errno> {
+    result.map(|_| ())
+}
+
+/// A POSIX ACL in Linux's binary form: tag, permissions and id of each entry.
+pub(crate) fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+    let mut bytes = 2_u32.to_le_bytes().to_vec();
+    for (tag, permissions, id) in entries {
+        bytes.extend(tag.to_le_bytes());
+        bytes.extend(permissions.to_le_bytes());
+        bytes.extend(id.to_le_bytes());
+    }
+    bytes
+}
+
+/// The tags of a POSIX ACL, and the id of entries that name nobody.
+pub(crate) const USER_OBJ: u16 = 0x01;
+pub(crate) const USER: u16 = 0x02;
+pub(crate) const GROUP_OBJ: u16 = 0x04;
+pub(crate) const GROUP: u16 = 0x08;
+pub(crate) const MASK: u16 = 0x10;
+pub(crate) const OTHER: u16 = 0x20;
+pub(crate) const NOBODY: u32 = u32::MAX;
 
 /// Numbers that follow from a seed (splitmix64).
 pub(crate) struct Random(pub(crate) u64);
