@@ -150,7 +150,10 @@ fn any_change_leaves_a_sound_tree() {
 fn damaged(random: &mut Random, item: &mut Item) {
     let number = random.extreme();
     match item {
-        Item::NextIno(ino) => ino.0 = number,
+        Item::NextIno(ino)
+        | Item::Linkable(ino)
+        | Item::FileLock { ino, .. }
+        | Item::RangeLock { ino, .. } => ino.0 = number,
         Item::Inode(ino, inode) => match random.below(8) {
             0 => ino.0 = number,
             1 => inode.nlink = number as u32,
@@ -181,13 +184,18 @@ fn damaged(random: &mut Random, item: &mut Item) {
             3 => extent.place.position = number,
             _ => extent.place.segment.0 = number,
         },
-        Item::Lock { ino, owner, .. } => {
+        Item::Lock { ino, owner, .. } | Item::Hold { ino, owner } => {
             if random.one_in(2) {
                 ino.0 = number;
             } else {
                 owner.0 = number;
             }
         }
+        Item::Xattr { ino, name, value } => match random.below(3) {
+            0 => ino.0 = number,
+            1 => *name = any_xattr(random),
+            _ => *value = XattrValue::new(&list()[random.below(20) as usize..]).expect("a value"),
+        },
         _ => *item = Item::Lock { ino: Ino(number), owner: OwnerId(number), mode: LockMode::Exclusive },
     }
 }
