@@ -42,15 +42,14 @@ pub(crate) struct Mount {
     /// Let only the user who mounts it in, not all users.
     #[arg(long)]
     pub(crate) private: bool,
-    /// Threads that answer the kernel.
-    #[arg(long, value_name = "N")]
-    pub(crate) threads: Option<usize>,
+    #[command(flatten)]
+    pub(crate) kernel: Kernel,
 }
 
 /// Unmount a directory that a volume is mounted on.
 ///
-/// The process that mounted it commits, and ends. This returns as soon as the directory is free; with files open in it
-/// the kernel refuses.
+/// The process that mounted it commits, and ends; this waits for it. While a program uses the directory the kernel
+/// refuses: end the program, or send SIGTERM to the process that mounted it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Unmount {
     /// The directory.
@@ -68,6 +67,8 @@ pub(crate) struct Exec {
     pub(crate) url: String,
     #[command(flatten)]
     pub(crate) volume: Volume,
+    #[command(flatten)]
+    pub(crate) kernel: Kernel,
     /// Give the commit at the end this name, so that it is kept until the name is dropped.
     #[arg(long, value_name = "NAME")]
     pub(crate) checkpoint: Option<String>,
@@ -99,6 +100,24 @@ pub(crate) struct Volume {
     /// locks.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..1 << 63))]
     pub(crate) owner: Option<u64>,
+}
+
+/// What is asked of the kernel.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Kernel {
+    /// Let the kernel keep what is written until the file is closed or synced, or for some seconds. Faster for many
+    /// small writes; but a commit in between has names of now with content of some seconds ago.
+    #[arg(long)]
+    pub(crate) writeback: bool,
+    /// Do not heed set-user-id and set-group-id when a file of it is executed.
+    #[arg(long)]
+    pub(crate) nosuid: bool,
+    /// Do not open device nodes of it.
+    #[arg(long)]
+    pub(crate) nodev: bool,
+    /// Threads that answer the kernel. Default: one for each processor, 2 to 16.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) threads: Option<u16>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -6,13 +6,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitCode, ExitStatus};
 
-use rfs_mount::MountOptions;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::SignalKind;
 
 use crate::error::Failure;
-use crate::mount::{finish, listen, runtime, serve};
+use crate::mount::{finish, listen, options, runtime, serve};
 use crate::{Outcome, args, namespace, volume};
 
 /// What a shell answers when there is no such program, or when it cannot be run.
@@ -40,14 +39,13 @@ async fn run(args: &args::Exec, dir: &Path) -> Outcome {
         dir.canonicalize().map_err(|error| Failure::during(format!("use {}", dir.display()), &error))?;
     let mut signals = Signals::listen()?;
     let volume = volume::open(&args.url, &args.volume, true).await?;
-    let options = MountOptions::new().with_source(&args.url);
-    let mount = serve(volume, &dir, options).await?;
+    let mount = serve(volume, &dir, options(&args.url, &args.kernel))?;
     let ended = match spawn(&args.command, &dir) {
         Ok(child) => wait(child, &mut signals).await,
         Err(failure) => Err(failure),
     };
     // Also when the program failed: what it left is what the next run begins with.
-    let finished = finish(mount, &dir, args.checkpoint.as_deref()).await;
+    let finished = finish(mount, args.checkpoint.as_deref()).await;
     let status = ended?;
     finished?;
     Ok(exit_code(status))
@@ -81,13 +79,18 @@ async fn wait(mut child: Child, signals: &mut Signals) -> Result<ExitStatus, Fai
                 return ended.map_err(|error| Failure::during("wait for the command", &error));
             }
             signal = signals.next() => {
-                if let Some(pid) = pid {
+                if let Some(pid) = pid.filter(|_| signal != Signal::INT || !has_terminal()) {
                     // It may have ended meanwhile; then there is nobody to tell.
                     _ = kill_process(pid, signal);
                 }
             }
         }
     }
+}
+
+/// Whether an interrupt comes from the terminal, which has sent it to the program too.
+fn has_terminal() -> bool {
+    rustix::termios::tcgetpgrp(io::stdin()).is_ok_and(|group| group == rustix::process::getpgrp())
 }
 
 fn exit_code(status: ExitStatus) -> ExitCode {

@@ -10,6 +10,8 @@ mod volume;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{Args, Command};
 use crate::error::Failure;
@@ -19,6 +21,8 @@ const FAILED: u8 = 125;
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let done = match args.command {
         Command::Mount(args) => mount::mount(&args),
         Command::Unmount(args) => mount::unmount(&args),

@@ -1,11 +1,14 @@
 //! `rfs mount` and `rfs unmount`.
 
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use rfs_mount::{Mount, MountOptions};
+use rustix::event::{PollFd, PollFlags};
 use rustix::mount::UnmountFlags;
+use rustix::process::{Pid, PidfdFlags};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::Failure;
@@ -17,14 +20,16 @@ pub(crate) fn mount(args: &args::Mount) -> Outcome {
         let mut terminate = listen(SignalKind::terminate())?;
         let mut interrupt = listen(SignalKind::interrupt())?;
         let volume = volume::open(&args.url, &args.volume, args.create).await?;
-        let mount = serve(volume, &args.dir, options(args)).await?;
+        let options =
+            options(&args.url, &args.kernel).with_allow_other(!args.private).with_server(std::process::id());
+        let mount = serve(volume, &args.dir, options)?;
         announce(&args.url, &args.dir)?;
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
             () = mount.wait() => {}
         }
-        finish(mount, &args.dir, None).await?;
+        finish(mount, None).await?;
         Ok(ExitCode::SUCCESS)
     })
 }
@@ -35,31 +40,72 @@ pub(crate) fn unmount(args: &args::Unmount) -> Outcome {
     if !is_ours {
         return Err(Failure::new(format!("unmount {}: no volume is mounted on it", dir.display())));
     }
-    rustix::mount::unmount(dir, UnmountFlags::empty()).map_err(|errno| {
-        let advice = if errno == rustix::io::Errno::BUSY { " (a program uses it)" } else { "" };
-        Failure::during(format!("unmount {}{advice}", dir.display()), &io::Error::from(errno))
-    })?;
+    let server = server(dir);
+    match rustix::mount::unmount(dir, UnmountFlags::empty()) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::PERM) => unmount_as_user(dir)?,
+        Err(errno) => {
+            let advice = if errno == rustix::io::Errno::BUSY { " (a program uses it)" } else { "" };
+            let doing = format!("unmount {}{advice}", dir.display());
+            return Err(Failure::during(doing, &io::Error::from(errno)));
+        }
+    }
+    if let Some(server) = server {
+        wait_for(&server).map_err(|error| Failure::during("wait for the last commit", &error))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-fn options(args: &args::Mount) -> MountOptions {
-    let mut options = MountOptions::new().with_allow_other(!args.private).with_source(&args.url);
-    if let Some(threads) = args.threads {
-        options = options.with_threads(threads);
+/// The process that ends when the mount does, after its last commit.
+fn server(dir: &Path) -> Option<OwnedFd> {
+    let mut digits = [0_u8; 20];
+    let len = rustix::fs::getxattr(dir, "system.rfs.server", &mut digits[..]).ok()?;
+    let pid = std::str::from_utf8(digits.get(..len)?).ok()?.parse().ok()?;
+    rustix::process::pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()
+}
+
+fn wait_for(process: &OwnedFd) -> io::Result<()> {
+    let mut ends = [PollFd::new(process, PollFlags::IN)];
+    loop {
+        match rustix::event::poll(&mut ends, None) {
+            Err(rustix::io::Errno::INTR) => {}
+            ended => return ended.map(drop).map_err(io::Error::from),
+        }
+    }
+}
+
+/// Users other than root unmount through the helper by which they mounted.
+fn unmount_as_user(dir: &Path) -> Result<(), Failure> {
+    let doing = || format!("unmount {} with fusermount3 (package fuse3)", dir.display());
+    let output = Command::new("fusermount3").args(["-u", "--"]).arg(dir).output();
+    let output = output.map_err(|error| Failure::during(doing(), &error))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(Failure::new(format!("{}: {}", doing(), String::from_utf8_lossy(&output.stderr).trim())))
+}
+
+pub(crate) fn options(url: &str, kernel: &args::Kernel) -> MountOptions {
+    let mut options = MountOptions::new()
+        .with_source(url)
+        .with_writeback(kernel.writeback)
+        .with_set_id(!kernel.nosuid)
+        .with_devices(!kernel.nodev);
+    if let Some(threads) = kernel.threads {
+        options = options.with_threads(threads.into());
     }
     options
 }
 
-/// Serves a volume on a directory. One that cannot be mounted is closed again.
-pub(crate) async fn serve(volume: rfs::Volume, dir: &Path, options: MountOptions) -> Result<Mount, Failure> {
-    Mount::new(volume, dir, options)
-        .map_err(|error| Failure::during(format!("mount on {}", dir.display()), &error))
+/// Serves a volume on a directory.
+pub(crate) fn serve(volume: rfs::Volume, dir: &Path, options: MountOptions) -> Result<Mount, Failure> {
+    Mount::new(volume, dir, options).map_err(|error| Failure::during("mount", &error))
 }
 
 /// Ends a mount: the volume gets its last commit, with a name if one is given.
-pub(crate) async fn finish(mount: Mount, dir: &Path, checkpoint: Option<&str>) -> Result<(), Failure> {
+pub(crate) async fn finish(mount: Mount, checkpoint: Option<&str>) -> Result<(), Failure> {
     let unmounted = tokio::task::block_in_place(|| mount.unmount());
-    let volume = unmounted.map_err(|error| Failure::during(format!("unmount {}", dir.display()), &error))?;
+    let volume = unmounted.map_err(|error| Failure::during("end the mount", &error))?;
     if let Some(name) = checkpoint {
         let doing = || format!("checkpoint {name:?}");
         let commit = volume.checkpoint(name).await;

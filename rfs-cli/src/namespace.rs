@@ -22,7 +22,8 @@ pub(crate) fn enter() -> Result<(), Failure> {
         };
         Failure::during(format!("make a private mount namespace ({advice})"), &error)
     })?;
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    // Nothing goes out; but what is unmounted outside must not live on in here.
+    let private = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     mount_change("/", private)
         .map_err(|error| Failure::during("keep mounts private to this process", &io::Error::from(error)))
 }

@@ -22,7 +22,6 @@ pub(crate) async fn open(url: &str, args: &Volume, create: bool) -> Result<rfs::
     })?;
     if let Some(report) = volume.open_report() {
         match &report.local {
-            LocalLog::Nothing => {}
             LocalLog::Replayed(changes) => {
                 eprintln!(
                     "rfs: went on with {changes} changes from the local directory that were not committed"
@@ -45,7 +44,7 @@ fn options(args: &Volume) -> Result<Options, Failure> {
         (Some(Level::Local), None) => {
             return Err(Failure::new("--level local needs --local-dir DIR: it says where the local disk is"));
         }
-        (Some(Level::Local), Some(_)) | (None, Some(_)) => rfs::Level::Local,
+        (Some(Level::Local) | None, Some(_)) => rfs::Level::Local,
         (Some(Level::Remote), _) | (None, None) => rfs::Level::Remote,
     };
     let atime = match args.atime {

@@ -8,15 +8,15 @@ use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, FopenFlags, Generation, INodeNo, InitFlags,
-    IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, PollEvents, PollFlags, PollNotifier,
-    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
-    ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
-    TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, FopenFlags, INodeNo, InitFlags, IoctlFlags,
+    KernelConfig, LockOwner, OpenAccMode, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags,
+    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
+    ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
+    WriteFlags,
 };
 use rfs::model::At;
 use rfs::{
@@ -27,12 +27,9 @@ use tokio::sync::watch;
 
 use crate::attributes::{file_attr, file_type, set_time};
 use crate::caller;
+use crate::reply::{GENERATION, Refuse, TTL, attributes, entry, no_entry, xattr};
 use crate::served::{Invalidate, Served};
 
-/// How long the kernel may believe what it was told. A volume has one writer, and what that changes is told.
-const TTL: Duration = Duration::from_hours(24);
-/// Inode numbers are never reused.
-const GENERATION: Generation = Generation(0);
 const MAX_WRITE: u32 = 1 << 20;
 const MAX_BACKGROUND: u16 = 128;
 /// Cookies of a directory follow `.` and `..`.
@@ -122,10 +119,11 @@ impl Filesystem {
         }
     }
 
-    fn open_inode(&self, reply: ReplyOpen, caller: Credential, ino: Ino, truncate: bool, flags: FopenFlags) {
+    fn open_inode(&self, reply: ReplyOpen, caller: Credential, ino: Ino, how: OpenFlags, flags: FopenFlags) {
+        let (truncate, to_write) = (how.0 & O_TRUNC != 0, access(how).write);
         let work = move |served: Arc<Served>| async move {
             match served.inodes.hold(ino) {
-                Ok(()) => served.known.opened(ino),
+                Ok(()) => served.known.opened(ino, to_write),
                 // A directory that was removed can still be opened by who is in it, though nothing is in it.
                 Err(error) if !Served::is_gone(&error) || served.known.ghost(ino).is_none() => {
                     return Err(error);
@@ -135,7 +133,7 @@ impl Filesystem {
             if truncate {
                 let op = Op::Truncate { target: Target::Ino(ino), size: 0 };
                 let done = served.inodes.run(&caller, &op, &[]).await;
-                return done.map(drop).inspect_err(|_| served.release(ino));
+                return done.map(drop).inspect_err(|_| served.release(ino, to_write));
             }
             Ok(())
         };
@@ -195,11 +193,7 @@ impl fuser::Filesystem for Filesystem {
                 self.served.known.told(attr.ino);
                 entry(reply, attr);
             }
-            // Inode 0 tells the kernel to remember that there is none.
-            Err(error) if error.errno() == Some(rfs::Errno::NotFound) => {
-                let absent = fuser::FileAttr { ino: INodeNo(0), ..file_attr(&ABSENT) };
-                reply.entry(&TTL, &absent, GENERATION);
-            }
+            Err(error) if error.errno() == Some(rfs::Errno::NotFound) => no_entry(reply),
             Err(error) => reply.error(self.served.errno(&error)),
         }
     }
@@ -369,13 +363,13 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let (ino, truncate) = (Ino(ino.0), flags.0 & O_TRUNC != 0);
-        let caller = if truncate {
+        let ino = Ino(ino.0);
+        let caller = if flags.0 & O_TRUNC != 0 {
             caller::writer(request, self.served.attr(ino).ok().as_ref())
         } else {
             caller::caller(request)
         };
-        self.open_inode(reply, caller, ino, truncate, self.kept());
+        self.open_inode(reply, caller, ino, flags, self.kept());
     }
 
     fn create(
@@ -388,9 +382,10 @@ impl fuser::Filesystem for Filesystem {
         flags: i32,
         reply: ReplyCreate,
     ) {
+        let access = access(OpenFlags(flags));
         let op = Op::Open {
             at: at(parent, name),
-            access: access(OpenFlags(flags)),
+            access,
             flags: rfs::OpenFlags {
                 create: true,
                 exclusive: flags & O_EXCL != 0,
@@ -401,16 +396,7 @@ impl fuser::Filesystem for Filesystem {
             mode: mode & 0o7777,
         };
         let caller = caller::with_umask(request, umask);
-        let work = move |served: Arc<Served>| async move {
-            let ino = match served.inodes.open(&caller, &op).await? {
-                Outcome::Opened { ino, .. } | Outcome::Made { ino } => ino,
-                _ => return served.attr(Ino::ROOT),
-            };
-            served.known.opened(ino);
-            let attr = served.inodes.attr(ino).inspect_err(|_| served.release(ino))?;
-            served.known.told(ino);
-            Ok(attr)
-        };
+        let work = move |served: Arc<Served>| async move { served.open(&caller, &op, access.write).await };
         let kept = self.kept();
         self.answer(reply, work, move |reply, attr| {
             reply.created(&TTL, &file_attr(&attr), GENERATION, FileHandle(0), kept);
@@ -499,12 +485,12 @@ impl fuser::Filesystem for Filesystem {
         _: &Request,
         ino: INodeNo,
         _: FileHandle,
-        _: OpenFlags,
+        flags: OpenFlags,
         _: Option<LockOwner>,
         _: bool,
         reply: ReplyEmpty,
     ) {
-        self.served.release(Ino(ino.0));
+        self.served.release(Ino(ino.0), access(flags).write);
         reply.ok();
     }
 
@@ -512,8 +498,8 @@ impl fuser::Filesystem for Filesystem {
         self.sync(reply);
     }
 
-    fn opendir(&self, request: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        self.open_inode(reply, caller::caller(request), Ino(ino.0), false, FopenFlags::empty());
+    fn opendir(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        self.open_inode(reply, caller::caller(request), Ino(ino.0), flags, FopenFlags::empty());
     }
 
     fn readdir(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
@@ -548,12 +534,14 @@ impl fuser::Filesystem for Filesystem {
             }
             full
         });
-        told.into_iter().for_each(|ino| known.told(ino));
+        for ino in told {
+            known.told(ino);
+        }
         self.answer_now(reply, listed, |reply, ()| reply.ok());
     }
 
     fn releasedir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
-        self.served.release(Ino(ino.0));
+        self.served.release(Ino(ino.0), false);
         reply.ok();
     }
 
@@ -717,15 +705,15 @@ impl fuser::Filesystem for Filesystem {
                 _ => served.inodes.seek_hole(Ino(ino.0), offset),
             };
             match found {
-                Ok(found) => reply.offset(found as i64),
+                Ok(found) => reply.offset(i64::try_from(found).unwrap_or(i64::MAX)),
                 Err(error) => reply.error(served.errno(&error)),
             }
         };
-        if !served.writeback {
+        if !served.known.may_be_dirty(Ino(ino.0)) {
             return seek(&served);
         }
-        // The kernel asks us though it may still hold what was written to the file. This makes it write that; on
-        // another thread, since we have to answer the writes.
+        // The kernel asks us though it may still hold what was written to the file, or to a mapping of it. This makes it
+        // write that; on another thread, since we have to answer the writes.
         self.served.block(move || {
             if let Some(notifier) = served.notifier.get()
                 && let Err(error) = notifier.inval_inode(ino, 0, 0)
@@ -750,7 +738,7 @@ impl fuser::Filesystem for Filesystem {
         reply: ReplyWrite,
     ) {
         // The answer has 32 bits.
-        const MOST: u64 = (u32::MAX & !4095) as u64;
+        const MOST: u64 = 0xffff_f000;
         let (from, to) = (Ino(ino_in.0), Ino(ino_out.0));
         let caller = caller::writer(request, self.served.attr(to).ok().as_ref());
         let op = Op::Copy {
@@ -768,25 +756,6 @@ impl fuser::Filesystem for Filesystem {
     }
 }
 
-/// Stands in an answer that says that there is nothing.
-const ABSENT: Attr = Attr {
-    ino: Ino(0),
-    kind: rfs::Kind::File,
-    mode: 0,
-    uid: 0,
-    gid: 0,
-    nlink: 0,
-    size: 0,
-    allocated: 0,
-    device: 0,
-    times: rfs::Times {
-        accessed: rfs::Timestamp::from_nanos(0),
-        modified: rfs::Timestamp::from_nanos(0),
-        changed: rfs::Timestamp::from_nanos(0),
-        born: rfs::Timestamp::from_nanos(0),
-    },
-};
-
 fn at(dir: INodeNo, name: &OsStr) -> At {
     At { base: Ino(dir.0), path: name.as_bytes().to_vec() }
 }
@@ -798,47 +767,3 @@ fn access(flags: OpenFlags) -> Access {
         OpenAccMode::O_RDWR => Access { read: true, write: true },
     }
 }
-
-fn entry(reply: ReplyEntry, attr: Attr) {
-    reply.entry(&TTL, &file_attr(&attr), GENERATION);
-}
-
-fn attributes(reply: ReplyAttr, attr: Attr) {
-    reply.attr(&TTL, &file_attr(&attr));
-}
-
-fn xattr(reply: ReplyXattr, size: u32, value: &[u8]) {
-    match size as usize {
-        0 => reply.size(value.len() as u32),
-        size if size < value.len() => reply.error(Errno::ERANGE),
-        _ => reply.data(value),
-    }
-}
-
-/// An answer that can be an error.
-trait Refuse: Send + 'static {
-    fn refuse(self, errno: Errno);
-}
-
-macro_rules! refuse {
-    ($($reply:ty),*) => {
-        $(impl Refuse for $reply {
-            fn refuse(self, errno: Errno) {
-                self.error(errno);
-            }
-        })*
-    };
-}
-
-refuse!(
-    ReplyAttr,
-    ReplyCreate,
-    ReplyData,
-    ReplyDirectory,
-    ReplyDirectoryPlus,
-    ReplyEmpty,
-    ReplyEntry,
-    ReplyOpen,
-    ReplyWrite,
-    ReplyXattr
-);

@@ -73,7 +73,9 @@ fn everything(served: &Served, notifier: &Notifier) {
                 && let Some((last, _)) = listed.last()
             {
                 after = last.cookie;
-                listed.iter().for_each(|(listed, _)| entry(notifier, ino, listed.name.as_bytes()));
+                for (listed, _) in &listed {
+                    entry(notifier, ino, listed.name.as_bytes());
+                }
             }
         }
     }

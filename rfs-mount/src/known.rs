@@ -27,6 +27,8 @@ struct Entry {
     lookups: u64,
     /// Handles.
     opens: u64,
+    /// Handles among them that can write.
+    writers: u64,
     /// The last attributes of an inode that is gone from the volume, while the kernel still names it: a working
     /// directory that was removed, a pipe without a name.
     ghost: Option<Box<Attr>>,
@@ -49,19 +51,29 @@ impl Known {
         }
     }
 
-    pub(crate) fn opened(&self, ino: Ino) {
-        self.shard(ino).lock().entry(ino).or_default().opens += 1;
+    pub(crate) fn opened(&self, ino: Ino, to_write: bool) {
+        let mut shard = self.shard(ino).lock();
+        let entry = shard.entry(ino).or_default();
+        entry.opens += 1;
+        entry.writers += u64::from(to_write);
     }
 
     /// A handle was closed; `false` when there was none.
-    pub(crate) fn closed(&self, ino: Ino) -> bool {
+    pub(crate) fn closed(&self, ino: Ino, to_write: bool) -> bool {
         let mut shard = self.shard(ino).lock();
         let Some(entry) = shard.get_mut(&ino).filter(|entry| entry.opens > 0) else { return false };
         entry.opens -= 1;
+        entry.writers = entry.writers.saturating_sub(u64::from(to_write));
         if entry.lookups == 0 && entry.opens == 0 {
             shard.remove(&ino);
         }
         true
+    }
+
+    /// Whether the kernel may hold content of a file that was not written yet. It does not beyond the last handle that
+    /// can write, or the last mapping made by it.
+    pub(crate) fn may_be_dirty(&self, ino: Ino) -> bool {
+        self.shard(ino).lock().get(&ino).is_some_and(|entry| entry.writers > 0)
     }
 
     /// An inode is gone from the volume; what was last known of it stays until the kernel forgets it.
@@ -140,11 +152,13 @@ mod tests {
     fn handles_are_counted_apart_from_answers() {
         let (known, ino) = (Known::default(), Ino(7));
         known.told(ino);
-        known.opened(ino);
-        known.opened(ino);
+        known.opened(ino, true);
+        known.opened(ino, false);
         known.forgotten(ino, 5);
-        assert!(known.closed(ino));
+        assert!(known.may_be_dirty(ino));
+        assert!(known.closed(ino, true));
+        assert!(!known.may_be_dirty(ino));
         assert_eq!(known.clear(), [(ino, 1)]);
-        assert!(!known.closed(ino));
+        assert!(!known.closed(ino, false));
     }
 }

@@ -28,6 +28,7 @@ mod invalidate;
 mod known;
 mod mount;
 mod options;
+mod reply;
 mod served;
 
 pub use error::{Error, Result};

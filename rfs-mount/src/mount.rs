@@ -37,6 +37,7 @@ impl Mount {
     ///
     /// # Errors
     /// [`Error::NoFuse`], [`Error::Denied`], [`Error::Directory`], [`Error::NoRuntime`], [`Error::System`].
+    #[expect(clippy::needless_pass_by_value, reason = "options are made for the call")]
     pub fn new(volume: Volume, dir: &Path, options: MountOptions) -> Result<Self> {
         let runtime = match &options.runtime {
             Some(runtime) => runtime.clone(),

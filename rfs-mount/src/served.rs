@@ -14,6 +14,9 @@ use tokio::sync::{mpsc, oneshot};
 use crate::attributes;
 use crate::known::Known;
 
+/// There is no such inode: it stands for outcomes that the Ops in question do not have.
+const NONE: Ino = Ino(0);
+
 /// A volume while it is mounted.
 #[derive(Debug)]
 pub(crate) struct Served {
@@ -114,19 +117,25 @@ impl Served {
         }
     }
 
-    /// Makes something and tells the kernel of it.
+    /// Makes something, or another name, and tells the kernel of it.
     pub(crate) async fn make(&self, caller: &Credential, op: &Op) -> Result<Attr> {
-        let made = self.inodes.run(caller, op, &[]).await?;
-        let ino = match (made, op) {
-            (Outcome::Made { ino } | Outcome::Opened { ino, .. }, _) => ino,
-            // A link has no new inode.
+        let ino = match (self.inodes.run(caller, op, &[]).await?, op) {
+            (Outcome::Made { ino }, _) => ino,
             (_, Op::Link { from: Target::Ino(ino), .. }) => *ino,
-            (_, Op::Mkdir { at, .. } | Op::Mknod { at, .. } | Op::Symlink { at, .. }) => {
-                self.lookup(at.base, &at.path)?.ino
-            }
-            _ => Ino::ROOT,
+            _ => NONE,
         };
         let attr = self.inodes.attr(ino)?;
+        self.known.told(ino);
+        Ok(attr)
+    }
+
+    /// Makes a file, or finds one, and opens it.
+    pub(crate) async fn open(&self, caller: &Credential, op: &Op, to_write: bool) -> Result<Attr> {
+        let Outcome::Opened { ino, .. } = self.inodes.open(caller, op).await? else {
+            return self.inodes.attr(NONE);
+        };
+        self.known.opened(ino, to_write);
+        let attr = self.inodes.attr(ino).inspect_err(|_| self.release(ino, to_write))?;
         self.known.told(ino);
         Ok(attr)
     }
@@ -153,9 +162,9 @@ impl Served {
     }
 
     /// A handle was closed.
-    pub(crate) fn release(&self, ino: Ino) {
+    pub(crate) fn release(&self, ino: Ino, to_write: bool) {
         let last = self.inodes.attr(ino).ok().filter(|attr| attr.nlink == 0);
-        if !self.known.closed(ino) {
+        if !self.known.closed(ino, to_write) {
             return;
         }
         self.inodes.let_go(ino);
