@@ -11,8 +11,8 @@ mod quotas;
 mod xattrs;
 
 use crate::{
-    Capabilities, Change, CommitId, Context, Errno, Ino, Inode, Kind, NAME_MAX, Op, Outcome, Permission, Precondition,
-    Target, Tree,
+    Capabilities, Change, CommitId, Context, Errno, Ino, Inode, Kind, NAME_MAX, Op, Outcome, Permission,
+    Precondition, Target, Tree,
 };
 
 /// What an Op comes to.
