@@ -86,14 +86,14 @@ mkdir attributes
     : >default/inherits
 )
 
-# Times: before 1970, beyond 32 bits, with every nanosecond. Directories last: what is made in them changes their time.
+# Times: before 1970, beyond 32 bits, the last that a volume knows, with every nanosecond. Directories last: what is made in them changes their time.
 mkdir times
 (
     cd times
     touch -d '1935-06-07 08:09:10.123456789 UTC' old
     touch -d '1970-01-01 00:00:00.000000001 UTC' first
     touch -d '2038-01-19 03:14:08 UTC' after2038
-    touch -d '2400-02-29 23:59:59.999999999 UTC' future
+    touch -d '2262-04-11 23:47:16.854775807 UTC' last
     ln -s nowhere symlink
     touch -h -d '2001-02-03 04:05:06.7 UTC' symlink
     mkdir directory

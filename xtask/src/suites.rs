@@ -40,7 +40,7 @@ const SUITES: &[Suite] = &[
     Suite {
         name: "pjdfstest",
         stores: BOTH,
-        needs: &[tools::PJDFSTEST],
+        needs: &[tools::PJDFSTEST, tools::PATHCONF],
         limit: |_| Duration::from_mins(10),
         run: pjdfstest::run,
     },
@@ -88,7 +88,7 @@ pub fn run(arguments: &[String]) -> Outcome {
     }
     let needs: Vec<_> = suites.iter().flat_map(|suite| suite.needs).copied().collect();
     tools::install(&needs)?;
-    if options.on.is_none() {
+    if options.on.is_none() && options.rfs.is_none() {
         tools::build_rfs()?;
     }
     let mut total = Tally::default();

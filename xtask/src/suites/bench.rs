@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::cases::{self, Cases, Verdict};
 use super::ground::{Ground, Place};
 use super::options::{Options, Store};
-use super::sandbox;
+use super::{sandbox, tools};
 use crate::{Outcome, process, time};
 
 /// How often a volume commits by itself when the suite does not ask for anything else.
@@ -48,7 +48,10 @@ impl Bench {
     pub(super) fn ground_with_commits_every(&self, commit_interval: &'static str) -> Ground {
         let place = match &self.options.on {
             Some(directory) => Place::Directory(directory.clone()),
-            None => Place::Volume { store: self.store, commit_interval },
+            None => {
+                let rfs = self.options.rfs.clone().unwrap_or_else(tools::built_rfs);
+                Place::Volume { rfs, store: self.store, commit_interval }
+            }
         };
         Ground::new(place, &self.scratch, &self.directory)
     }

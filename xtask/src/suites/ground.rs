@@ -9,14 +9,28 @@ use std::time::Duration;
 
 use super::options::Store;
 use super::{sandbox, tools};
-use crate::{Outcome, process, time};
+use crate::{Outcome, process, time, workspace};
 
 const MOUNT_LIMIT: Duration = Duration::from_mins(1);
 /// Unmounting commits what the suite has left.
 const UNMOUNT_LIMIT: Duration = Duration::from_mins(3);
 
+/// Where the mount point is made: paths on it have to be short, since the address of a socket has 108 bytes. What is
+/// mounted over such a directory is seen by this run only; one of them holds nothing that the run needs.
+const SHORT: [&str; 3] = ["/mnt", "/media", "/srv"];
+
+fn short() -> &'static str {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let task = std::env::current_exe().ok();
+    let needed = [Some(workspace::root()), Some(tools::target_directory()), home, task];
+    let free = |short: &&&str| {
+        Path::new(short).is_dir() && !needed.iter().flatten().any(|path| path.starts_with(short))
+    };
+    SHORT.iter().find(free).unwrap_or(&SHORT[0])
+}
+
 pub(super) enum Place {
-    Volume { store: Store, commit_interval: &'static str },
+    Volume { rfs: PathBuf, store: Store, commit_interval: &'static str },
     Directory(PathBuf),
 }
 
@@ -32,7 +46,7 @@ pub(super) struct Ground {
 impl Ground {
     pub(super) fn new(place: Place, scratch: &Path, logs: &Path) -> Self {
         let mount_point = match &place {
-            Place::Volume { .. } => scratch.join("mount"),
+            Place::Volume { .. } => Path::new(short()).join("rfs"),
             Place::Directory(directory) => {
                 let run = logs.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 let own = directory.join(format!("rfs-suites-{run}"));
@@ -51,10 +65,15 @@ impl Ground {
 
     /// Mounts the volume; the first time it is a new one.
     pub(super) fn enter(&self) -> Result<Site<'_>, String> {
+        if self.is_volume() && !self.mount_point.exists() {
+            process::capture(Command::new("mount").args(["-t", "tmpfs", "rfs-suites", short()]))?;
+        }
         fs::create_dir_all(&self.mount_point)
             .map_err(|error| format!("cannot create {}: {error}", self.mount_point.display()))?;
-        let process = match self.place {
-            Place::Volume { store, commit_interval } => Some(self.mount(store, commit_interval)?),
+        let process = match &self.place {
+            Place::Volume { rfs, store, commit_interval } => {
+                Some(self.mount(rfs, *store, commit_interval)?)
+            }
             Place::Directory(_) => None,
         };
         Ok(Site { ground: self, process })
@@ -65,8 +84,8 @@ impl Ground {
         matches!(self.place, Place::Volume { .. })
     }
 
-    fn mount(&self, store: Store, commit_interval: &str) -> Result<Child, String> {
-        let mut command = Command::new(tools::rfs());
+    fn mount(&self, rfs: &Path, store: Store, commit_interval: &str) -> Result<Child, String> {
+        let mut command = Command::new(rfs);
         command.arg("mount").arg("--create").args(["--commit-interval", commit_interval]);
         match store {
             Store::Memory => command.args(["--level", "memory"]).arg("memory://"),

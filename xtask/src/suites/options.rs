@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// The arguments as the list of commands shows them.
-pub const USAGE: &str =
-    "[NAME...] [--store memory|file] [--ops N] [--seeds \"1 2\"] [--case TEXT] [--on DIR] [--keep]";
+pub const USAGE: &str = "[NAME...] [--store memory|file] [--ops N] [--seeds \"1 2\"] [--case TEXT] [--on DIR] [--rfs PROGRAM] [--keep]";
 
 /// Where the volume's objects go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +35,8 @@ pub(super) struct Options {
     pub(super) case: Option<String>,
     /// A plain directory in place of a volume, to see what the suite says of another file system.
     pub(super) on: Option<PathBuf>,
+    /// The command-line tool; built from this workspace when absent.
+    pub(super) rfs: Option<PathBuf>,
     /// Leaves mount point, store and local directory behind.
     pub(super) keep: bool,
     /// Set when the task has started itself inside the sandbox: the directory of this run.
@@ -51,6 +52,7 @@ impl Options {
             seeds: vec![1, 2],
             case: None,
             on: None,
+            rfs: None,
             keep: false,
             inside: None,
         };
@@ -89,6 +91,7 @@ impl Options {
                 }
                 "--case" => options.case = Some(value("a part of the names of cases")?),
                 "--on" => options.on = Some(PathBuf::from(value("a directory")?)),
+                "--rfs" => options.rfs = Some(PathBuf::from(value("a program")?)),
                 "--inside" => options.inside = Some(PathBuf::from(value("a directory")?)),
                 _ => {
                     return Err(format!(
@@ -120,6 +123,9 @@ impl Options {
         if let Some(on) = &self.on {
             pair("--on", text(on));
         }
+        if let Some(rfs) = &self.rfs {
+            pair("--rfs", text(rfs));
+        }
         pair("--inside", text(directory));
         arguments
     }
@@ -135,8 +141,10 @@ mod tests {
 
     #[test]
     fn what_goes_inside_comes_out_again() {
-        let outside =
-            parse(&["fsx", "--store", "file", "--ops", "7", "--seeds", "3 4", "--case", "big/3"]).unwrap();
+        let outside = parse(&[
+            "fsx", "--store", "file", "--ops", "7", "--seeds", "3 4", "--case", "big/3", "--rfs", "r",
+        ])
+        .unwrap();
         let inside = Options::parse(&outside.for_inside("fsx", Store::File, Path::new("/run"))).unwrap();
         assert_eq!(inside, Options { inside: Some(PathBuf::from("/run")), ..outside });
     }

@@ -86,7 +86,7 @@ fn one_run(bench: &Bench, directory: &Path, log: &str, remounting: Option<&str>)
     let other = other_file_system(bench)?;
     let mut command = Command::new(tools::installed("pjdfstest"));
     command.arg("-c").arg(&configuration).arg("-p").arg(directory).arg("-s").arg(&other);
-    command.args(remounting).env("PATH", path_with_own_mount()?);
+    command.args(remounting).env("PATH", path_with_own_mount()?).env("LD_PRELOAD", tools::pathconf());
     let ending = bench::run_limited(&mut command, &log, LIMIT)?;
     let bytes = fs::read(&log).map_err(|error| format!("cannot read {}: {error}", log.display()))?;
     let text = String::from_utf8_lossy(&bytes);

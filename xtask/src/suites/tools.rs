@@ -21,6 +21,7 @@ enum Build {
     /// A program of crates.io: name and version.
     Crate(&'static str, &'static str),
     FsxResume,
+    Pathconf,
 }
 
 const FSX_VERSION: &str = "0.3.2";
@@ -33,6 +34,9 @@ pub(super) const PJDFSTEST: Need = Need {
 pub(super) const FSX: Need =
     Need { programs: &[], header: None, build: Some(Build::Crate("fsx", FSX_VERSION)) };
 pub(super) const FSX_RESUME: Need = Need { programs: &[], header: None, build: Some(Build::FsxResume) };
+/// See `suites/pathconf.c`.
+pub(super) const PATHCONF: Need =
+    Need { programs: &[("cc", "gcc")], header: None, build: Some(Build::Pathconf) };
 pub(super) const STRESS_NG: Need = system(&[("stress-ng", "stress-ng")]);
 
 /// Programs of the system.
@@ -47,6 +51,7 @@ pub(super) fn install(needs: &[Need]) -> Outcome {
         match need.build {
             Some(Build::Crate(name, version)) => install_crate(name, version)?,
             Some(Build::FsxResume) => build_fsx_resume()?,
+            Some(Build::Pathconf) => build_pathconf()?,
             None => {}
         }
     }
@@ -58,9 +63,14 @@ pub(super) fn build_rfs() -> Outcome {
     process::run(workspace::cargo().args(["build", "--release", "--locked", "--package", "rfs-cli"]))
 }
 
-/// The command-line tool.
-pub(super) fn rfs() -> PathBuf {
+/// The command-line tool of this workspace.
+pub(super) fn built_rfs() -> PathBuf {
     target_directory().join("release/rfs")
+}
+
+/// The library of [`PATHCONF`].
+pub(super) fn pathconf() -> PathBuf {
+    directory().join("pathconf.so")
 }
 
 /// An installed program of crates.io, or [`FSX_RESUME`]'s.
@@ -176,6 +186,12 @@ fn build_fsx_resume() -> Outcome {
     )?;
     let path = sources.to_string_lossy().into_owned();
     cargo_install(&["--path", &path, "--bin", "fsx-resume"])
+}
+
+fn build_pathconf() -> Outcome {
+    let source = workspace::root().join("suites/pathconf.c");
+    process::capture(Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(pathconf()).arg(source))
+        .map(drop)
 }
 
 /// Where cargo has unpacked the sources of an installed crate.
