@@ -12,7 +12,7 @@ use rfs_core::{Change, Lsn, Place, SegmentId};
 use serde::{Deserialize, Serialize};
 
 use crate::bytes::Fields;
-use crate::{FORMAT, JournalError};
+use crate::{FORMAT, JournalError, is_known};
 
 /// Bytes of a frame's header.
 pub const FRAME_HEADER_LEN: usize = 88;
@@ -119,7 +119,7 @@ impl FrameHeader {
         }
         let mut fields = Fields(&body[4..]);
         let (version, codec_and_flags) = (fields.u16(), fields.u16());
-        if version != FORMAT || codec_and_flags != 0 {
+        if !is_known(version) || codec_and_flags != 0 {
             return HeaderFound::Unknown(version);
         }
         let header = Self {

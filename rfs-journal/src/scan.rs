@@ -25,7 +25,7 @@ use crate::reader::{frame_info, index_of, unknown};
 use crate::resident::{FilePart, Residency};
 use crate::segment::{SEGMENT_HEADER_LEN, SEGMENT_MAGIC, SegmentFound, SegmentHeader, VolumeId};
 use crate::writer::{Current, Files, LogFile, LogWriter, WriterIdentity, file_number};
-use crate::{Disk, JournalError, Record};
+use crate::{Disk, FRAME_HEADER_LEN, JournalError, Record};
 
 const MARKER: &str = "volume";
 const MARKER_MAGIC: [u8; 8] = *b"RFS-DIR\0";
@@ -280,7 +280,8 @@ impl Walk {
             let Some(records) = found.next_frame(&self.name, &header, frame)? else { break };
             self.durable = self.durable.max(header.durable);
             found.records.extend(records);
-            found.frame_headers.push(header.encode());
+            // As it stands there: a frame of an older version stays one.
+            found.frame_headers.extend(frame.first_chunk::<FRAME_HEADER_LEN>());
             at += header.frame_len() as usize;
         }
         found.settle(bytes, start, at);

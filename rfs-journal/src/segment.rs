@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bytes::Fields;
 use crate::frame::decode_records;
-use crate::{ChainHash, FORMAT, FRAME_HEADER_LEN, JournalError, Record};
+use crate::{ChainHash, FRAME_HEADER_LEN, JournalError, Record, is_known};
 
 /// Bytes of a segment's header.
 pub const SEGMENT_HEADER_LEN: usize = 128;
@@ -34,6 +34,8 @@ pub type VolumeId = u128;
 /// The header of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {
+    /// The format version that it was written with.
+    pub version: u16,
     /// The volume.
     pub volume: VolumeId,
     /// Number of the segment in the volume's history.
@@ -62,7 +64,7 @@ impl SegmentHeader {
     pub fn encode(&self) -> [u8; SEGMENT_HEADER_LEN] {
         let mut out = Vec::with_capacity(SEGMENT_HEADER_LEN);
         out.extend(SEGMENT_MAGIC);
-        out.extend(FORMAT.to_le_bytes());
+        out.extend(self.version.to_le_bytes());
         out.extend([0; 6]); // reserved
         out.extend(self.volume.to_be_bytes());
         out.extend(self.id.0.to_le_bytes());
@@ -84,7 +86,7 @@ impl SegmentHeader {
         }
         let mut fields = Fields(&body[8..]);
         let version = fields.u16();
-        if version != FORMAT {
+        if !is_known(version) {
             return SegmentFound::Unknown(version);
         }
         let _reserved: [u8; 6] = fields.take();
@@ -92,7 +94,7 @@ impl SegmentHeader {
         let (id, epoch) = (SegmentId(fields.u64()), fields.u64());
         let writer = u128::from_be_bytes(fields.take());
         let (base, chain) = (Lsn(fields.u64()), ChainHash(fields.take()));
-        SegmentFound::Header(Self { volume, id, epoch, writer, base, chain })
+        SegmentFound::Header(Self { version, volume, id, epoch, writer, base, chain })
     }
 
     /// What the frames of this segment are marked with.
@@ -352,10 +354,12 @@ fn trailer(tail: &[u8]) -> Option<(usize, SegmentHash)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::FORMAT;
 
     #[test]
     fn headers_come_back_and_flips_are_seen() {
         let header = SegmentHeader {
+            version: FORMAT,
             volume: 1 << 100,
             id: SegmentId(4),
             epoch: 3,

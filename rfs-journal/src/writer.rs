@@ -15,7 +15,7 @@ use crate::appender::{Item, Work};
 use crate::frame::{ClosedFrame, FrameHeader, volume_mark};
 use crate::resident::{FilePart, Residency, Sealed};
 use crate::segment::{ByteSection, FrameInfo, RecordPosition, SEGMENT_HEADER_LEN, SegmentHeader, VolumeId};
-use crate::{ChainHash, Disk, DiskFile, FRAME_HEADER_LEN, Footer, JournalError};
+use crate::{ChainHash, Disk, DiskFile, FORMAT, FRAME_HEADER_LEN, Footer, JournalError};
 
 /// The size of files, unless it is set.
 const FILE_BYTES: u64 = 64 << 20;
@@ -255,7 +255,8 @@ impl LogWriter {
 
     fn begin(&mut self, id: SegmentId) -> Result<(), JournalError> {
         let WriterIdentity { volume, epoch, writer } = self.identity;
-        let header = SegmentHeader { volume, id, epoch, writer, base: self.lsn, chain: self.chain };
+        let version = FORMAT;
+        let header = SegmentHeader { version, volume, id, epoch, writer, base: self.lsn, chain: self.chain };
         let bytes = header.encode();
         let part = match &mut self.files {
             Some(files) => Some(files.begin(id, &bytes)?),

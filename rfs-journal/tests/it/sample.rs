@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rfs_core::{
-    Change, CommitId, Ino, LockMode, Lsn, Name, Node, OwnerId, Replaced, SegmentId, Timestamp, Tree,
+    Change, CommitId, Ino, Limits, LockMode, LockOwner, LockRange, Lsn, Name, Node, OwnerId, QuotaSubject,
+    Replaced, SegmentId, Timestamp, Tree, XattrName, XattrValue,
 };
 use rfs_journal::{Appender, ChainHash, Cut, LogWriter, Residency, WriterIdentity};
 
@@ -47,6 +48,11 @@ fn step(change: Change) -> Step {
 
 /// The frames of the sample: every kind of Change, a batch among them. They fit a new tree.
 pub(crate) fn frames() -> Vec<Vec<Step>> {
+    [version_1(), version_2()].concat()
+}
+
+/// What there was in format version 1.
+pub(crate) fn version_1() -> Vec<Vec<Step>> {
     let unlink = |of: &str, ino, reap| {
         step(Change::Unlink { parent: Ino::ROOT, name: name(of), ino: Ino(ino), reap, time: time(70) })
     };
@@ -113,6 +119,80 @@ pub(crate) fn frames() -> Vec<Vec<Step>> {
             }),
             step(Change::DropCheckpoint { name: "naïve".to_owned() }),
             step(Change::NewSession),
+        ],
+    ]
+}
+
+/// What came with format version 2.
+fn version_2() -> Vec<Vec<Step>> {
+    let nameless = |ino, owner, linkable| {
+        step(Change::CreateNameless {
+            ino: Ino(ino),
+            owner,
+            linkable,
+            mode: 0o600,
+            uid: 1000,
+            gid: 100,
+            time: time(90),
+        })
+    };
+    let set_xattr = |name: &[u8], value: &[u8]| {
+        let (name, value) = (XattrName::new(name).unwrap(), XattrValue::new(value).unwrap());
+        step(Change::SetXattr { ino: Ino(2), name, value, time: time(91) })
+    };
+    let (ino, time) = (Ino(2), time(92));
+    let (session, process) = (OwnerId(1 << 63), OwnerId(4));
+    let (handle, pid) = (LockOwner { owner: session, key: 7 }, LockOwner { owner: process, key: u64::MAX });
+    vec![
+        vec![
+            create(8, "fifo", Node::Fifo),
+            create(9, "socket", Node::Socket),
+            create(10, "tty", Node::CharDevice(0x0501)),
+            create(11, "disk", Node::BlockDevice(u64::MAX)),
+            nameless(12, session, true),
+            nameless(13, process, false),
+            step(Change::Exchange {
+                first_parent: Ino::ROOT,
+                first_name: name("fifo"),
+                first: Ino(8),
+                second_parent: Ino(3),
+                second_name: name("hard"),
+                second: ino,
+                time,
+            }),
+        ],
+        vec![
+            set_xattr(b"user.origin", b"\0\xff"),
+            set_xattr(b"trusted.empty", b""),
+            step(Change::RemoveXattr { ino, name: XattrName::new(b"user.origin").unwrap(), time }),
+        ],
+        vec![
+            step(Change::Punch { ino, offset: 100, len: 50, time }),
+            step(Change::Collapse { ino, offset: 3, len: 10, time }),
+            step(Change::Insert { ino, offset: 20, len: 1 << 20, time }),
+            step(Change::Share { from: ino, from_offset: 0, to: Ino(12), to_offset: 7, len: 1 << 21, time }),
+            step(Change::Access { ino, time }),
+        ],
+        vec![
+            step(Change::LockFile { ino, owner: handle, mode: LockMode::Shared }),
+            step(Change::LockFile { ino, owner: pid, mode: LockMode::Shared }),
+            step(Change::UnlockFile { ino, owner: pid }),
+            step(Change::LockRange { ino, owner: pid, range: LockRange::ALL, mode: LockMode::Exclusive }),
+            step(Change::UnlockRange { ino, owner: pid, range: LockRange { start: 10, end: 20 } }),
+            step(Change::Hold { ino: Ino(12), owner: process }),
+            step(Change::LetGo { ino: Ino(12), owner: session }),
+            step(Change::EndOwner { owner: process }),
+        ],
+        vec![
+            step(Change::SetQuota {
+                subject: QuotaSubject::Volume,
+                limits: Limits { bytes: Some(1 << 40), inodes: None },
+            }),
+            step(Change::SetQuota { subject: QuotaSubject::Volume, limits: Limits::default() }),
+            step(Change::SetQuota {
+                subject: QuotaSubject::User(1000),
+                limits: Limits { bytes: None, inodes: Some(9) },
+            }),
         ],
     ]
 }
