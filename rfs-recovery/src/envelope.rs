@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 
 use crate::RecoveryError;
 
-/// The version of all object formats of this crate.
-pub const FORMAT: u16 = 1;
+/// The version of all object formats that this crate writes. It reads this one and every one before.
+pub const FORMAT: u16 = 2;
 /// Bytes of an envelope's header.
 pub(crate) const ENVELOPE_HEADER_LEN: usize = 48;
 /// Largest body of an envelope, in bytes.
@@ -88,7 +88,7 @@ pub(crate) fn open(store: &str, key: &str, object: &Bytes) -> Result<Opened, Rec
     if hash.0 != header[16..] {
         return Err(damaged("it does not have its checksum"));
     }
-    if version != FORMAT {
+    if version == 0 || version > FORMAT {
         return Err(RecoveryError::UnknownFormat { key: key.to_owned(), version, newest: FORMAT });
     }
     let attachment = object.slice(attachment_start..);
@@ -157,10 +157,10 @@ mod tests {
     #[test]
     fn a_later_version_says_so() {
         let (mut bytes, _) = seal(ObjectKind::Fence, &1_u8);
-        bytes[8] = 2;
+        bytes[8] = FORMAT as u8 + 1;
         let (header, body) = (bytes[..16].to_vec(), bytes[ENVELOPE_HEADER_LEN..].to_vec());
         bytes[16..48].copy_from_slice(&hash(&header, &body).0);
         let error = open("s", "k", &bytes.into()).err().unwrap();
-        assert!(matches!(error, RecoveryError::UnknownFormat { version: 2, .. }), "{error}");
+        assert!(matches!(error, RecoveryError::UnknownFormat { version: 3, newest: 2, .. }), "{error}");
     }
 }

@@ -94,7 +94,7 @@ pub struct StoredSegment {
     pub offset: u64,
 }
 
-/// The fields of a [`SegmentHeader`] beside the volume.
+/// The fields of a [`SegmentHeader`] beside its version and the volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredHeader {
     /// Number of the segment.
@@ -110,11 +110,17 @@ pub struct StoredHeader {
 }
 
 impl StoredHeader {
-    /// The segment's header.
+    /// The header of a segment of this volume that was written with this format version.
     #[must_use]
-    pub const fn of(self, volume: u128) -> SegmentHeader {
+    pub const fn with_version(self, version: u16, volume: u128) -> SegmentHeader {
         let Self { id, epoch, writer, base, chain } = self;
-        SegmentHeader { volume, id, epoch, writer, base, chain }
+        SegmentHeader { version, volume, id, epoch, writer, base, chain }
+    }
+
+    /// Whether it is that of a segment of this volume, whatever its format version.
+    #[must_use]
+    pub fn is_of(&self, header: &SegmentHeader, volume: u128) -> bool {
+        self.with_version(header.version, volume) == *header
     }
 }
 

@@ -262,7 +262,7 @@ fn verify(
     bytes: &Bytes,
 ) -> Result<VerifiedSegment, RecoveryError> {
     let segment = verify_segment(&stored.key, bytes, Some(stored.hash))?;
-    if segment.header == stored.header.of(keys.0) {
+    if stored.header.is_of(&segment.header, keys.0) {
         Ok(segment)
     } else {
         Err(crate::envelope::damaged(store.url(), &stored.key, "it is another segment than the commit names"))
@@ -287,6 +287,12 @@ pub async fn fetch_footer(
     let start = end.saturating_sub(u64::from(stored.footer_len));
     let tail =
         store.get_range(&stored.key, start..end).await.map_err(|error| missing(store, &stored.key, error))?;
-    let header = stored.header.of(keys.0).encode();
-    Ok(Footer::decode(&stored.key, stored.len, &header, &tail, Some(stored.hash))?)
+    // Nothing but the hash tells which version the header has: it covers both.
+    let decode = |version| {
+        let header = stored.header.with_version(version, keys.0).encode();
+        Footer::decode(&stored.key, stored.len, &header, &tail, Some(stored.hash))
+    };
+    let newest = decode(rfs_journal::FORMAT);
+    let older = || (1..rfs_journal::FORMAT).rev().find_map(|version| decode(version).ok());
+    newest.or_else(|error| older().ok_or(error)).map_err(RecoveryError::from)
 }

@@ -324,7 +324,7 @@ fn with_head<T>(state: &State, then: impl FnOnce(&Head<'_>) -> T) -> T {
         is_committed: &|lsn, chain| known.contains(&(lsn, chain)),
         is_committed_segment: &|header| {
             let committed = state.segments.get(&header.id);
-            committed.is_some_and(|committed| committed.header.of(header.volume) == *header)
+            committed.is_some_and(|committed| committed.header.is_of(header, header.volume))
         },
     })
 }

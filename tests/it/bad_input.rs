@@ -362,10 +362,10 @@ async fn urls_that_cannot_be() {
 
 // What was written by a later version.
 
-/// An object of format version 2 with an empty body: header and checksum are right.
-fn of_version_2() -> Vec<u8> {
-    const CHECKSUM: &str = "fa7d028c08f4842c9016512ffb02f22684a851ca29bb9295baa2825d1007947d";
-    let mut object = b"RFS-OBJ\0\x02\0\x01\0\0\0\0\0".to_vec();
+/// An object of format version 3 with an empty body: header and checksum are right.
+fn of_version_3() -> Vec<u8> {
+    const CHECKSUM: &str = "de68317e68e524bdb901279532225748c37875a6cbfb842ff88ef1c326f59261";
+    let mut object = b"RFS-OBJ\0\x03\0\x01\0\0\0\0\0".to_vec();
     let digits = |at: usize| u8::from_str_radix(&CHECKSUM[at..at + 2], 16).unwrap();
     object.extend((0..CHECKSUM.len()).step_by(2).map(digits));
     object
@@ -373,7 +373,7 @@ fn of_version_2() -> Vec<u8> {
 
 /// Gives a header of the journal another version, and the checksum that goes with it.
 fn set_version(header: &mut [u8], at: usize) {
-    header[at..at + 2].copy_from_slice(&2_u16.to_le_bytes());
+    header[at..at + 2].copy_from_slice(&3_u16.to_le_bytes());
     let (body, checksum) = header.split_at_mut(header.len() - 4);
     checksum.copy_from_slice(&crc32c(body).to_le_bytes());
 }
@@ -404,9 +404,9 @@ async fn objects_of_a_later_version() {
     let mut segment = before[&newest("/segments/")].to_vec();
     set_version(&mut segment[..SEGMENT_HEADER], 8);
     let later = [
-        (newest("superblock"), of_version_2()),
-        (newest("/commits/"), of_version_2()),
-        (newest("/images/"), of_version_2()),
+        (newest("superblock"), of_version_3()),
+        (newest("/commits/"), of_version_3()),
+        (newest("/images/"), of_version_3()),
         (newest("/segments/"), segment),
     ];
     let mut opened_as_head = 0;
@@ -419,7 +419,7 @@ async fn objects_of_a_later_version() {
             let key = path.as_ref().strip_prefix("v/").unwrap();
             match opened {
                 Err(error) => {
-                    says(&error, ErrorKind::UnknownFormat, &[key, "version 2", "open it with a newer rfs"]);
+                    says(&error, ErrorKind::UnknownFormat, &[key, "version 3", "open it with a newer rfs"]);
                 }
                 // The newest image was named by no commit yet.
                 Ok(_) => opened_as_head += 1,
@@ -446,7 +446,7 @@ async fn a_local_log_of_a_later_version() {
         let disk = disk.after_kill(CrashPlan::never());
         disk.set_content(&log, &later);
         let error = Volume::open("sim://", local(&sim, &disk, 5)).await.unwrap_err();
-        says(&error, ErrorKind::UnknownFormat, &[&log, "version 2", "open it with a newer rfs"]);
+        says(&error, ErrorKind::UnknownFormat, &[&log, "version 3", "open it with a newer rfs"]);
         assert_eq!(disk.content(&log).unwrap(), later, "the log is as it was");
     }
     let volume = Volume::open("sim://", local(&sim, &disk, 6)).await.unwrap();

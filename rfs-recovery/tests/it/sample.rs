@@ -1,16 +1,20 @@
 //! A small volume with every kind of object and every field of each.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use object_store::path::Path;
 use rfs_backends::{Store, StoreOptions};
-use rfs_core::{Change, CommitId, Ino, Lsn, Name, Node, SegmentId, StateHash, Timestamp, Tree};
+use rfs_core::{
+    Change, CommitId, Ino, Limits, LockMode, LockOwner, LockRange, Lsn, Name, Node, OwnerId, QuotaSubject,
+    SegmentId, StateHash, Timestamp, Tree, XattrName, XattrValue,
+};
 use rfs_journal::{Appender, ChainHash, Cut, LogWriter, Residency, Sealed, SegmentHeader, WriterIdentity};
 use rfs_recovery::commit_log::{Draft, Published, Publisher, create, take_over};
 use rfs_recovery::image::{ImageOf, encode_image};
-use rfs_recovery::objects::{AddedSegment, ImageRef};
+use rfs_recovery::objects::{AddedSegment, CommitObject, ImageRef, decode_commit};
 use rfs_recovery::{Keys, SUPERBLOCK};
 use rfs_testkit::{CrashPlan, SimStore};
 
@@ -108,6 +112,59 @@ impl Journal {
         self.append(&Change::Write { ino, offset, len, time: time(2) }, &payload);
     }
 
+    /// Adds one of everything that came with format version 2.
+    fn fill(&mut self) {
+        let ino = Ino(2);
+        for (number, name, node) in [
+            (4, "fifo", Node::Fifo),
+            (5, "socket", Node::Socket),
+            (6, "tty", Node::CharDevice(0x0501)),
+            (7, "disk", Node::BlockDevice(u64::MAX)),
+        ] {
+            self.create(Ino(number), name, node);
+        }
+        let (session, process) = (OwnerId(1 << 63), OwnerId(4));
+        let (handle, pid) = (LockOwner { owner: session, key: 7 }, LockOwner { owner: process, key: 8 });
+        let nameless = |ino, owner, linkable| Change::CreateNameless {
+            ino: Ino(ino),
+            owner,
+            linkable,
+            mode: 0o600,
+            uid: 1000,
+            gid: 100,
+            time: time(2),
+        };
+        let value = |bytes: &[u8]| XattrValue::new(bytes).unwrap();
+        let attribute = |name: &[u8], value| Change::SetXattr {
+            ino,
+            name: XattrName::new(name).unwrap(),
+            value,
+            time: time(2),
+        };
+        for change in [
+            nameless(8, session, true),
+            nameless(9, process, false),
+            Change::Hold { ino: Ino(8), owner: process },
+            Change::Share { from: ino, from_offset: 10, to: Ino(8), to_offset: 0, len: 30, time: time(2) },
+            attribute(b"user.origin", value(b"\0\xff")),
+            attribute(b"trusted.empty", value(b"")),
+            Change::Lock { ino, owner: OwnerId(9), mode: LockMode::Shared },
+            Change::LockFile { ino, owner: handle, mode: LockMode::Shared },
+            Change::LockRange { ino, owner: pid, range: LockRange::ALL, mode: LockMode::Exclusive },
+            Change::UnlockRange { ino, owner: pid, range: LockRange { start: 10, end: 20 } },
+            Change::SetQuota {
+                subject: QuotaSubject::Volume,
+                limits: Limits { bytes: Some(1 << 40), inodes: None },
+            },
+            Change::SetQuota {
+                subject: QuotaSubject::User(1000),
+                limits: Limits { bytes: None, inodes: Some(0) },
+            },
+        ] {
+            self.append(&change, &[]);
+        }
+    }
+
     fn append(&mut self, change: &Change, payload: &[u8]) {
         let place = self.appender.reserve(payload.len() as u64).unwrap();
         self.tree.apply(change, place).unwrap();
@@ -161,9 +218,40 @@ async fn publish(publisher: &mut Publisher, draft: Draft) -> Published {
     publisher.settle().await.unwrap()
 }
 
+/// The golden file `name`.
+pub(crate) fn golden_path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+/// The sample as it was written with format version 1, every object of it.
+pub(crate) async fn version_1() -> Sample {
+    let Sample { first, second, .. } = make_of(false).await;
+    let shipped = |name| Bytes::from(std::fs::read(golden_path(name)).unwrap());
+    let objects: BTreeMap<String, Bytes> = [
+        (SUPERBLOCK.to_owned(), "superblock-v1.bin"),
+        (KEYS.commit(CommitId::default()), "fence-first-v1.bin"),
+        (KEYS.commit(FIRST), "commit-first-v1.bin"),
+        (KEYS.segment(SegmentId(1), 1, WRITER), "segment-v1.bin"),
+        (KEYS.image(FIRST, WRITER), "image-v1.bin"),
+        (KEYS.commit(SECOND), "commit-v1.bin"),
+        (KEYS.commit(FENCE), "fence-v1.bin"),
+    ]
+    .into_iter()
+    .map(|(key, name)| (key, shipped(name)))
+    .collect();
+    let commit = decode_commit("golden", KEYS, SECOND, &objects[&KEYS.commit(SECOND)]).unwrap();
+    let CommitObject::Commit(commit) = commit else { panic!("it is a commit") };
+    Sample { objects, image: commit.commit.image.unwrap(), first, second }
+}
+
 /// Makes the sample: a commit with an inlined segment, its image, a named commit with an uploaded and an inlined
 /// segment that names the image, and the fence of the next writer.
 pub(crate) async fn make() -> Sample {
+    make_of(true).await
+}
+
+/// `all` says whether the tree has what there was not in format version 1.
+async fn make_of(all: bool) -> Sample {
     let sim = SimStore::new(CrashPlan::never());
     let store = store_on(&sim);
     create(&store, VOLUME, time(-1)).await.unwrap();
@@ -175,6 +263,9 @@ pub(crate) async fn make() -> Sample {
     journal.create(file, "file", Node::File);
     journal.write(file, 0, 100);
     journal.create(Ino(3), "dir", Node::Directory);
+    if all {
+        journal.fill();
+    }
     let (sealed, bytes) = journal.seal();
     let published = publish(&mut publisher, journal.draft(vec![added(&sealed, None)], vec![bytes])).await;
     assert_eq!(published.reference.id, FIRST);
@@ -196,7 +287,8 @@ pub(crate) async fn make() -> Sample {
     let (uploaded, bytes) = journal.seal();
     let key = KEYS.segment(SegmentId(1), 1, WRITER);
     store.put(&key, bytes).await.unwrap();
-    journal.create(Ino(4), "link", Node::Symlink(Arc::from(&b"../to/\xff"[..])));
+    let link = if all { Ino(10) } else { Ino(4) };
+    journal.create(link, "link", Node::Symlink(Arc::from(&b"../to/\xff"[..])));
     journal.append(&Change::AddCheckpoint { name: "naïve".to_owned(), commit: SECOND, time: time(3) }, &[]);
     let (inlined, bytes) = journal.seal();
     let segments = vec![added(&uploaded, Some(key)), added(&inlined, None)];
