@@ -1,0 +1,149 @@
+//! Mounting, unmounting, and what can go wrong with them.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::process::Command;
+
+use rfs::{Level, Options, Volume};
+use rfs_mount::{Error, Mount, MountOptions};
+
+use crate::common::{Mounted, has_fuse, options, with_mount};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_volume_comes_back_with_what_was_written() {
+    if !has_fuse() {
+        return;
+    }
+    for writeback in [false, true] {
+        let mut mounted = Mounted::new(MountOptions::new().with_writeback(writeback)).await;
+        let volume = tokio::task::block_in_place(|| {
+            // Not closed, not synced: the kernel may still hold it.
+            let mut file = File::create(mounted.path("file")).unwrap();
+            file.write_all(b"written").unwrap();
+            let volume = mounted.unmount();
+            assert_eq!(file.metadata().unwrap_err().raw_os_error(), Some(107), "ENOTCONN");
+            assert_eq!(fs::read_dir(mounted.path("")).unwrap().count(), 0);
+            volume
+        });
+        assert_eq!(volume.fs().read("/file").await.unwrap(), b"written");
+        volume.commit().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropping_unmounts_and_others_can_unmount() {
+    if !has_fuse() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let volume = Volume::open_or_create("memory://", options()).await.unwrap();
+    let mount = Mount::new(volume.clone(), dir.path(), MountOptions::new()).unwrap();
+    volume.fs().write("/file", b"x").await.unwrap();
+    tokio::task::block_in_place(|| {
+        assert_eq!(fs::read(dir.path().join("file")).unwrap(), b"x");
+        drop(mount);
+        assert!(!dir.path().join("file").exists());
+    });
+    let mount = Mount::new(volume, dir.path(), MountOptions::new()).unwrap();
+    let done = tokio::task::block_in_place(|| Command::new("umount").arg(dir.path()).status());
+    assert!(done.unwrap().success());
+    mount.wait().await;
+    let volume = tokio::task::block_in_place(|| mount.unmount()).unwrap();
+    assert_eq!(volume.fs().read("/file").await.unwrap(), b"x");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_reaches_the_volume_s_level() {
+    if !has_fuse() {
+        return;
+    }
+    let local = tempfile::tempdir().unwrap();
+    let levels = [
+        (Level::Local, options().with_level(Level::Local).with_local_dir(local.path())),
+        (Level::Remote, options().with_level(Level::Remote)),
+    ];
+    for (level, options) in levels {
+        let volume = Volume::open_or_create("memory://", options).await.unwrap();
+        let mounted = Mounted::of(volume, MountOptions::new());
+        tokio::task::block_in_place(|| {
+            let mut file = File::create(mounted.path("file")).unwrap();
+            file.write_all(b"x").unwrap();
+            assert!(mounted.volume.position_at(level) < mounted.volume.position());
+            file.sync_all().unwrap();
+            assert_eq!(mounted.volume.position_at(level), mounted.volume.position());
+            fs::create_dir(mounted.path("dir")).unwrap();
+            assert!(mounted.volume.position_at(level) < mounted.volume.position());
+            File::open(mounted.path("")).unwrap().sync_all().unwrap();
+            assert_eq!(mounted.volume.position_at(level), mounted.volume.position());
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_syncs_wait_together() {
+    if !has_fuse() {
+        return;
+    }
+    let local = tempfile::tempdir().unwrap();
+    let options = options().with_level(Level::Local).with_local_dir(local.path());
+    let volume = Volume::open_or_create("memory://", options).await.unwrap();
+    // Fewer threads than those who wait.
+    let mounted = Mounted::of(volume, MountOptions::new().with_threads(1));
+    let work = |name: usize| {
+        let mut file = File::create(mounted.path(&name.to_string())).unwrap();
+        for _ in 0..20 {
+            file.write_all(b"x").unwrap();
+            file.sync_data().unwrap();
+        }
+    };
+    tokio::task::block_in_place(|| {
+        std::thread::scope(|scope| (0..16).for_each(|name| drop(scope.spawn(move || work(name)))));
+    });
+    assert_eq!(mounted.volume.position_at(Level::Local), mounted.volume.position());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_failed_says_so() {
+    if !has_fuse() {
+        return;
+    }
+    let store = tempfile::tempdir().unwrap();
+    let url = format!("file://{}", store.path().display());
+    let volume = Volume::create(&url, options()).await.unwrap();
+    let mounted = Mounted::of(volume, MountOptions::new());
+    tokio::task::block_in_place(|| fs::write(mounted.path("file"), "x")).unwrap();
+    // Another writer takes over.
+    let other = Volume::open(&url, Options::new()).await.unwrap();
+    assert!(mounted.volume.commit().await.is_err());
+    let refused = tokio::task::block_in_place(|| fs::write(mounted.path("new"), "x")).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(116), "ESTALE");
+    let failure = mounted.mount().failure().expect("it was met");
+    assert_eq!(failure.kind(), rfs::ErrorKind::Fenced);
+    drop(other);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_mounted_on() {
+    let volume = Volume::open_or_create("memory://", options()).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), "").unwrap();
+    for name in ["missing", "file"] {
+        let refused = Mount::new(volume.clone(), &dir.path().join(name), MountOptions::new()).unwrap_err();
+        assert!(matches!(refused, Error::Directory { .. }), "{refused}");
+        assert!(refused.to_string().contains(name), "{refused}");
+    }
+    let dir = dir.path().to_path_buf();
+    let outside = std::thread::spawn(move || Mount::new(volume, &dir, MountOptions::new()).unwrap_err());
+    assert!(matches!(outside.join().unwrap(), Error::NoRuntime { .. }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_mount_is_shown_with_its_type_and_source() {
+    with_mount(|mounted| {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let dir = mounted.mount().dir().to_str().unwrap();
+        let line = mounts.lines().find(|line| line.contains(dir)).unwrap();
+        assert!(line.contains(&format!(" - {} memory://", rfs_mount::FS_TYPE)), "{line}");
+    })
+    .await;
+}
