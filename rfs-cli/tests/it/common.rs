@@ -1,0 +1,105 @@
+//! A store, a local directory, a mount point, and the command.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal};
+
+/// Whether there is FUSE here. Where it is missing there is nothing to test, and the test says so.
+pub(crate) fn has_fuse() -> bool {
+    let there = Path::new("/dev/fuse").exists() && rustix::process::geteuid().is_root();
+    if !there {
+        eprintln!("not tested: mounting needs /dev/fuse and root");
+    }
+    there
+}
+
+pub(crate) fn rfs() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_rfs"))
+}
+
+/// Directories of one test.
+pub(crate) struct Place {
+    pub(crate) root: tempfile::TempDir,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["store", "mnt"] {
+            std::fs::create_dir(root.path().join(name)).unwrap();
+        }
+        Self { root }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("file://{}", self.root.path().join("store").display())
+    }
+
+    pub(crate) fn mnt(&self) -> PathBuf {
+        self.root.path().join("mnt")
+    }
+
+    /// Runs a shell command by `rfs exec`, with more options of `rfs exec` before it.
+    pub(crate) fn exec(&self, options: &[&str], script: &str) -> Output {
+        rfs().args(["exec", &self.url()]).args(options).args(["--", "sh", "-c", script]).output().unwrap()
+    }
+
+    /// Mounts, and comes back when the mount can be used.
+    pub(crate) fn mount(&self, options: &[&str]) -> Server {
+        self.serve(rfs().args(["mount", &self.url()]).arg(self.mnt()).arg("--create").args(options))
+    }
+
+    pub(crate) fn serve(&self, command: &mut Command) -> Server {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let out = child.stdout.take().expect("it is piped");
+        BufReader::new(out).read_line(&mut line).unwrap();
+        let ready = format!("mounted {} at {}\n", self.url(), self.mnt().display());
+        assert_eq!(line, ready);
+        Server { child: Some(child), dir: self.mnt() }
+    }
+}
+
+/// A process that serves a mount. It does not outlive the test, and neither does the mount.
+pub(crate) struct Server {
+    child: Option<Child>,
+    dir: PathBuf,
+}
+
+impl Server {
+    pub(crate) fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("it runs");
+        let pid = Pid::from_raw(child.id().try_into().unwrap()).expect("it is not 0");
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for it to end by itself.
+    pub(crate) fn status(&mut self) -> Option<i32> {
+        self.child.take().expect("it runs").wait().unwrap().code()
+    }
+
+    pub(crate) fn kill(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        self.take_off();
+    }
+
+    fn take_off(&self) {
+        let done = Command::new("umount").arg("-l").arg(&self.dir).stderr(Stdio::null()).status();
+        assert!(done.is_ok());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended.
+            let _ = child.kill();
+            let _ = child.wait();
+            self.take_off();
+        }
+    }
+}

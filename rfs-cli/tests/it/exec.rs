@@ -1,0 +1,121 @@
+//! `rfs exec`.
+
+use std::fs;
+use std::process::Stdio;
+
+use rustix::process::{Pid, Signal};
+
+use crate::common::{Place, has_fuse, rfs};
+
+#[test]
+fn the_exit_status_is_the_program_s() {
+    if !has_fuse() {
+        return;
+    }
+    let place = Place::new();
+    for (script, status) in [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137), ("kill -15 $$", 143)] {
+        assert_eq!(place.exec(&[], script).status.code(), Some(status), "{script}");
+    }
+    let run = |program: &str| rfs().args(["exec", &place.url(), "--", program]).output().unwrap();
+    let missing = run("no-such-program");
+    assert_eq!(missing.status.code(), Some(127));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("no-such-program"));
+    assert_eq!(run("/etc/passwd").status.code(), Some(126));
+    let refused = rfs().args(["exec", "ftp://x", "--", "true"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(125));
+}
+
+#[test]
+fn the_working_directory_outlives_the_program() {
+    if !has_fuse() {
+        return;
+    }
+    let place = Place::new();
+    let first = place.exec(&["--checkpoint", "first"], "echo one > log; mkdir dir; pwd -P");
+    assert!(first.status.success(), "{first:?}");
+    // What a program leaves is kept when it fails, too.
+    assert_eq!(place.exec(&[], "cat log; echo two >> log; exit 3").stdout, b"one\n");
+    assert_eq!(
+        place.exec(&["--writeback"], "cat log; test -d dir && test \"$PWD\" = \"$(pwd -P)\"").stdout,
+        b"one\ntwo\n"
+    );
+    let dir = String::from_utf8(first.stdout).unwrap();
+    assert!(!std::path::Path::new(dir.trim()).exists(), "{dir} is left behind");
+}
+
+#[test]
+fn nobody_else_sees_the_mount() {
+    if !has_fuse() {
+        return;
+    }
+    let place = Place::new();
+    let at = place.mnt();
+    let shared = place.root.path().join("seen");
+    let script = format!(
+        "echo inside > file; ls {at} > {seen}; ls {out}",
+        at = at.display(),
+        seen = shared.display(),
+        out = place.root.path().display()
+    );
+    let done = place.exec(&["--at", at.to_str().unwrap()], &script);
+    assert!(done.status.success(), "{done:?}");
+    assert_eq!(fs::read_to_string(&shared).unwrap(), "file\n", "at the directory that was asked for");
+    assert_eq!(fs::read_dir(&at).unwrap().count(), 0, "outside");
+    assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains(at.to_str().unwrap()));
+}
+
+#[test]
+fn signals_go_to_the_program_and_its_work_is_committed() {
+    if !has_fuse() {
+        return;
+    }
+    let place = Place::new();
+    let script =
+        "trap 'echo asked > asked; exit 9' TERM; echo ready; while :; do read -r line || exit 1; done";
+    let mut child = rfs()
+        .args(["exec", &place.url(), "--", "sh", "-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let out = child.stdout.take().expect("it is piped");
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    let input = child.stdin.take();
+    let pid = Pid::from_raw(child.id().try_into().unwrap()).expect("it is not 0");
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    // A shell that waits for its own input heeds the trap after it.
+    std::io::Write::write_all(&mut input.as_ref().expect("it is piped"), b"\n").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(9));
+    assert_eq!(place.exec(&[], "cat asked").stdout, b"asked\n");
+}
+
+#[test]
+fn a_killed_rfs_leaves_no_mount() {
+    if !has_fuse() {
+        return;
+    }
+    let place = Place::new();
+    let at = place.mnt();
+    let script = "echo x > file; sync; echo ready; read -r line; cat file 2>&1; echo ended";
+    let mut child = rfs()
+        .args(["exec", &place.url(), "--at", at.to_str().unwrap(), "--", "sh", "-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = std::io::BufReader::new(child.stdout.take().expect("it is piped"));
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut out, &mut line).unwrap();
+    let input = child.stdin.take();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    drop(input);
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut out, &mut rest).unwrap();
+    assert!(rest.contains("ended") && !rest.contains('x'), "the program lost its directory: {rest}");
+    assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains(at.to_str().unwrap()));
+    // And the next one takes the volume over.
+    assert!(place.exec(&[], "true").status.success());
+}

@@ -1,0 +1,5 @@
+//! The `rfs` command, run as a shell runs it.
+
+mod common;
+mod exec;
+mod mount;

@@ -1,0 +1,123 @@
+//! `rfs mount` and `rfs unmount`.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::process::Command;
+
+use rustix::process::Signal;
+
+use crate::common::{Place, has_fuse, rfs};
+
+#[test]
+fn sigterm_commits_and_unmounts() {
+    if !has_fuse() {
+        return;
+    }
+    for signal in [Signal::TERM, Signal::INT] {
+        let place = Place::new();
+        let mut server = place.mount(&["--commit-interval", "never"]);
+        fs::write(place.mnt().join("file"), "kept").unwrap();
+        let mut open = File::create(place.mnt().join("open")).unwrap();
+        open.write_all(b"kept too").unwrap();
+        server.signal(signal);
+        assert_eq!(server.status(), Some(0));
+        assert!(!place.mnt().join("file").exists(), "it is unmounted");
+        let found = place.exec(&[], "cat file open");
+        assert_eq!(String::from_utf8_lossy(&found.stdout), "keptkept too");
+    }
+}
+
+#[test]
+fn unmount_waits_for_the_last_commit() {
+    if !has_fuse() {
+        return;
+    }
+    let place = Place::new();
+    let mut server = place.mount(&["--commit-interval", "never", "--writeback"]);
+    let file = File::create(place.mnt().join("file")).unwrap();
+    let busy = rfs().arg("unmount").arg(place.mnt()).output().unwrap();
+    assert_eq!(busy.status.code(), Some(125));
+    assert!(String::from_utf8_lossy(&busy.stderr).contains("a program uses it"), "{busy:?}");
+    drop(file);
+    fs::write(place.mnt().join("file"), "kept").unwrap();
+    let done = rfs().arg("unmount").arg(place.mnt()).output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    // Before the process is asked how it ended: what it committed is there.
+    assert_eq!(place.exec(&[], "cat file").stdout, b"kept");
+    assert_eq!(server.status(), Some(0));
+    let again = rfs().arg("unmount").arg(place.mnt()).output().unwrap();
+    assert_eq!(again.status.code(), Some(125));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("no volume is mounted"), "{again:?}");
+}
+
+#[test]
+fn after_a_kill_what_was_synced_is_there() {
+    if !has_fuse() {
+        return;
+    }
+    let place = Place::new();
+    let local = place.root.path().join("local");
+    let options = ["--commit-interval", "never", "--local-dir", local.to_str().unwrap()];
+    let mut server = place.mount(&options);
+    for round in 0..3 {
+        if round > 0 {
+            let before = fs::read_to_string(place.mnt().join(format!("synced-{}", round - 1))).unwrap();
+            assert_eq!(before, "x".repeat(100_000));
+        }
+        let mut file = File::create(place.mnt().join(format!("synced-{round}"))).unwrap();
+        file.write_all("x".repeat(100_000).as_bytes()).unwrap();
+        file.sync_all().unwrap();
+        fs::remove_file(place.mnt().join("gone")).ok();
+        fs::write(place.mnt().join("gone"), "not synced").unwrap();
+        server.kill();
+        drop(file);
+        server = place.mount(&options);
+    }
+    server.signal(Signal::TERM);
+    assert_eq!(server.status(), Some(0));
+}
+
+#[test]
+fn huge_sparse_files_need_no_memory() {
+    if !has_fuse() {
+        return;
+    }
+    let place = Place::new();
+    let mount = format!(
+        "ulimit -v 2000000; exec '{}' mount '{}' '{}' --create --threads 2",
+        env!("CARGO_BIN_EXE_rfs"),
+        place.url(),
+        place.mnt().display(),
+    );
+    let mut server = place.serve(Command::new("sh").args(["-c", &mount]));
+    let file = File::create(place.mnt().join("file")).unwrap();
+    for _ in 0..10 {
+        file.set_len(1_000_000_000_000_000).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, b"x", 999_999_999_999_999).unwrap();
+        file.set_len(1).unwrap();
+    }
+    file.sync_all().unwrap();
+    server.signal(Signal::TERM);
+    assert_eq!(server.status(), Some(0));
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    let place = Place::new();
+    let refused = |args: &[&str]| {
+        let output = rfs().args(args).output().unwrap();
+        assert!(!output.status.success(), "{args:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let dir = place.mnt();
+    let dir = dir.to_str().unwrap();
+    assert!(refused(&["mount", &place.url(), dir]).contains("--create"));
+    assert!(refused(&["mount", "ftp://x", dir]).contains("ftp"));
+    let local = refused(&["mount", &place.url(), dir, "--create", "--level", "local"]);
+    assert!(local.contains("--local-dir"), "{local}");
+    let missing = format!("{dir}/missing");
+    if has_fuse() {
+        assert!(refused(&["mount", &place.url(), &missing, "--create"]).contains("missing"));
+    }
+    assert!(refused(&["mount", &place.url(), dir, "--commit-interval", "5"]).contains("unit"));
+}
