@@ -26,6 +26,8 @@ const RULES: &[Rule] = &[
         published: true,
     },
     Rule { name: "rfs", knows: ALL_FOUR, free_of: &[], published: true },
+    Rule { name: "rfs-mount", knows: &["rfs"], free_of: &[], published: true },
+    Rule { name: "rfs-cli", knows: &["rfs", "rfs-mount"], free_of: &[], published: true },
     Rule { name: TEST_KIT, knows: ALL_FOUR, free_of: &[], published: false },
     Rule { name: "xtask", knows: &[], free_of: NO_IO, published: false },
 ];
@@ -75,6 +77,8 @@ mod tests {
         "rfs-journal",
         "rfs-backends",
         "rfs-recovery",
+        "rfs-mount",
+        "rfs-cli",
         "rfs-testkit",
         "xtask",
         "tokio",
@@ -95,6 +99,9 @@ mod tests {
         "rfs-recovery -> rfs-backends",
         "rfs-recovery -dev> rfs-testkit",
         "rfs-testkit -> rfs-recovery",
+        "rfs-mount -> rfs",
+        "rfs-cli -> rfs",
+        "rfs-cli -> rfs-mount",
     ];
 
     fn with(edge: &str) -> Vec<String> {
@@ -124,6 +131,10 @@ mod tests {
             ("rfs-recovery -> rfs", "rfs-recovery must not know rfs (Normal dependency)"),
             ("rfs -> rfs-testkit", "rfs must not know rfs-testkit (Normal dependency)"),
             ("rfs-testkit -> rfs", "rfs-testkit must not know rfs (Normal dependency)"),
+            ("rfs -> rfs-mount", "rfs must not know rfs-mount (Normal dependency)"),
+            ("rfs-mount -> rfs-core", "rfs-mount must not know rfs-core (Normal dependency)"),
+            ("rfs-mount -> rfs-cli", "rfs-mount must not know rfs-cli (Normal dependency)"),
+            ("rfs-cli -> rfs-backends", "rfs-cli must not know rfs-backends (Normal dependency)"),
             ("xtask -> rfs-core", "xtask must not know rfs-core (Normal dependency)"),
         ];
         for (edge, expected) in forbidden {
