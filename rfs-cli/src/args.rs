@@ -70,7 +70,7 @@ pub(crate) struct Exec {
     #[command(flatten)]
     pub(crate) kernel: Kernel,
     /// Give the commit at the end this name, so that it is kept until the name is dropped.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = parse_checkpoint)]
     pub(crate) checkpoint: Option<String>,
     /// Mount the volume on this directory, which has to exist, instead of a temporary one.
     #[arg(long, value_name = "DIR")]
@@ -140,6 +140,14 @@ pub(crate) enum Atime {
 /// A time span, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Interval(pub(crate) Option<Duration>);
+
+fn parse_checkpoint(name: &str) -> Result<String, String> {
+    if (1..=255).contains(&name.len()) {
+        Ok(name.to_owned())
+    } else {
+        Err("a name has 1 to 255 bytes".to_owned())
+    }
+}
 
 fn parse_interval(text: &str) -> Result<Interval, String> {
     if text == "never" {

@@ -39,6 +39,14 @@ async fn run(args: &args::Exec, dir: &Path) -> Outcome {
         dir.canonicalize().map_err(|error| Failure::during(format!("use {}", dir.display()), &error))?;
     let mut signals = Signals::listen()?;
     let volume = volume::open(&args.url, &args.volume, true).await?;
+    if let Some(name) = &args.checkpoint
+        && volume.checkpoints().iter().any(|(there, _)| there == name)
+    {
+        // The volume is as it was: it need not be closed.
+        return Err(Failure::new(format!(
+            "--checkpoint {name:?}: the volume has a checkpoint with this name"
+        )));
+    }
     let mount = serve(volume, &dir, options(&args.url, &args.kernel))?;
     let ended = match spawn(&args.command, &dir) {
         Ok(child) => wait(child, &mut signals).await,
@@ -46,9 +54,14 @@ async fn run(args: &args::Exec, dir: &Path) -> Outcome {
     };
     // Also when the program failed: what it left is what the next run begins with.
     let finished = finish(mount, args.checkpoint.as_deref()).await;
-    let status = ended?;
-    finished?;
-    Ok(exit_code(status))
+    match (ended, finished) {
+        (Ok(status), Ok(())) => Ok(exit_code(status)),
+        (Err(failure), Ok(())) | (Ok(_), Err(failure)) => Err(failure),
+        (Err(failure), Err(unfinished)) => {
+            eprintln!("rfs: {unfinished}");
+            Err(failure)
+        }
+    }
 }
 
 fn spawn(command: &[std::ffi::OsString], dir: &Path) -> Result<Child, Failure> {

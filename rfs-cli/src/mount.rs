@@ -102,17 +102,27 @@ pub(crate) fn serve(volume: rfs::Volume, dir: &Path, options: MountOptions) -> R
     Mount::new(volume, dir, options).map_err(|error| Failure::during("mount", &error))
 }
 
-/// Ends a mount: the volume gets its last commit, with a name if one is given.
+/// Ends a mount: the volume gets its last commit, with a name if one is given. Whatever else fails, what was done is
+/// committed.
 pub(crate) async fn finish(mount: Mount, checkpoint: Option<&str>) -> Result<(), Failure> {
-    let unmounted = tokio::task::block_in_place(|| mount.unmount());
-    let volume = unmounted.map_err(|error| Failure::during("end the mount", &error))?;
-    if let Some(name) = checkpoint {
-        let doing = || format!("checkpoint {name:?}");
-        let commit = volume.checkpoint(name).await;
-        let mut commit = commit.map_err(|error| Failure::during(doing(), &error))?;
-        commit.wait().await.map_err(|error| Failure::during(doing(), &error))?;
-    }
-    volume.close().await.map_err(|error| Failure::during("the last commit", &error))
+    let (volume, unmounted) = match tokio::task::block_in_place(|| mount.unmount()) {
+        Ok(volume) => (volume, Ok(())),
+        Err(error) => {
+            let failure = Failure::during("end the mount", &error);
+            (error.into_mount().into_volume(), Err(failure))
+        }
+    };
+    let named = match checkpoint {
+        Some(name) => self::checkpoint(&volume, name).await,
+        None => Ok(()),
+    };
+    let closed = volume.close().await.map_err(|error| Failure::during("the last commit", &error));
+    closed.and(named).and(unmounted)
+}
+
+async fn checkpoint(volume: &rfs::Volume, name: &str) -> Result<(), Failure> {
+    let failed = |error: rfs::Error| Failure::during(format!("checkpoint {name:?}"), &error);
+    volume.checkpoint(name).await.map_err(failed)?.wait().await.map(drop).map_err(failed)
 }
 
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {

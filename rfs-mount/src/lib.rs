@@ -32,5 +32,5 @@ mod reply;
 mod served;
 
 pub use error::{Error, Result};
-pub use mount::{FS_TYPE, Mount};
+pub use mount::{FS_TYPE, Mount, UnmountError};
 pub use options::MountOptions;

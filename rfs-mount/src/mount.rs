@@ -116,13 +116,19 @@ impl Mount {
     /// where that is allowed.
     ///
     /// # Errors
-    /// [`Error::System`]: the mount is as it was, or was unmounted by somebody else.
-    pub fn unmount(mut self) -> Result<Volume> {
-        self.end()?;
-        match self.volume.take() {
-            Some(volume) => Ok(volume),
-            None => Err(self.system("unmount", io::ErrorKind::NotConnected.into())),
+    /// The mount is still there, and comes back with the error: try again, or take the volume by
+    /// [`Mount::into_volume`] so that what was done is not lost.
+    pub fn unmount(mut self) -> std::result::Result<Volume, UnmountError> {
+        match self.end() {
+            Ok(()) => Ok(self.into_volume()),
+            Err(error) => Err(UnmountError { error, mount: Box::new(self) }),
         }
+    }
+
+    /// The volume. If it is still mounted then programs get errors from the mount as soon as the volume is closed.
+    #[must_use]
+    pub fn into_volume(mut self) -> Volume {
+        self.volume.take().expect("nothing else takes it out")
     }
 
     fn end(&mut self) -> Result<()> {
@@ -141,11 +147,32 @@ impl Mount {
         {
             tracing::error!("the thread that invalidates caches panicked");
         }
-        joined.map_err(|source| self.system("answer the kernel at", source))
+        // A thread that was reading when the connection was cut says so. The mount is gone whatever it says.
+        if let Err(error) = joined {
+            tracing::debug!(%error, dir = %self.dir.display(), "the mount's threads ended with an error");
+        }
+        Ok(())
     }
 
     fn system(&self, doing: &'static str, source: io::Error) -> Error {
         Error::System { doing, dir: self.dir.clone(), source }
+    }
+}
+
+/// A mount that could not be unmounted, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct UnmountError {
+    #[source]
+    error: Error,
+    mount: Box<Mount>,
+}
+
+impl UnmountError {
+    /// The mount, which is still there.
+    #[must_use]
+    pub fn into_mount(self) -> Mount {
+        *self.mount
     }
 }
 
