@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use rfs_core::{
-    Body, Change, CommitId, Cookie, Extent, Ino, Item, LockMode, Name, Node, OwnerId, Place, Replaced,
-    SegmentId, StateHash, Timestamp, Tree, XattrName, XattrValue,
+    Body, Change, CommitId, Cookie, Extent, Ino, Item, Limits, LockMode, LockOwner, LockRange, Name, Node,
+    OwnerId, Place, QuotaSubject, Replaced, SegmentId, StateHash, Timestamp, Tree, XattrName, XattrValue,
 };
 
 use crate::random::step;
@@ -38,6 +38,9 @@ fn any_change(random: &mut Random, tree: &Tree) -> Change {
         }
     }
     let owner = OwnerId(random.below(3));
+    if random.one_in(3) {
+        return any_change_of_content_or_holds(random, ino, replaced.map_or(ino, |replaced| replaced.ino));
+    }
     match random.below(24) {
         0..3 => {
             let next =
@@ -113,6 +116,39 @@ fn any_change(random: &mut Random, tree: &Tree) -> Change {
     }
 }
 
+fn any_change_of_content_or_holds(random: &mut Random, ino: Ino, other: Ino) -> Change {
+    let time = Timestamp::from_nanos(random.next().cast_signed());
+    let (offset, len) = (random.extreme(), random.extreme());
+    let owner = OwnerId(random.below(3));
+    let locker = LockOwner { owner, key: random.below(2) };
+    let range = LockRange { start: offset, end: if random.one_in(4) { LockRange::END } else { len } };
+    let mode = random.pick(&[LockMode::Shared, LockMode::Exclusive]);
+    match random.below(14) {
+        0 => Change::Punch { ino, offset, len, time },
+        1 => Change::Collapse { ino, offset, len, time },
+        2 => Change::Insert { ino, offset, len, time },
+        3 => Change::Write { ino, offset: random.below(9), len: 1 + random.below(9), time },
+        4..6 => {
+            let to_offset = random.extreme();
+            Change::Share { from: ino, from_offset: offset, to: other, to_offset, len, time }
+        }
+        6 => Change::LockFile { ino, owner: locker, mode },
+        7 => Change::UnlockFile { ino, owner: locker },
+        8 => Change::LockRange { ino, owner: locker, range, mode },
+        9 => Change::UnlockRange { ino, owner: locker, range },
+        10 => Change::Hold { ino, owner },
+        11 => Change::LetGo { ino, owner },
+        12 if random.one_in(3) => Change::EndOwner { owner },
+        _ => {
+            let subject =
+                random.pick(&[QuotaSubject::Volume, QuotaSubject::User(1), QuotaSubject::User(u32::MAX)]);
+            let limit = |random: &mut Random| (!random.one_in(3)).then(|| random.extreme());
+            let limits = Limits { bytes: limit(random), inodes: limit(random) };
+            Change::SetQuota { subject, limits }
+        }
+    }
+}
+
 fn any_xattr(random: &mut Random) -> XattrName {
     let names = ["user.a", "trusted.", "system.a", "system.posix_acl_access", "system.posix_acl_default"];
     XattrName::new(random.pick(&names).as_bytes()).expect("a name")
@@ -150,10 +186,26 @@ fn any_change_leaves_a_sound_tree() {
 fn damaged(random: &mut Random, item: &mut Item) {
     let number = random.extreme();
     match item {
-        Item::NextIno(ino)
-        | Item::Linkable(ino)
-        | Item::FileLock { ino, .. }
-        | Item::RangeLock { ino, .. } => ino.0 = number,
+        Item::NextIno(ino) | Item::Linkable(ino) => ino.0 = number,
+        Item::FileLock { ino, owner, mode } => match random.below(4) {
+            0 => ino.0 = number,
+            1 => owner.owner.0 = number,
+            2 => owner.key = number,
+            _ => *mode = LockMode::Exclusive,
+        },
+        Item::RangeLock { ino, owner, range, mode } => match random.below(6) {
+            0 => ino.0 = number,
+            1 => owner.owner.0 = number,
+            2 => owner.key = number,
+            3 => range.start = number,
+            4 => range.end = number,
+            _ => *mode = LockMode::Exclusive,
+        },
+        Item::Quota { subject, limits } => match random.below(3) {
+            0 => *subject = QuotaSubject::User(number as u32),
+            1 => limits.bytes = Some(number),
+            _ => *limits = Limits::default(),
+        },
         Item::Inode(ino, inode) => match random.below(8) {
             0 => ino.0 = number,
             1 => inode.nlink = number as u32,

@@ -1,11 +1,12 @@
 //! Random Ops over a small name space: after each, everything that has to hold holds.
 
 use rfs_core::{
-    Access, At, Capabilities, CommitId, Credential, Errno, Ino, LockMode, Node, Op, OpenFlags, Outcome,
-    Precondition, RenameMode, SetTime, StateHash, Target, Timestamp, Tree, WriteAt, XattrMode,
+    Access, Allocate, At, Capabilities, CommitId, Credential, Errno, Ino, LockMode, LockRange, Node, Op,
+    OpenFlags, Outcome, Precondition, RenameMode, SetTime, StateHash, Target, Timestamp, Tree, WriteAt,
+    XattrMode,
 };
 
-use crate::support::{Fs, GROUP_OBJ, MASK, NOBODY, OTHER, Random, USER, USER_OBJ, acl, locker, path};
+use crate::support::{Fs, GROUP_OBJ, MASK, NOBODY, OTHER, OWNER, Random, USER, USER_OBJ, acl, locker, path};
 
 /// Names that mostly are directories, files, or symlinks, since that is what is mostly made with them.
 const DIRS: [&str; 6] = ["a", "a", "b", "b", "c", "f"];
@@ -63,6 +64,9 @@ fn any_offset(random: &mut Random) -> u64 {
 
 pub(crate) fn any_op(random: &mut Random, fs: &Fs) -> Op {
     let mode = random.next() as u32;
+    if random.one_in(8) {
+        return any_op_on_content_or_holds(random, fs);
+    }
     match random.below(50) {
         0..8 => Op::Open {
             at: any_at(random, fs, &FILES),
@@ -148,6 +152,41 @@ pub(crate) fn any_op(random: &mut Random, fs: &Fs) -> Op {
     }
 }
 
+fn any_op_on_content_or_holds(random: &mut Random, fs: &Fs) -> Op {
+    let (offset, len) = (any_offset(random), any_offset(random));
+    let range = LockRange { start: offset, end: offset.saturating_add(len) };
+    match random.below(12) {
+        0..4 => {
+            let modes = [
+                Allocate::Extend,
+                Allocate::KeepSize,
+                Allocate::PunchHole,
+                Allocate::ZeroRange { keep_size: random.one_in(2) },
+                Allocate::Collapse,
+                Allocate::Insert,
+            ];
+            Op::Allocate { target: any_target(random, fs), mode: random.pick(&modes), offset, len }
+        }
+        4..7 => Op::Copy {
+            from: any_target(random, fs),
+            from_offset: offset,
+            to: any_target(random, fs),
+            to_offset: any_offset(random),
+            len,
+        },
+        7 => Op::Accessed { ino: any_ino(random, fs) },
+        8..10 => Op::LockRange {
+            ino: any_ino(random, fs),
+            owner: locker(random.below(3)),
+            range,
+            mode: random.pick(&[LockMode::Shared, LockMode::Exclusive]),
+        },
+        10 => Op::UnlockRange { ino: any_ino(random, fs), owner: locker(random.below(3)), range },
+        _ if random.one_in(3) => Op::EndOwner { owner: OWNER },
+        _ => Op::NewSession { keep: vec![OWNER] },
+    }
+}
+
 fn any_node(random: &mut Random) -> Node {
     random.pick(&[
         Node::File,
@@ -209,7 +248,7 @@ pub(crate) fn step(random: &mut Random, fs: &mut Fs) -> Result<Outcome, Errno> {
     if let Op::Release { ino } = op {
         fs.open.remove(&ino);
     }
-    if matches!(op, Op::NewSession { .. }) {
+    if matches!(&op, Op::NewSession { keep } if keep.is_empty()) || matches!(op, Op::EndOwner { .. }) {
         fs.open.clear();
     }
     let outcome = fs.run(&op);

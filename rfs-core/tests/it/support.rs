@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use rfs_core::{
-    Access, At, Attr, Context, Credential, Decision, Errno, Ino, LockOwner, Op, OpenFlags, Outcome, OwnerId,
-    Place, RenameMode, SegmentId, SetTime, Target, Timestamp, Tree, WriteAt, XattrMode, decide,
+    Access, At, AtimePolicy, Attr, Context, Credential, Decision, Errno, Ino, LockOwner, Op, OpenFlags,
+    Outcome, OwnerId, Place, RenameMode, SegmentId, SetTime, Target, Timestamp, Tree, WriteAt, XattrMode,
+    decide,
 };
 
 /// The owner that opens everything here.
@@ -16,6 +17,7 @@ pub(crate) struct Fs {
     pub(crate) credential: Credential,
     pub(crate) open: BTreeSet<Ino>,
     pub(crate) now: i64,
+    pub(crate) atime: AtimePolicy,
     pub(crate) place: Place,
 }
 
@@ -27,6 +29,7 @@ impl Fs {
             credential: Credential::root(),
             open: BTreeSet::new(),
             now: 0,
+            atime: AtimePolicy::Never,
             place: Place { segment: SegmentId(1), position: 64 },
         }
     }
@@ -38,6 +41,7 @@ impl Fs {
             credential: &self.credential,
             owner: OWNER,
             holders: &holders,
+            atime: self.atime,
             ..Context::new(Timestamp::from_nanos(self.now))
         };
         decide(&self.tree, &context, op)
