@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use rfs_core::{
-    Errno, HeldRange, Ino, LockMode, LockOwner, LockRange, Op, OwnerId, StateHash, Tree, WriteAt,
+    Change, Errno, HeldRange, Ino, Item, LockMode, LockOwner, LockRange, Op, OwnerId, StateHash, Tree,
+    WriteAt,
 };
 
 use crate::support::{Fs, Random};
@@ -186,4 +187,19 @@ fn what_cannot_be_locked_is_refused() {
     fs.unlink("a").expect("locks are advisory");
     assert_eq!((fs.tree.range_locks(a).count(), fs.tree.file_locks(a).count()), (0, 0));
     assert_eq!(fs.tree.check(), Ok(()));
+}
+
+/// Version 1 had whole-file locks only, and one number for their holder.
+#[test]
+fn locks_of_version_1_are_those_of_owner_0() {
+    let mut fs = Fs::new();
+    fs.create("a").expect("a new file");
+    let (ino, mode) = (fs.ino("a"), LockMode::Exclusive);
+    let before = fs.tree.clone();
+    fs.tree.apply(&Change::Lock { ino, owner: OwnerId(9), mode }, fs.place).expect("it fits");
+    assert_eq!(fs.tree.file_locks(ino).collect::<Vec<_>>(), [(owner(0, 9), mode)]);
+    let items = before.items().chain([Item::Lock { ino, owner: OwnerId(9), mode }]);
+    assert_eq!(Tree::from_items(items).as_ref(), Ok(&fs.tree));
+    fs.run(&Op::UnlockFile { ino, owner: owner(0, 9) }).expect("it is held");
+    assert_eq!(fs.tree, before);
 }

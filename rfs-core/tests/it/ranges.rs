@@ -138,9 +138,9 @@ fn ranges_are_those_of_plain_bytes() {
             let got = fs.run(&op);
             assert_eq!(got.map(|_| ()), expected, "{at}");
             if expected.is_ok() {
-                done += 1
+                done += 1;
             } else {
-                refused += 1
+                refused += 1;
             }
             for (ino, bytes) in inos.iter().zip(&files) {
                 assert_eq!(&bytes_of(&fs.tree, *ino), bytes, "{at}");
