@@ -444,9 +444,7 @@ impl fuser::Filesystem for Filesystem {
         }
         // The kernel appends where it believes the end to be. Where the program has appended too, through the API, the
         // end is further on.
-        let appends = flags.0 & O_APPEND != 0
-            && !from_cache
-            && self.served.inodes.attr(ino).is_ok_and(|attr| attr.size > offset);
+        let appends = flags.0 & O_APPEND != 0 && !from_cache;
         let place = if appends { WriteAt::End } else { WriteAt::Offset(offset) };
         let len = data.len();
         let op = Op::Write { target: Target::Ino(ino), at: place, len: len as u64 };

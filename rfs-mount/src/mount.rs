@@ -1,6 +1,7 @@
 //! A mounted volume.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ const SUBTYPE: &str = "rfs";
 pub struct Mount {
     volume: Option<Volume>,
     dir: PathBuf,
+    /// The device number that the kernel gave it: what else is mounted at the directory has another.
+    device: u64,
     served: Arc<Served>,
     ended: watch::Receiver<bool>,
     session: Option<BackgroundSession>,
@@ -72,15 +75,21 @@ impl Mount {
             served.end();
             Error::System { doing: "start the threads of the mount at", dir: dir.clone(), source }
         })?;
-        tracing::debug!(dir = %dir.display(), "mounted");
-        Ok(Self {
+        let mut mount = Self {
             volume: Some(volume),
             dir,
+            device: 0,
             served,
             ended,
             session: Some(session),
             invalidator: Some(invalidator),
-        })
+        };
+        match std::fs::metadata(&mount.dir) {
+            Ok(root) => mount.device = root.dev(),
+            Err(source) => return Err(mount.system("look at", source)),
+        }
+        tracing::debug!(dir = %mount.dir.display(), "mounted");
+        Ok(mount)
     }
 
     /// Where it is mounted.
@@ -112,8 +121,9 @@ impl Mount {
     }
 
     /// Unmounts, and gives the volume back with everything that was written to the mount. Programs that still use the
-    /// mount get `ENOTCONN` from then on; what they unlinked and kept open is removed. It blocks: async code calls it
-    /// where that is allowed.
+    /// mount get `ENOTCONN` from then on; what they unlinked and kept open is removed. A mount that somebody else has
+    /// detached while programs use it goes on for them until the volume is closed. It blocks: async code calls it where
+    /// that is allowed.
     ///
     /// # Errors
     /// The mount is still there, and comes back with the error: try again, or take the volume by
@@ -133,12 +143,18 @@ impl Mount {
 
     fn end(&mut self) -> Result<()> {
         let Some(session) = self.session.take() else { return Ok(()) };
-        if !*self.ended.borrow()
-            && let Err(source) = take_off(&self.dir)
-            && !*self.ended.borrow()
-        {
-            self.session = Some(session);
-            return Err(self.system("unmount", source));
+        if !*self.ended.borrow() {
+            match self.take_off() {
+                Ok(true) => {}
+                // Nobody can tell when its last user goes.
+                Ok(false) => return Ok(()),
+                // Somebody was faster.
+                Err(_) if *self.ended.borrow() => {}
+                Err(source) => {
+                    self.session = Some(session);
+                    return Err(self.system("unmount", source));
+                }
+            }
         }
         let joined = session.join();
         self.served.end();
@@ -152,6 +168,27 @@ impl Mount {
             tracing::debug!(%error, dir = %self.dir.display(), "the mount's threads ended with an error");
         }
         Ok(())
+    }
+
+    /// Writes out what the kernel holds, then cuts the connection and takes the mount away, whoever uses it. `false` when
+    /// it is not there.
+    fn take_off(&self) -> io::Result<bool> {
+        let dir = &self.dir;
+        // One whose connection is cut has no attributes, but it is still there.
+        if std::fs::metadata(dir).is_ok_and(|root| root.dev() != self.device) {
+            return Ok(false);
+        }
+        // What cannot be written out is told to the programs that wrote it; the volume has failed then.
+        let written = std::fs::File::open(dir).and_then(|dir| Ok(rustix::fs::syncfs(dir)?));
+        if let Err(error) = written {
+            tracing::warn!(%error, dir = %dir.display(), "what the kernel held could not be written out");
+        }
+        // Without the force, a copy of the mount in another namespace would keep it, and us, alive.
+        match rustix::mount::unmount(dir, UnmountFlags::FORCE | UnmountFlags::DETACH) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::PERM) => helper(dir).map(|()| true),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn system(&self, doing: &'static str, source: io::Error) -> Error {
@@ -211,21 +248,6 @@ fn mount_error(dir: &Path, source: io::Error) -> Error {
         io::ErrorKind::NotFound if source.raw_os_error() == Some(2) => Error::Denied { dir, source },
         io::ErrorKind::PermissionDenied => Error::Denied { dir, source },
         _ => Error::System { doing: "mount at", dir, source },
-    }
-}
-
-/// Writes out what the kernel holds, then cuts the connection and takes the mount away, whoever uses it.
-fn take_off(dir: &Path) -> io::Result<()> {
-    // What cannot be written out is told to the programs that wrote it; the volume has failed then.
-    let written = std::fs::File::open(dir).and_then(|dir| Ok(rustix::fs::syncfs(dir)?));
-    if let Err(error) = written {
-        tracing::warn!(%error, dir = %dir.display(), "what the kernel held could not be written out");
-    }
-    // Without the force, a copy of the mount in another namespace would keep it, and us, alive.
-    match rustix::mount::unmount(dir, UnmountFlags::FORCE | UnmountFlags::DETACH) {
-        Ok(()) => Ok(()),
-        Err(rustix::io::Errno::PERM) => helper(dir),
-        Err(error) => Err(error.into()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The `rfs` command, run as a shell runs it.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
 mod common;
 mod exec;
 mod mount;

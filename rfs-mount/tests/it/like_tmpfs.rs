@@ -84,7 +84,7 @@ fn draw(draws: &mut Draws) -> Action {
         19 => Action::Chmod(one, draws.of(&[0o644, 0o600, 0o4755, 0o2711, 0o1777])),
         20 => Action::Chown(one, draws.below(3) as u32),
         // A volume's times end in 2262.
-        21 => Action::SetTimes(one, draws.below(1 << 34) as i64 - (1 << 33)),
+        21 => Action::SetTimes(one, draws.below(1 << 34).cast_signed() - (1 << 33)),
         22 => Action::SetXattr(one, draws.below(100) as usize),
         23 => Action::GetXattr(one),
         24 => Action::Punch(one, draws.below(100_000), 1 + draws.below(50_000)),
@@ -182,7 +182,7 @@ fn open(path: &Path, options: &mut fs::OpenOptions) -> io::Result<File> {
 
 /// What both must agree on: not inode numbers, blocks, the sizes of directories, and times that the clock gave.
 fn shown(metadata: &fs::Metadata) -> (u32, u32, u32, u64, Option<u64>) {
-    let size = (!metadata.is_dir()).then(|| metadata.len());
+    let size = (!metadata.is_dir()).then_some(metadata.len());
     (metadata.mode(), metadata.uid(), metadata.gid(), metadata.nlink(), size)
 }
 

@@ -37,7 +37,7 @@ async fn holes_are_found_punched_and_counted() {
     with_mount(|mounted| {
         let file =
             File::options().read(true).write(true).create_new(true).open(mounted.path("file")).unwrap();
-        file.write_all_at(&[7; 65_536], 1 << 20).unwrap();
+        file.write_all_at(&vec![7; 65_536], 1 << 20).unwrap();
         file.set_len(8 << 20).unwrap();
         file.sync_all().unwrap();
         let data = |from| seek(&file, SeekFrom::Data(from));

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::Command;
 
 use rfs::{Level, Options, Volume};
@@ -21,7 +22,7 @@ async fn the_volume_comes_back_with_what_was_written() {
             let mut file = File::create(mounted.path("file")).unwrap();
             file.write_all(b"written").unwrap();
             let volume = mounted.unmount();
-            assert_eq!(file.metadata().unwrap_err().raw_os_error(), Some(107), "ENOTCONN");
+            assert_eq!(file.sync_all().unwrap_err().raw_os_error(), Some(107), "ENOTCONN");
             assert_eq!(fs::read_dir(mounted.path("")).unwrap().count(), 0);
             volume
         });
@@ -53,6 +54,25 @@ async fn dropping_unmounts_and_others_can_unmount() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_mount_that_was_detached_while_in_use_keeps_nobody_waiting() {
+    if !has_fuse() {
+        return;
+    }
+    let mut mounted = Mounted::new(MountOptions::new()).await;
+    let volume = tokio::task::block_in_place(|| {
+        let mut file = File::create(mounted.path("file")).unwrap();
+        let done = Command::new("umount").arg("-l").arg(mounted.path("")).status().unwrap();
+        assert!(done.success());
+        file.write_all(b"still goes").unwrap();
+        let volume = mounted.unmount();
+        file.write_all(b" on").unwrap();
+        volume
+    });
+    assert_eq!(volume.fs().read("/file").await.unwrap(), b"still goes on");
+    volume.commit().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_sync_reaches_the_volume_s_level() {
     if !has_fuse() {
         return;
@@ -75,6 +95,11 @@ async fn a_sync_reaches_the_volume_s_level() {
             assert!(mounted.volume.position_at(level) < mounted.volume.position());
             File::open(mounted.path("")).unwrap().sync_all().unwrap();
             assert_eq!(mounted.volume.position_at(level), mounted.volume.position());
+            let sync = rustix::fs::OFlags::SYNC.bits().cast_signed();
+            let mut synced =
+                File::options().append(true).custom_flags(sync).open(mounted.path("file")).unwrap();
+            synced.write_all(b"y").unwrap();
+            assert_eq!(mounted.volume.position_at(level), mounted.volume.position(), "by O_SYNC");
         });
     }
 }
