@@ -39,7 +39,7 @@ pub(crate) struct Mount {
     /// Make the volume if there is none at the URL.
     #[arg(long)]
     pub(crate) create: bool,
-    /// Let only the user who mounts it in, not all users.
+    /// Let only the user who mounts it in, not all users. When it is not root who mounts, it is always so.
     #[arg(long)]
     pub(crate) private: bool,
     #[command(flatten)]

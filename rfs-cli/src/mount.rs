@@ -20,8 +20,10 @@ pub(crate) fn mount(args: &args::Mount) -> Outcome {
         let mut terminate = listen(SignalKind::terminate())?;
         let mut interrupt = listen(SignalKind::interrupt())?;
         let volume = volume::open(&args.url, &args.volume, args.create).await?;
+        // Others are for root to let in; another user would need leave from /etc/fuse.conf.
+        let allow_other = !args.private && rustix::process::geteuid().is_root();
         let options =
-            options(&args.url, &args.kernel).with_allow_other(!args.private).with_server(std::process::id());
+            options(&args.url, &args.kernel).with_allow_other(allow_other).with_server(std::process::id());
         let mount = serve(volume, &args.dir, options)?;
         announce(&args.url, &args.dir)?;
         tokio::select! {

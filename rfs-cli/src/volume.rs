@@ -8,11 +8,13 @@ use crate::error::Failure;
 /// Opens a volume to write it, and says on the standard error output what of an earlier process was found.
 pub(crate) async fn open(url: &str, args: &Volume, create: bool) -> Result<rfs::Volume, Failure> {
     let options = options(args)?;
-    let opened = if create {
-        rfs::Volume::open_or_create(url, options).await
-    } else {
-        rfs::Volume::open(url, options).await
-    };
+    let mut opened = rfs::Volume::open(url, options.clone()).await;
+    if create && opened.as_ref().is_err_and(|error| error.kind() == rfs::ErrorKind::NoVolume) {
+        opened = rfs::Volume::open_or_create(url, options).await;
+        if let Ok(volume) = &opened {
+            own_root(volume).await?;
+        }
+    }
     let volume = opened.map_err(|error| {
         let advice = match error.kind() {
             rfs::ErrorKind::NoVolume => " (--create makes one)",
@@ -36,6 +38,16 @@ pub(crate) async fn open(url: &str, args: &Volume, create: bool) -> Result<rfs::
         }
     }
     Ok(volume)
+}
+
+/// The root directory of a new volume is that of who made it: only root could write into root's own.
+async fn own_root(volume: &rfs::Volume) -> Result<(), Failure> {
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    if uid.is_root() {
+        return Ok(());
+    }
+    let owned = volume.fs().chown("/", Some(uid.as_raw()), Some(gid.as_raw())).await;
+    owned.map_err(|error| Failure::during("make the volume's root directory yours", &error))
 }
 
 fn options(args: &Volume) -> Result<Options, Failure> {

@@ -224,6 +224,8 @@ impl Drop for Mount {
 }
 
 fn config(options: &MountOptions, url: &str) -> Config {
+    // The helper would complain.
+    let root = rustix::process::geteuid().is_root();
     let source = options.source.clone().unwrap_or_else(|| url.to_owned());
     let mut config = Config::default();
     config.mount_options = vec![
@@ -231,8 +233,8 @@ fn config(options: &MountOptions, url: &str) -> Config {
         // fuser's own option for it stays with the helper, and never gets to the kernel.
         MountOption::CUSTOM(format!("subtype={SUBTYPE}")),
         MountOption::DefaultPermissions,
-        if options.set_id { MountOption::Suid } else { MountOption::NoSuid },
-        if options.devices { MountOption::Dev } else { MountOption::NoDev },
+        if options.set_id && root { MountOption::Suid } else { MountOption::NoSuid },
+        if options.devices && root { MountOption::Dev } else { MountOption::NoDev },
         if options.read_only { MountOption::RO } else { MountOption::RW },
     ];
     config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
