@@ -41,6 +41,7 @@ const SERVER: &[u8] = b"system.rfs.server";
 const O_TRUNC: i32 = 0o1000;
 const O_EXCL: i32 = 0o200;
 const O_APPEND: i32 = 0o2000;
+const O_DIRECT: i32 = 0o40000;
 const SEEK_DATA: i32 = 3;
 const SEEK_HOLE: i32 = 4;
 
@@ -125,7 +126,8 @@ impl Filesystem {
             match served.inodes.hold(ino) {
                 Ok(()) => served.known.opened(ino, to_write),
                 // A directory that was removed can still be opened by who is in it, though nothing is in it.
-                Err(error) if !Served::is_gone(&error) || served.known.ghost(ino).is_none() => {
+                // Of a file that was just replaced, the kernel has to look the name up again.
+                Err(error) if !Served::is_gone(&error) || !served.known.is_removed_dir(ino) => {
                     return Err(error);
                 }
                 Err(_) => return Ok(()),
@@ -443,8 +445,10 @@ impl fuser::Filesystem for Filesystem {
             caller = caller::without_set_id(caller);
         }
         // The kernel appends where it believes the end to be. Where the program has appended too, through the API, the
-        // end is further on.
-        let appends = flags.0 & O_APPEND != 0 && !from_cache;
+        // end is further on. The parts of a large direct write come in any order, so that each has its own place.
+        let appends = flags.0 & (O_APPEND | O_DIRECT) == O_APPEND
+            && !from_cache
+            && !self.served.writeback;
         let place = if appends { WriteAt::End } else { WriteAt::Offset(offset) };
         let len = data.len();
         let op = Op::Write { target: Target::Ino(ino), at: place, len: len as u64 };

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
-use rfs::{Attr, Ino};
+use rfs::{Attr, Ino, Kind};
 
 const SHARDS: usize = 64;
 
@@ -87,6 +87,11 @@ impl Known {
         self.shard(ino).lock().get(&ino)?.ghost.as_deref().copied()
     }
 
+    /// Whether it is a directory that is gone, and that the kernel still names.
+    pub(crate) fn is_removed_dir(&self, ino: Ino) -> bool {
+        self.ghost(ino).is_some_and(|ghost| ghost.kind == Kind::Directory)
+    }
+
     /// Changes the attributes of an inode that is gone.
     pub(crate) fn change_ghost(&self, ino: Ino, change: impl FnOnce(&mut Attr)) -> Option<Attr> {
         let mut shard = self.shard(ino).lock();
@@ -114,7 +119,7 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
-    use rfs::{Kind, Times};
+    use rfs::Times;
 
     use super::*;
 

@@ -1,8 +1,8 @@
 //! Sizes, holes and lengths at their limits.
 
 use std::fs::{self, File};
-use std::io::Read;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::io::{Read, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 
 use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
 use rustix::io::Errno;
@@ -124,6 +124,27 @@ async fn a_large_file_comes_back_as_it_was_written() {
         file.read_to_end(&mut read).unwrap();
         assert!(read == content);
         assert!(fs::read(mounted.path("file")).unwrap() == content);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_direct_append_stays_in_order() {
+    const PIECE: usize = 1 << 20;
+    with_mount(|mounted| {
+        let path = mounted.path("log");
+        let direct = rustix::fs::OFlags::DIRECT.bits().cast_signed();
+        let mut log =
+            File::options().append(true).create(true).custom_flags(direct).open(&path).unwrap();
+        let pieces: Vec<u8> = (0..16_u8).flat_map(|piece| vec![piece; PIECE]).collect();
+        for _ in 0..5 {
+            log.write_all(&pieces).unwrap();
+        }
+        let written = fs::read(&path).unwrap();
+        assert_eq!(written.len(), 5 * pieces.len());
+        for (number, piece) in written.chunks(PIECE).enumerate() {
+            assert!(piece.iter().all(|byte| usize::from(*byte) == number % 16), "piece {number}");
+        }
     })
     .await;
 }

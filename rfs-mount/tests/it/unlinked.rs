@@ -85,3 +85,28 @@ async fn nothing_is_held_after_unmounting() {
         volume.check().unwrap();
     });
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_opens_a_file_that_is_being_replaced_gets_the_old_or_the_new_one() {
+    with_mount(|mounted| {
+        let (file, other) = (mounted.path("file"), mounted.path("other"));
+        fs::write(&file, "0").unwrap();
+        let ended = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                for number in 1..=3_000 {
+                    fs::write(&other, number.to_string()).unwrap();
+                    fs::rename(&other, &file).unwrap();
+                }
+                ended.store(true, std::sync::atomic::Ordering::Release);
+            });
+            let mut last = 0;
+            while !ended.load(std::sync::atomic::Ordering::Acquire) {
+                let read: u32 = fs::read_to_string(&file).unwrap().parse().unwrap();
+                assert!(read >= last);
+                last = read;
+            }
+        });
+    })
+    .await;
+}
