@@ -113,9 +113,11 @@ impl Inodes {
     ///
     /// # Errors
     /// POSIX's; `EINVAL` for a payload of another length than the Op says; `EOPNOTSUPP` for Ops that are the volume's
-    /// own: [`Op::AddCheckpoint`], [`Op::NewSession`]. [`ErrorKind::Outage`](crate::ErrorKind::Outage) when the outage
+    /// own: [`Op::AddCheckpoint`], [`Op::NewSession`]; `EINVAL` for [`Op::OpenNameless`], [`Op::Hold`], which
+    /// [`Inodes::open`] and [`Inodes::hold`] do, and for the end of this program's own owner. [`ErrorKind::Outage`](crate::ErrorKind::Outage) when the outage
     /// budget is used up.
     pub async fn run(&self, credential: &Credential, op: &Op, payload: &[u8]) -> Result<Outcome> {
+        self.refuse_holds(std::slice::from_ref(op))?;
         self.admit(std::slice::from_ref(op), payload.len() as u64).await?;
         self.change(credential, |live, caller| live.run(caller, op, payload))
             .map_err(|error| named(error, op))
@@ -131,6 +133,7 @@ impl Inodes {
         ops: &[Op],
         payloads: &[&[u8]],
     ) -> Result<Vec<Outcome>> {
+        self.refuse_holds(ops)?;
         self.admit(ops, payloads.iter().map(|payload| payload.len() as u64).sum()).await?;
         let done = self.change(credential, |live, caller| live.run_batch(caller, ops, payloads));
         done.map_err(|refused| refused.doing(|| format!("batch of {} operations", ops.len())))
@@ -279,6 +282,22 @@ impl Inodes {
         let shared = &self.handle.shared;
         let caller = shared.caller_from(credential, self.origin);
         shared.change(|live| change(live, caller))
+    }
+
+    /// Refuses what holds an inode without a handle that is counted, so that nobody would ever let go of it, and what
+    /// takes away what this program's own handles hold.
+    fn refuse_holds(&self, ops: &[Op]) -> Result<()> {
+        for op in ops {
+            let refused = match op {
+                Op::OpenNameless { .. } | Op::Hold { .. } => true,
+                Op::EndOwner { owner } => *owner == self.owner(),
+                _ => false,
+            };
+            if refused {
+                return Err(named(Errno::Invalid.into(), op));
+            }
+        }
+        Ok(())
     }
 
     /// Refuses what no caller may ask, and waits until there is room for what takes some.

@@ -2,7 +2,8 @@
 
 use thiserror::Error;
 
-use crate::{Change, Context, Errno, Op, Outcome, Place, Tree, decide};
+use crate::decide::{Copies, decide_with};
+use crate::{Change, Context, Errno, Op, Outcome, Place, Tree};
 
 /// What a batch comes to.
 #[derive(Clone, Debug)]
@@ -42,7 +43,8 @@ pub struct BatchError {
 /// ```
 ///
 /// # Errors
-/// The first Op that is refused, and why; `EFBIG` also when its payload would not fit behind `place`.
+/// The first Op that is refused, and why; `EFBIG` also when its payload would not fit behind `place`, and for a copy of
+/// more than [`COPY_RUNS_MAX`](crate::COPY_RUNS_MAX) runs, which is not done in part here.
 pub fn decide_batch(
     tree: &Tree,
     context: &Context<'_>,
@@ -57,7 +59,7 @@ pub fn decide_batch(
     let mut place = place;
     for (index, op) in ops.iter().enumerate() {
         let refused = |errno| BatchError { index, errno };
-        let decision = decide(&batch.tree, context, op).map_err(refused)?;
+        let decision = decide_with(&batch.tree, context, op, Copies::Whole).map_err(refused)?;
         for change in &decision.changes {
             // What was decided on this very tree fits it, unless a number runs out: the end of the segment.
             batch.tree.apply(change, place).map_err(|_| refused(Errno::TooBig))?;

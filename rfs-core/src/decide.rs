@@ -36,7 +36,16 @@ pub struct Decision {
 /// # Errors
 /// What Linux's system call of the same name gives to this caller.
 pub fn decide(tree: &Tree, context: &Context<'_>, op: &Op) -> Result<Decision, Errno> {
-    let decider = Decider { tree, context };
+    decide_with(tree, context, op, Copies::Part)
+}
+
+pub(crate) fn decide_with(
+    tree: &Tree,
+    context: &Context<'_>,
+    op: &Op,
+    copies: Copies,
+) -> Result<Decision, Errno> {
+    let decider = Decider { copies, tree, context };
     let decision = decider.decide(op)?;
     decider.within_quotas(decision)
 }
@@ -49,7 +58,17 @@ fn nothing() -> Decision {
     Decision { changes: Vec::new(), outcome: Outcome::Done }
 }
 
+/// Whether a copy may stop early, as `copy_file_range(2)` may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Copies {
+    /// It tells how much it did.
+    Part,
+    /// It is refused then: nobody looks at what it tells.
+    Whole,
+}
+
 struct Decider<'a> {
+    copies: Copies,
     tree: &'a Tree,
     context: &'a Context<'a>,
 }

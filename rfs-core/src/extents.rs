@@ -4,7 +4,7 @@
 //! another both in the file and in one segment are one. So the form depends on what was written where only, not
 //! on how many Writes did it. For each segment the tree counts the bytes that extents refer to.
 
-use crate::{Extent, Ino, Place, SegmentId, Tree};
+use crate::{COPY_RUNS_MAX, Extent, Ino, Place, SegmentId, Tree};
 
 impl Extent {
     /// The part of it from `skip` bytes on, which is not past its end.
@@ -94,6 +94,36 @@ impl Tree {
             extent.len = extent.len.min(end - *offset);
         }
         runs
+    }
+
+    /// How many of a file's `len` bytes from `offset` on one [`Op::Copy`](crate::Op::Copy) copies: all, unless they lie
+    /// in more than [`COPY_RUNS_MAX`] runs.
+    ///
+    /// ```
+    /// use rfs_core::{Ino, Timestamp, Tree};
+    /// let tree = Tree::new(Timestamp::from_nanos(0));
+    /// assert_eq!(tree.copy_len(Ino(2), 5, 100), 100);
+    /// ```
+    #[must_use]
+    pub fn copy_len(&self, ino: Ino, offset: u64, len: u64) -> u64 {
+        let end = offset.saturating_add(len);
+        let first = self.run_start(ino, offset);
+        let mut beyond = self.extents.range((ino, first)..(ino, end)).skip(COPY_RUNS_MAX);
+        beyond.next().map_or(len, |(&(_, start), _)| start - offset)
+    }
+
+    /// Whether a file has more than `most` runs from `offset` on.
+    pub(crate) fn has_more_runs(&self, ino: Ino, offset: u64, most: usize) -> bool {
+        let first = self.run_start(ino, offset);
+        self.extents.range((ino, first)..(ino.next(), 0)).nth(most).is_some()
+    }
+
+    /// Where the run that has the byte at `offset` begins; `offset` itself when none has it.
+    fn run_start(&self, ino: Ino, offset: u64) -> u64 {
+        match self.extents.at_or_before(&(ino, offset)) {
+            Some((&(holder, start), extent)) if holder == ino && start + extent.len > offset => start,
+            _ => offset,
+        }
     }
 
     /// Takes a file's bytes from `start` up to `end` out: what is behind them moves forward. It tells how many bytes

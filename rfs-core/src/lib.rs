@@ -83,6 +83,12 @@ pub const XATTR_NAME_MAX: usize = 255;
 pub const XATTR_VALUE_MAX: usize = 65_536;
 /// Longest list of extended attribute names of one inode, in bytes, each with a terminating NUL, as Linux limits it.
 pub const XATTR_LIST_MAX: usize = 65_536;
+/// Most bytes of names and values that the extended attributes of one inode have in all.
+pub const XATTR_BYTES_MAX: usize = 1 << 20;
+/// Most runs of bytes that one copy shares: else a few copies of a file onto its own end would fill memory.
+pub const COPY_RUNS_MAX: usize = 1 << 16;
+/// Most runs of bytes that one collapse or insert moves.
+pub const SHIFT_RUNS_MAX: usize = 1 << 20;
 /// Largest size of a file, in bytes.
 pub const FILE_SIZE_MAX: u64 = i64::MAX as u64;
 /// Most hard links to one inode.

@@ -81,15 +81,17 @@ impl Shared {
         let mut live = self.live.write();
         let before = live.lsn(Lsn(0));
         let done = change(&mut live);
-        if let Err(Refused::Volume(error)) = &done
-            && error.kind() == ErrorKind::Bug
-        {
-            live.failure = Some(error.clone());
-        }
+        let bug = match &done {
+            Err(Refused::Volume(error)) if error.kind() == ErrorKind::Bug => Some(error.clone()),
+            _ => None,
+        };
         let after = live.lsn(Lsn(0));
         let journaled = live.front.as_ref().map_or(0, |front| front.journaled_bytes);
         let unlocked = std::mem::take(&mut live.unlocked);
         drop(live);
+        if let Some(bug) = bug {
+            self.fail(&bug);
+        }
         if unlocked {
             self.locks_changed.notify_waiters();
         }

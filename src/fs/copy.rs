@@ -68,9 +68,12 @@ impl Fs {
                 mode: MODE_MEANWHILE,
             };
             let mut ops = vec![open];
-            if attr.size > 0 {
+            let mut at = 0;
+            while at < attr.size {
                 let (from, to) = (Target::Ino(ino), copy.clone());
-                ops.push(Op::Copy { from, from_offset: 0, to, to_offset: 0, len: attr.size });
+                let len = live.tree.copy_len(ino, at, attr.size - at);
+                ops.push(Op::Copy { from, from_offset: at, to, to_offset: at, len });
+                at += len;
             }
             ops.push(Op::SetMode { target: copy.clone(), mode: attr.mode });
             live.run_batch(caller, &ops, &[]).map_err(Refused::of_one)?;

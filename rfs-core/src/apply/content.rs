@@ -91,6 +91,10 @@ impl Tree {
             return Err(Misfit::Overlap(from));
         }
         let mut inode = self.file(to)?.clone();
+        // A made-up journal must not fill memory.
+        if self.copy_len(from, from_offset, len) < len {
+            return Err(Misfit::Range { offset: from_offset, len });
+        }
         let runs = self.extents_between(from, from_offset, from_end);
         // It does not overflow: the runs of a file do not overlap, and its size is bounded.
         let stored = runs.iter().map(|(_, extent)| extent.len).sum();

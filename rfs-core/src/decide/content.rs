@@ -1,10 +1,10 @@
 //! Ops on the content of files.
 
 use super::attributes::Attributes;
-use super::{Decider, Decision, nothing};
+use super::{Copies, Decider, Decision, nothing};
 use crate::{
-    Allocate, AtimePolicy, Change, Errno, FILE_SIZE_MAX, Ino, Inode, Kind, Outcome, Permission, Target,
-    Times, Timestamp, WriteAt,
+    Allocate, AtimePolicy, Change, Errno, FILE_SIZE_MAX, Ino, Inode, Kind, Outcome, Permission,
+    SHIFT_RUNS_MAX, Target, Times, Timestamp, WriteAt,
 };
 
 /// How old a time of last access may be before `relatime` sets it anew.
@@ -71,8 +71,11 @@ impl Decider<'_> {
             }
             Allocate::ZeroRange { keep_size: false } => changes.extend(punch.into_iter().chain(grow)),
             Allocate::Collapse if end >= inode.size => return Err(Errno::Invalid),
-            Allocate::Collapse => changes.push(Change::Collapse { ino, offset, len, time }),
             Allocate::Insert if offset >= inode.size => return Err(Errno::Invalid),
+            Allocate::Collapse | Allocate::Insert if self.tree.has_more_runs(ino, offset, SHIFT_RUNS_MAX) => {
+                return Err(Errno::TooBig);
+            }
+            Allocate::Collapse => changes.push(Change::Collapse { ino, offset, len, time }),
             Allocate::Insert if len > FILE_SIZE_MAX - inode.size => return Err(Errno::TooBig),
             Allocate::Insert => changes.push(Change::Insert { ino, offset, len, time }),
         }
@@ -107,6 +110,11 @@ impl Decider<'_> {
         let len = len.min(FILE_SIZE_MAX - to_offset);
         if from == to && from_offset < to_offset + len && to_offset < from_offset + len {
             return Err(Errno::Invalid);
+        }
+        let whole = len;
+        let len = self.tree.copy_len(from, from_offset, whole);
+        if len < whole && self.copies == Copies::Whole {
+            return Err(Errno::TooBig);
         }
         let outcome = Outcome::Copied { len };
         if len == 0 {

@@ -6,8 +6,8 @@ use crate::acl::{Acl, DEFAULT_ACL};
 use crate::permission::{SET_GROUP_ID, STICKY};
 use crate::xattr::{CAPABILITY, Namespace, has_user_xattrs, is_capability};
 use crate::{
-    Capabilities, Change, Errno, Ino, Inode, Kind, Outcome, Permission, Target, XATTR_LIST_MAX, XattrMode,
-    XattrName, XattrValue,
+    Capabilities, Change, Errno, Ino, Inode, Kind, Outcome, Permission, Target, XATTR_BYTES_MAX,
+    XATTR_LIST_MAX, XattrMode, XattrName, XattrValue,
 };
 
 impl Decider<'_> {
@@ -32,16 +32,20 @@ impl Decider<'_> {
             (Some(_), XattrMode::Create) => return Err(Errno::Exists),
             (None, XattrMode::Replace) => return Err(Errno::NoAttribute),
             (Some(held), _) if *held == value => return Ok(nothing()),
-            (Some(_), _) => {}
-            (None, _) => self.may_list(ino, &name)?,
+            _ => self.may_add(ino, &name, &value)?,
         }
         Ok(done(Change::SetXattr { ino, name, value, time: self.context.now }))
     }
 
-    /// Whether the list of an inode's attributes stays within its limit with one name more.
-    fn may_list(&self, ino: Ino, name: &XattrName) -> Result<(), Errno> {
-        let listed = self.tree.xattrs_of(ino).map(|(name, _)| name.as_bytes().len() + 1).sum::<usize>();
-        if listed + name.as_bytes().len() + 1 > XATTR_LIST_MAX { Err(Errno::NoSpace) } else { Ok(()) }
+    /// Whether an inode's attributes stay within their limits with this one.
+    fn may_add(&self, ino: Ino, name: &XattrName, value: &XattrValue) -> Result<(), Errno> {
+        let (mut listed, mut bytes) = (0, 0);
+        let others = self.tree.xattrs_of(ino).filter(|(held, _)| *held != name);
+        for (name, value) in others.chain([(name, value)]) {
+            listed += name.as_bytes().len() + 1;
+            bytes += name.as_bytes().len() + value.as_bytes().len();
+        }
+        if listed > XATTR_LIST_MAX || bytes > XATTR_BYTES_MAX { Err(Errno::NoSpace) } else { Ok(()) }
     }
 
     pub(super) fn remove_xattr(&self, target: &Target, name: &[u8]) -> Result<Decision, Errno> {
@@ -115,6 +119,7 @@ impl Decider<'_> {
             Some(acl) => {
                 let value = XattrValue::new(&acl.to_bytes())?;
                 if held != Some(&value) {
+                    self.may_add(ino, &name, &value)?;
                     changes.push(Change::SetXattr { ino, name, value, time });
                 }
             }

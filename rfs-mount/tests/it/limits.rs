@@ -134,8 +134,7 @@ async fn a_large_direct_append_stays_in_order() {
     with_mount(|mounted| {
         let path = mounted.path("log");
         let direct = rustix::fs::OFlags::DIRECT.bits().cast_signed();
-        let mut log =
-            File::options().append(true).create(true).custom_flags(direct).open(&path).unwrap();
+        let mut log = File::options().append(true).create(true).custom_flags(direct).open(&path).unwrap();
         let pieces: Vec<u8> = (0..16_u8).flat_map(|piece| vec![piece; PIECE]).collect();
         for _ in 0..5 {
             log.write_all(&pieces).unwrap();
