@@ -50,4 +50,4 @@ pub use rng::Rng;
 pub use store::{SimStore, StoreCounts};
 pub use target::{Answer, Attr, CLOCK_NANOS, Dump, Identities, Node, Target, Value, compare, set_time};
 pub use testop::{Condition, Data, LinkTarget, Path, Slot, TestOp, What, XattrText};
-pub use workload::{Profile, Workload};
+pub use workload::{Profile, SLOTS, Workload};

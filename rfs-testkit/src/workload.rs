@@ -115,7 +115,8 @@ pub struct Workload {
     handles: Vec<(Slot, Kind, Access)>,
 }
 
-const SLOTS: usize = 6;
+/// How many handles a workload uses: it counts their slots from 0.
+pub const SLOTS: usize = 6;
 const MODES: [u32; 9] = [0o644, 0o600, 0o755, 0o777, 0o000, 0o4755, 0o2755, 0o2644, 0o6711];
 /// Such as let some callers in and others not.
 const SHARING_MODES: [u32; 12] =

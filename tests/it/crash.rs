@@ -15,6 +15,7 @@ use rfs_testkit::{
     TestOp, Workload,
 };
 
+use crate::handles::Handles;
 use crate::target::{dump, expressible, perform};
 
 const OPS: usize = 2_000;
@@ -100,8 +101,9 @@ async fn run_to_crash(
     answers: Option<&[Answer]>,
 ) -> rfs::Result<()> {
     let volume = Volume::open_or_create("sim://", options).await?;
+    let mut handles = Handles::default();
     for (number, op) in ops.iter().enumerate() {
-        let got = perform(&volume, op).await?;
+        let got = perform(&mut handles, &volume, op).await?;
         if let Some(answers) = answers {
             assert_eq!(got, answers[number], "operation {number}: {op:?}");
         }
@@ -179,9 +181,10 @@ async fn recover(
     compare(&volume, &mut model, &format!("after {count} operations")).await;
     volume.check().expect("the tree is sound");
     // The history goes on: on this machine, and then on another one.
+    let mut handles = Handles::default();
     for op in &ops[OPS - 20..] {
         let expected = model.run(op);
-        assert_eq!(perform(&volume, op).await.expect("the volume goes on"), expected);
+        assert_eq!(perform(&mut handles, &volume, op).await.expect("the volume goes on"), expected);
     }
     volume.commit().await.expect("the volume commits");
     drop(volume);

@@ -10,6 +10,7 @@ mod crash;
 mod damage;
 mod files;
 mod gate;
+mod handles;
 mod inodes;
 mod local_log;
 mod locks;

@@ -1,9 +1,12 @@
 //! The public API against the reference model: same answers, same tree, and again after opening anew.
 
+use std::collections::BTreeMap;
+
 use rfs::Volume;
-use rfs_testkit::{ModelFs, Profile, Rules, Target, Workload};
+use rfs_testkit::{Dump, ModelFs, Profile, Rules, SLOTS, Target, TestOp, Workload};
 
 use crate::common::{memory_url, options};
+use crate::handles::Handles;
 use crate::target::{dump, expressible, perform};
 
 /// A2: 20,000 operations in runs of 400; `RFS_TEST_OPS` asks for more or fewer.
@@ -22,21 +25,33 @@ async fn run(seed: u64) {
     let small = |writer| options(seed * 2 + writer).with_cut(2_000, 30_000).with_image_every(u64::MAX, 3);
     let mut volume = Volume::create(&url, small(0)).await.unwrap();
     let mut model = ModelFs::new(Rules::rfs());
-    let profile = Profile { batches: true, odd_paths: true, ..Profile::paths() };
+    let mut handles = Handles::default();
+    let profile = Profile { relative: false, max_xattr_bytes: 3_000, ..Profile::rfs() };
     for (number, op) in Workload::new(seed, profile).filter_map(expressible).take(400).enumerate() {
-        let (got, expected) = (perform(&volume, &op).await.unwrap(), model.run(&op));
+        let (got, expected) = (perform(&mut handles, &volume, &op).await.unwrap(), model.run(&op));
         assert_eq!(got, expected, "seed {seed}, operation {number}: {op:?}");
         if number % 90 == 60 {
             volume.commit().await.unwrap();
         }
         if number % 180 == 179 {
+            for slot in 0..SLOTS {
+                let close = TestOp::Close { slot };
+                let (got, expected) =
+                    (perform(&mut handles, &volume, &close).await.unwrap(), model.run(&close));
+                assert_eq!(got, expected, "seed {seed}, operation {number}: {close:?}");
+            }
             volume.close().await.unwrap();
             volume = Volume::open(&url, small(1)).await.unwrap();
         }
         if number % 50 == 49 {
-            let difference = dump(&volume).await.unwrap().diff("volume", &model.dump(), "model");
+            let difference = dump(&volume).await.unwrap().diff("volume", &tree_of(&mut model), "model");
             assert!(difference.is_empty(), "seed {seed}, after operation {number}:\n{difference}");
             volume.check().unwrap();
         }
     }
+}
+
+/// Without what the handles hold: a volume shows that to their program only.
+fn tree_of(model: &mut ModelFs) -> Dump {
+    Dump { handles: BTreeMap::new(), ..model.dump() }
 }

@@ -5,14 +5,19 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rfs::{Metadata, OpenOptions, Permissions, Timestamp, Volume};
-use rfs_core::{Credential, Ino, Kind, RenameMode, SetTime, WriteAt};
+use rfs::{File, Metadata, OpenOptions, Permissions, Timestamp, Volume};
+use rfs_core::{Credential, Errno, Ino, Kind, RenameMode, SetTime, WriteAt};
 use rfs_testkit::{
     Answer, Attr, Condition, Content, Dump, Identities, Node, TestOp, Value, What, XattrText, set_time,
 };
 
+use crate::handles::{Handles, Refusal};
+
 /// The operation as the public API can express it; `None` when it cannot.
 pub(crate) fn expressible(op: TestOp) -> Option<TestOp> {
+    if !Handles::expressible(&op) {
+        return None;
+    }
     match op {
         TestOp::Mkdir { path, .. } => Some(TestOp::Mkdir { path, mode: 0o755 }),
         // The volume's credential has this umask, the model has none.
@@ -20,6 +25,10 @@ pub(crate) fn expressible(op: TestOp) -> Option<TestOp> {
         TestOp::Open { slot, path, access, flags, mode } => {
             Some(TestOp::Open { slot, path, access, flags, mode: mode & !0o022 })
         }
+        TestOp::OpenNameless { slot, path, access, linkable, mode } => {
+            Some(TestOp::OpenNameless { slot, path, access, linkable, mode: mode & !0o022 })
+        }
+        TestOp::Mknod { path, node, mode } => Some(TestOp::Mknod { path, node, mode: mode & !0o022 }),
         TestOp::Require(_)
         | TestOp::SetMode { what: What::Path { follow: false, .. }, .. }
         | TestOp::SetOwner { what: What::Path { follow: false, .. }, .. }
@@ -27,7 +36,7 @@ pub(crate) fn expressible(op: TestOp) -> Option<TestOp> {
         | TestOp::Link { from: What::Path { follow: true, .. }, .. }
         | TestOp::SetTimes { accessed: SetTime::Now, .. }
         | TestOp::SetTimes { modified: SetTime::Now, .. }
-        | TestOp::ReadDir { what: What::Path { follow: false, .. } } => None,
+        | TestOp::ReadDir { what: What::Path { follow: false, .. } | What::Handle(_) } => None,
         TestOp::Batch(ops) => {
             let ops: Option<Vec<TestOp>> = ops.into_iter().map(expressible).collect();
             let ops = ops?;
@@ -48,7 +57,7 @@ fn in_batch(op: &TestOp) -> bool {
         ) => *follow,
         TestOp::Mkdir { .. }
         | TestOp::Symlink { .. }
-        | TestOp::Link { .. }
+        | TestOp::Link { from: What::Path { .. }, .. }
         | TestOp::Unlink { .. }
         | TestOp::Rmdir { .. }
         | TestOp::Rename { mode: RenameMode::Replace, .. } => true,
@@ -57,10 +66,19 @@ fn in_batch(op: &TestOp) -> bool {
 }
 
 /// Performs one operation.
-pub(crate) async fn perform(volume: &Volume, op: &TestOp) -> Result<Answer, rfs::Error> {
-    match answer(volume, op).await {
+pub(crate) async fn perform(
+    handles: &mut Handles,
+    volume: &Volume,
+    op: &TestOp,
+) -> Result<Answer, rfs::Error> {
+    let answered = match handles.answer(volume, op).await {
+        Some(answered) => answered,
+        None => answer(volume, op).await.map_err(Refusal::from),
+    };
+    match answered {
         Ok(value) => Ok(Ok(value)),
-        Err(error) => match error.errno() {
+        Err(Refusal::Kernel(errno)) => Ok(Err(errno.raw())),
+        Err(Refusal::Volume(error)) => match error.errno() {
             Some(errno) => Ok(Err(errno.raw())),
             None => Err(error),
         },
@@ -92,6 +110,7 @@ async fn answer(volume: &Volume, op: &TestOp) -> rfs::Result<Value> {
         }
         TestOp::Truncate { what, size } => fs.truncate(path(what), *size).await.map(unit),
         TestOp::Mkdir { path, .. } => fs.create_dir(host(path)).await.map(unit),
+        TestOp::Mknod { path, node, mode } => fs.mknod(host(path), node.clone(), *mode).await.map(unit),
         TestOp::Symlink { target, path } => {
             fs.symlink(OsStr::from_bytes(&target.0), host(path)).await.map(unit)
         }
@@ -150,9 +169,21 @@ async fn answer(volume: &Volume, op: &TestOp) -> rfs::Result<Value> {
     }
 }
 
-/// How much of a file's start is read, and where else workloads write.
-const START: u64 = 4 << 20;
-const FAR: u64 = 1 << 40;
+/// The content of a file without the bytes of its holes.
+pub(crate) async fn content_of(file: &File, size: u64) -> rfs::Result<Content> {
+    let mut content = Content::default();
+    content.set_len(size);
+    let mut at = 0;
+    while at < size {
+        let start = match file.seek_data(at) {
+            Err(error) if error.errno() == Some(Errno::NoSuchData) => break,
+            start => start?,
+        };
+        at = file.seek_hole(start)?;
+        content.write(start, &file.read_pieces(start, at - start).await?.concat());
+    }
+    Ok(content)
+}
 
 /// The whole tree with all content.
 pub(crate) async fn dump(volume: &Volume) -> rfs::Result<Dump> {
@@ -181,13 +212,7 @@ pub(crate) async fn dump(volume: &Volume) -> rfs::Result<Dump> {
         let mut content = Content::default();
         let mut link = Vec::new();
         if metadata.is_file() {
-            // The workloads write near the start and, after a truncate to 2^40, right behind that: the rest is holes.
-            content.set_len(metadata.len());
-            let file = fs.open(&host).await?;
-            for (from, to) in [(0, START), (FAR - START, FAR + START)] {
-                let len = metadata.len().min(to).saturating_sub(from);
-                content.write(from, &file.read_pieces(from, len).await?.concat());
-            }
+            content = content_of(&fs.open(&host).await?, metadata.len()).await?;
         } else if metadata.is_symlink() {
             link = fs.read_link(&host).await?.as_os_str().as_bytes().to_vec();
         }
@@ -213,7 +238,7 @@ fn host_of(key: &[u8]) -> PathBuf {
     Path::new("/").join(OsStr::from_bytes(key.strip_prefix(b"/").unwrap_or(key)))
 }
 
-fn attr(metadata: &Metadata) -> Attr {
+pub(crate) fn attr(metadata: &Metadata) -> Attr {
     let attr = metadata.attr();
     Attr {
         kind: attr.kind,
@@ -228,24 +253,24 @@ fn attr(metadata: &Metadata) -> Attr {
     }
 }
 
-fn time(time: SetTime) -> Option<Timestamp> {
+pub(crate) fn time(time: SetTime) -> Option<Timestamp> {
     match time {
         SetTime::At(time) => Some(time),
         SetTime::Keep | SetTime::Now => None,
     }
 }
 
-fn host(path: &rfs_testkit::Path) -> PathBuf {
+pub(crate) fn host(path: &rfs_testkit::Path) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(&path.bytes))
 }
 
-fn path(what: &What) -> PathBuf {
+pub(crate) fn path(what: &What) -> PathBuf {
     match what {
         What::Path { path, .. } => host(path),
         What::Handle(slot) => panic!("handle {slot} is not for this target"),
     }
 }
 
-fn follows(what: &What) -> bool {
+pub(crate) fn follows(what: &What) -> bool {
     matches!(what, What::Path { follow: true, .. })
 }

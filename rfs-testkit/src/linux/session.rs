@@ -37,6 +37,30 @@ pub(super) struct Session {
 }
 
 const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
+const CAPABILITY: &str = "security.capability";
+
+/// ext4 sees that it cannot move a range only after it has done what a write does to time, mode and capability: but
+/// what is refused should change nothing.
+struct Unshifted {
+    file: OwnedFd,
+    stat: Stat,
+    capability: Option<Vec<u8>>,
+}
+
+impl Unshifted {
+    fn restore(self) -> Result<(), Errno> {
+        let Self { file, stat, capability } = self;
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+        if let Some(value) = capability {
+            rustix::fs::fsetxattr(&file, CAPABILITY, &value, XattrFlags::empty())?;
+        }
+        let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
+        let modified = SetTime::At(Timestamp::from_parts(stat.st_mtime, nanos));
+        let times =
+            Timestamps { last_access: timespec(SetTime::Keep), last_modification: timespec(modified) };
+        rustix::fs::futimens(&file, &times)
+    }
+}
 
 impl Session {
     /// The working directory is the one in which each run has its root.
@@ -69,44 +93,58 @@ impl Session {
             TestOp::As { caller, op } => (self.callers[*caller].clone(), &**op),
             op => (Credential::root(), op),
         };
-        let before = if self.judge == Judge::Disk { self.before_odd_op(op) } else { None };
-        let answer = acting_as(&caller, || self.do_op(op)).expect("root becomes a caller, and root again");
-        if let Some((what, before)) = before {
-            match op {
-                TestOp::Allocate { .. } if answer.is_err() => self.undo_refused(what, &before)?,
-                TestOp::SetXattr { .. } | TestOp::RemoveXattr { .. } if answer.is_ok() => {
-                    self.clear_group_id(what, &caller, &before)?;
-                }
-                _ => {}
+        let before = match op {
+            TestOp::Allocate { what, mode: Allocate::Collapse | Allocate::Insert, .. }
+                if self.judge == Judge::Disk =>
+            {
+                self.unshifted(what).ok()
             }
+            _ => None,
+        };
+        let group = self.group_of_acl(op);
+        let answer = acting_as(&caller, || self.do_op(op)).expect("root becomes a caller, and root again");
+        match (&answer, before, group) {
+            (Err(_), Some(before), _) => before.restore()?,
+            (Ok(_), _, Some((what, gid))) => self.clear_group_id(what, &caller, gid)?,
+            _ => {}
         }
         answer
     }
 
-    /// What an operation is about, and how it is, if ext4 alone does something odd in it.
-    fn before_odd_op<'a>(&self, op: &'a TestOp) -> Option<(&'a What, Stat)> {
+    /// A file as it is before ext4 is asked to move a range of it.
+    fn unshifted(&self, what: &What) -> Result<Unshifted, Errno> {
+        let file = match what {
+            What::Handle(slot) => rustix::io::fcntl_dupfd_cloexec(self.handle(*slot)?, 0)?,
+            What::Path { path, follow } => {
+                let mut flags = open_flags(READ);
+                flags.set(OFlags::NOFOLLOW, !follow);
+                rustix::fs::openat(self.base(path)?, &*path.bytes, flags, Mode::empty())?
+            }
+        };
+        let stat = rustix::fs::fstat(&file)?;
+        let mut value = vec![0; XATTR_VALUE_MAX];
+        let capability = rustix::fs::fgetxattr(&file, CAPABILITY, &mut value).ok().map(|len| {
+            value.truncate(len);
+            value
+        });
+        Ok(Unshifted { file, stat, capability })
+    }
+
+    /// What an operation removes the access ACL of, and the group of that, if ext4 does it.
+    fn group_of_acl<'a>(&self, op: &'a TestOp) -> Option<(&'a What, u32)> {
         let what = match op {
-            TestOp::Allocate { what, mode: Allocate::Collapse | Allocate::Insert, .. } => what,
             TestOp::RemoveXattr { what, name } if name.0 == ACCESS_ACL => what,
             TestOp::SetXattr { what, name, value, .. } if name.0 == ACCESS_ACL && value.0.len() <= 4 => what,
             _ => return None,
         };
-        self.stat(what).ok().map(|stat| (what, stat))
-    }
-
-    /// ext4 sees that it cannot move a range only after it has done what a write does to time and mode: but what is
-    /// refused should change nothing.
-    fn undo_refused(&mut self, what: &What, before: &Stat) -> Result<(), Errno> {
-        self.set_attributes(&TestOp::SetMode { what: what.clone(), mode: before.st_mode & 0o7777 })?;
-        let nanos = u32::try_from(before.st_mtime_nsec).unwrap_or(0);
-        let modified = SetTime::At(Timestamp::from_parts(before.st_mtime, nanos));
-        self.set_attributes(&TestOp::SetTimes { what: what.clone(), accessed: SetTime::Keep, modified })
+        let stat = if self.judge == Judge::Disk { self.stat(what).ok() } else { None };
+        stat.map(|stat| (what, stat.st_gid))
     }
 
     /// Whoever may not give a file this group loses its set-group-ID by setting an ACL: on tmpfs also by removing
     /// it, which is the safer way, and rfs's.
-    fn clear_group_id(&mut self, what: &What, caller: &Credential, before: &Stat) -> Result<(), Errno> {
-        if caller.is_in_group(before.st_gid) || caller.has(Capabilities::FSETID) {
+    fn clear_group_id(&mut self, what: &What, caller: &Credential, gid: u32) -> Result<(), Errno> {
+        if caller.is_in_group(gid) || caller.has(Capabilities::FSETID) {
             return Ok(());
         }
         let mode = self.stat(what)?.st_mode & 0o5777;

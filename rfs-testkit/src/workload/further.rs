@@ -124,12 +124,13 @@ impl Workload {
         }
         let most = self.profile.max_xattr_bytes;
         let len = match self.rng.below(20) {
-            // Linux takes an empty `security.capability` from everybody, and then cannot show it.
-            0 => usize::from(name == b"security.capability"),
+            0 => 0,
             1 => most,
             2 => rfs_core::XATTR_VALUE_MAX + 1,
             _ => self.rng.index(60),
         };
+        // Linux takes an empty `security.capability` from everybody, and then cannot show it.
+        let len = len.max(usize::from(name == b"security.capability"));
         vec![b'a' + self.rng.below(26) as u8; len]
     }
 
