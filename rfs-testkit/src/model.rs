@@ -8,7 +8,7 @@ mod locks;
 mod walk;
 mod xattr;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rfs_core::{Access, Errno, Kind, LINK_MAX, LockMode, NAME_MAX, OpenFlags, RenameMode, SetTime};
 
@@ -123,6 +123,25 @@ impl ModelFs {
     /// The open handles: what they hold, and what they are open for.
     pub fn handles(&self) -> impl Iterator<Item = (Slot, Kind, Access)> + '_ {
         self.handles.iter().map(|(slot, handle)| (*slot, self.node(handle.node).kind, handle.access))
+    }
+
+    /// What handles hold that has no name any more, or yet: each once, with its content.
+    #[must_use]
+    pub fn nameless(&self) -> Vec<Node> {
+        let held: BTreeSet<NodeId> = self.handles.values().map(|handle| handle.node).collect();
+        let nodes = held.into_iter().map(|id| self.node(id)).filter(|node| node.nlink == 0);
+        nodes.map(|node| node.dump(0)).collect()
+    }
+
+    /// On what the handles have locks: once for each handle that has any.
+    #[must_use]
+    pub fn locked(&self) -> Vec<Attr> {
+        let has_locks = |handle: &&Handle| {
+            let node = self.node(handle.node);
+            node.locks.contains_key(&handle.id)
+                || node.range_locks.iter().any(|lock| lock.handle == handle.id)
+        };
+        self.handles.values().filter(has_locks).map(|handle| self.node(handle.node).attr()).collect()
     }
 
     /// Performs an operation; [`Target::run`] with rfs's type of error.

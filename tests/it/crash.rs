@@ -6,19 +6,23 @@
 //! a kill. Promises 1 and 2: what is found is the tree after a prefix of the operations, with each batch whole, and
 //! not shorter than what was acknowledged. Promise 3: the history goes on from there and is found again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rfs::{Clock, Entropy, ErrorKind, Level, Lsn, Options, Store, StoreOptions, Timestamp, Volume};
+use rfs::{Clock, Entropy, ErrorKind, Level, Lsn, Options, OwnerId, Store, StoreOptions, Timestamp, Volume};
 use rfs_testkit::{
-    Answer, CrashPlan, CrashSide, ManualClock, ModelFs, Profile, Rng, Rules, SimDisk, SimStore, Target,
-    TestOp, Workload,
+    Answer, Attr, CrashPlan, CrashSide, Dump, ManualClock, ModelFs, Profile, Rng, Rules, SimDisk, SimStore,
+    Target, TestOp, Workload,
 };
 
 use crate::handles::Handles;
-use crate::target::{dump, expressible, perform};
+use crate::target::{attr_of, dump, expressible, nameless, perform};
 
 const OPS: usize = 2_000;
+/// Who works, dies, and comes back.
+const OWNER: OwnerId = OwnerId(7);
+const STRANGER: OwnerId = OwnerId(8);
 
 #[derive(Debug)]
 struct TestClock(ManualClock);
@@ -58,9 +62,40 @@ fn seed() -> u64 {
     std::env::var("RFS_TEST_SEED").map_or(11, |seed| seed.parse().expect("RFS_TEST_SEED is a number"))
 }
 
+fn profile() -> Profile {
+    Profile {
+        relative: false,
+        odd_paths: false,
+        max_write_bytes: 3_000,
+        max_xattr_bytes: 200,
+        ..Profile::rfs()
+    }
+}
+
+/// Operations of which each is one step in the history, but for [`TestOp::Close`]: what opens goes into a free slot,
+/// so that it closes nothing.
 fn ops(seed: u64) -> Vec<TestOp> {
-    let profile = Profile { batches: true, max_write_bytes: 3_000, ..Profile::paths() };
-    Workload::new(seed, profile).filter_map(expressible).take(OPS).collect()
+    let mut model = ModelFs::new(Rules::rfs());
+    let mut ops = Vec::new();
+    for op in Workload::new(seed, profile()).filter_map(expressible) {
+        if let TestOp::Open { slot, .. } | TestOp::OpenNameless { slot, .. } = &op
+            && model.handles().any(|(taken, ..)| taken == *slot)
+        {
+            continue;
+        }
+        // What it answers is what the run without a crash is compared with.
+        let _ = model.run(&op);
+        ops.push(op);
+        if ops.len() == OPS {
+            break;
+        }
+    }
+    ops
+}
+
+/// Operations by path to go on with: of the old handles a new process knows nothing.
+fn further_ops() -> impl Iterator<Item = TestOp> {
+    Workload::new(99, Profile::paths()).filter_map(expressible).take(20)
 }
 
 fn options(store: &SimStore, disk: Option<&SimDisk>, habit: Habit, seed: u64) -> Options {
@@ -71,6 +106,7 @@ fn options(store: &SimStore, disk: Option<&SimDisk>, habit: Habit, seed: u64) ->
         .with_store(store)
         .with_clock(Arc::new(clock))
         .with_entropy(Entropy::seeded(seed))
+        .with_owner_id(OWNER)
         .with_commit_interval(None)
         .with_one_thread()
         .with_cut(1_500, 30_000)
@@ -164,36 +200,63 @@ async fn recover(
     // What opening itself adds comes after that.
     let found = volume.open_report().expect("it is open for writing").position;
     assert!(found >= least, "positions up to {least} were acknowledged, {found} is found");
-    let count = match run.positions.iter().rev().find(|(position, _)| *position <= found) {
-        Some((position, count)) => {
-            assert_eq!(*position, found, "what is found ends inside an operation");
-            *count
-        }
-        None => {
-            assert_eq!(found, Lsn(0), "what is found ends inside the first operation");
-            0
-        }
-    };
+    let (position, count) =
+        run.positions.iter().rev().find(|(position, _)| *position <= found).copied().unwrap_or_default();
+    // To close lets locks go and then the file, and no other operation has more steps than one.
+    let closing = position != found && matches!(ops.get(count), Some(TestOp::Close { .. }));
+    assert!(position == found || closing, "what is found ends inside an operation, {found} after {position}");
     let mut model = ModelFs::new(Rules::rfs());
     for op in &ops[..count] {
         let _ = model.run(op);
     }
     compare(&volume, &mut model, &format!("after {count} operations")).await;
+    if !closing {
+        compare_held(&volume, &model).await;
+    }
     volume.check().expect("the tree is sound");
     // The history goes on: on this machine, and then on another one.
     let mut handles = Handles::default();
-    for op in &ops[OPS - 20..] {
-        let expected = model.run(op);
-        assert_eq!(perform(&mut handles, &volume, op).await.expect("the volume goes on"), expected);
+    for op in further_ops() {
+        let expected = model.run(&op);
+        assert_eq!(perform(&mut handles, &volume, &op).await.expect("the volume goes on"), expected);
     }
     volume.commit().await.expect("the volume commits");
     drop(volume);
-    let again = Volume::open("sim://", options(store, None, habit, 3)).await.expect("it opens once more");
+    let stranger = options(store, None, habit, 3).with_owner_id(STRANGER);
+    let again = Volume::open("sim://", stranger).await.expect("it opens once more");
     compare(&again, &mut model, "after going on").await;
+    let (files, locks) = (again.held_files(), again.held_locks());
+    assert!(files.is_empty() && locks.is_empty(), "another owner holds {files:?}, has locks {locks:?}");
+    let report = again.open_report().expect("it is open for writing");
+    assert_eq!((report.held_files, report.held_locks), (0, 0));
+    again.check().expect("what was held is gone without a trace");
+}
+
+/// The same owner finds what it held open without a name, and its locks.
+async fn compare_held(volume: &Volume, model: &ModelFs) {
+    let inodes = volume.inodes();
+    let mut found = Vec::new();
+    for ino in volume.held_files() {
+        found.push(nameless(volume, ino).await.expect("what is held can be read"));
+    }
+    assert_eq!(sorted(&found), sorted(&model.nameless()), "nameless files");
+    let locked: Vec<Attr> = volume
+        .held_locks()
+        .iter()
+        .map(|(ino, _)| attr_of(&inodes.attr(*ino).expect("what is locked is there")))
+        .collect();
+    assert_eq!(sorted(&locked), sorted(&model.locked()), "locks");
+}
+
+fn sorted<T: std::fmt::Debug>(items: &[T]) -> Vec<String> {
+    let mut texts: Vec<String> = items.iter().map(|item| format!("{item:?}")).collect();
+    texts.sort();
+    texts
 }
 
 async fn compare(volume: &Volume, model: &mut ModelFs, when: &str) {
-    let (found, expected) = (dump(volume).await.expect("everything can be read"), model.dump());
+    let expected = Dump { handles: BTreeMap::new(), ..model.dump() };
+    let found = dump(volume).await.expect("everything can be read");
     let difference = found.diff("found", &expected, "expected");
     assert!(difference.is_empty(), "{when}:\n{difference}");
 }
@@ -332,6 +395,49 @@ fn a_lost_operation_would_be_seen() {
     let others: Vec<TestOp> = Workload::new(12, Profile::paths()).filter_map(expressible).take(OPS).collect();
     let different = why(&others, Lsn(0));
     assert!(different.contains("only in"), "{different}");
+}
+
+/// The run has something to find again, and who finds nothing of it does not pass.
+#[test]
+fn a_lost_lock_or_file_would_be_seen() {
+    let ops = ops(11);
+    let mut model = ModelFs::new(Rules::rfs());
+    let (mut with_files, mut with_locks, mut best) = (0, 0, 0);
+    for (number, op) in ops.iter().enumerate() {
+        // Its answers are compared elsewhere.
+        let _ = model.run(op);
+        let (files, locks) = (model.nameless().len(), model.locked().len());
+        (with_files, with_locks) = (with_files + usize::from(files > 0), with_locks + usize::from(locks > 0));
+        if files > 0 && locks > 0 {
+            best = number + 1;
+        }
+    }
+    assert!(
+        with_files > OPS / 10 && with_locks > OPS / 10,
+        "{with_files} with files, {with_locks} with locks"
+    );
+
+    let store = SimStore::new(CrashPlan::never());
+    block_on(async {
+        let volume = Volume::open_or_create("sim://", options(&store, None, MEMORY, 1)).await.unwrap();
+        let (mut handles, mut model) = (Handles::default(), ModelFs::new(Rules::rfs()));
+        for op in &ops[..best] {
+            let expected = model.run(op);
+            assert_eq!(perform(&mut handles, &volume, op).await.unwrap(), expected);
+        }
+        volume.commit().await.unwrap();
+        // As by a kill: what the handles hold stays in the history.
+        std::mem::forget(handles);
+        drop(volume);
+        let same = Volume::open("sim://", options(&copy(&store), None, MEMORY, 2)).await.unwrap();
+        compare_held(&same, &model).await;
+        let stranger = options(&copy(&store), None, MEMORY, 3).with_owner_id(STRANGER);
+        let stranger = Volume::open("sim://", stranger).await.unwrap();
+        let compared = std::panic::AssertUnwindSafe(compare_held(&stranger, &model));
+        let panic = futures::FutureExt::catch_unwind(compared).await.expect_err("the checker lets it pass");
+        let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
+        assert!(text.contains("nameless files"), "{text}");
+    });
 }
 
 /// A crash of the whole volume is an error of every later call, not a hang.

@@ -239,7 +239,10 @@ fn host_of(key: &[u8]) -> PathBuf {
 }
 
 pub(crate) fn attr(metadata: &Metadata) -> Attr {
-    let attr = metadata.attr();
+    attr_of(metadata.attr())
+}
+
+pub(crate) fn attr_of(attr: &rfs_core::Attr) -> Attr {
     Attr {
         kind: attr.kind,
         mode: attr.mode,
@@ -251,6 +254,26 @@ pub(crate) fn attr(metadata: &Metadata) -> Attr {
         accessed: if attr.kind == Kind::File { set_time(attr.times.accessed.as_nanos()) } else { None },
         modified: set_time(attr.times.modified.as_nanos()),
     }
+}
+
+/// What is held without a name.
+pub(crate) async fn nameless(volume: &Volume, ino: Ino) -> rfs::Result<Node> {
+    let inodes = volume.inodes();
+    let attr = attr_of(&inodes.attr(ino)?);
+    let mut content = Content::default();
+    if attr.kind == Kind::File {
+        content.set_len(attr.size);
+        let mut at = 0;
+        while at < attr.size {
+            let start = match inodes.seek_data(ino, at) {
+                Err(error) if error.errno() == Some(Errno::NoSuchData) => break,
+                start => start?,
+            };
+            at = inodes.seek_hole(ino, start)?;
+            content.write(start, &inodes.read(ino, start, at - start).await?.concat());
+        }
+    }
+    Ok(Node { attr, content, link: Vec::new(), xattrs: xattrs(volume, ino)?, identity: 0 })
 }
 
 pub(crate) fn time(time: SetTime) -> Option<Timestamp> {
