@@ -7,6 +7,7 @@
 
 mod caller;
 mod dump;
+mod ext4;
 mod probe;
 mod session;
 

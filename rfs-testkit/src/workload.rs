@@ -113,6 +113,7 @@ pub struct Workload {
     /// What the guide holds, looked up once for each operation.
     paths: Vec<(Vec<u8>, Kind)>,
     handles: Vec<(Slot, Kind, Access)>,
+    begun: bool,
 }
 
 /// How many handles a workload uses: it counts their slots from 0.
@@ -127,7 +128,7 @@ impl Workload {
     #[must_use]
     pub fn new(seed: u64, profile: Profile) -> Self {
         let guide = Guide::new(profile);
-        Self { rng: Rng::new(seed), profile, guide, paths: Vec::new(), handles: Vec::new() }
+        Self { rng: Rng::new(seed), profile, guide, paths: Vec::new(), handles: Vec::new(), begun: false }
     }
 
     fn look(&mut self) {
@@ -136,6 +137,12 @@ impl Workload {
     }
 
     fn any_op(&mut self) -> TestOp {
+        if self.profile.callers && (!self.begun || self.rng.chance(1)) {
+            // Otherwise nobody but root could make anything, and all would fail for the same reason.
+            self.begun = true;
+            let mode = *self.rng.pick(&[0o777, 0o777, 0o775, 0o2777]);
+            return TestOp::SetMode { what: What::path("/"), mode };
+        }
         let op = self.op_of_root();
         if !self.profile.callers || self.rng.chance(30) {
             return op;

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use rfs_core::{At, Change, Credential, Ino, Place, SegmentId, StateHash, Timestamp, Tree};
+use rfs_core::{
+    Allocate, At, Change, Context, Credential, Errno, Ino, Node, Op, Place, SegmentId, StateHash, Target,
+    Timestamp, Tree, WriteAt, decide,
+};
 
 use crate::support::{Fs, Random};
 
@@ -116,4 +119,32 @@ fn ranges_are_clipped_and_holes_are_told() {
     let inside = fs.tree.file_ranges(ino, 12..14).expect("a file");
     assert_eq!(inside[0].place, Some(Place { position: 102, ..place }));
     assert_eq!(fs.tree.lookup(&Credential::root(), &At::root("a"), true), Ok(ino));
+}
+
+/// Content by a path is opened for it, as it were: what a volume does not open has none.
+#[test]
+fn content_by_path_is_refused_as_an_open_would_be() {
+    let mut fs = Fs::new();
+    let context = Context::new(Timestamp::from_nanos(9));
+    for op in [
+        Op::Mknod { at: At::root("fifo"), node: Node::Fifo, mode: 0o666 },
+        Op::Symlink { target: b"fifo".to_vec(), at: At::root("link") },
+        Op::Mkdir { at: At::root("dir"), mode: 0o777 },
+    ] {
+        for change in decide(&fs.tree, &context, &op).expect("a free name").changes {
+            fs.tree.apply(&change, Place::default()).expect("it fits");
+        }
+    }
+    let target = |path: &str| Target::Path { at: At::root(path), follow: false };
+    for (path, errno) in
+        [("fifo", Errno::NoSuchData), ("link", Errno::TooManySymlinks), ("dir", Errno::IsADirectory)]
+    {
+        let target = target(path);
+        let write = Op::Write { target: target.clone(), at: WriteAt::End, len: 3 };
+        let allocate = Op::Allocate { target: target.clone(), mode: Allocate::Extend, offset: 0, len: 9 };
+        let copy = Op::Copy { from: target.clone(), from_offset: 0, to: target, to_offset: 0, len: 1 };
+        for op in [write, allocate, copy] {
+            assert_eq!(decide(&fs.tree, &context, &op), Err(errno), "{op:?}");
+        }
+    }
 }

@@ -5,8 +5,8 @@ use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rfs_core::{
-    Access, Allocate, Capabilities, Credential, Kind, LockMode, LockRange, NAME_MAX, OpenFlags, RenameMode,
-    SetTime, Timestamp, WriteAt, XATTR_VALUE_MAX, XattrMode,
+    Access, Allocate, Credential, Kind, LockMode, LockRange, NAME_MAX, OpenFlags, RenameMode, SetTime,
+    WriteAt, XATTR_VALUE_MAX, XattrMode,
 };
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, FileType, FlockOperation, Gid, Mode, OFlags, RawDir, RenameFlags, SeekFrom,
@@ -21,7 +21,7 @@ use crate::{Path, Slot, TestOp, Value, What, callers};
 
 type Outcome = Result<Value, Errno>;
 
-const READ: Access = Access { read: true, write: false };
+pub(super) const READ: Access = Access { read: true, write: false };
 const WRITE: Access = Access { read: false, write: true };
 
 /// The handles of a directory's thread.
@@ -33,33 +33,7 @@ pub(super) struct Session {
     /// The directory in which each run has its root.
     outer: OwnedFd,
     runs: u64,
-    judge: Judge,
-}
-
-const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
-const CAPABILITY: &str = "security.capability";
-
-/// ext4 sees that it cannot move a range only after it has done what a write does to time, mode and capability: but
-/// what is refused should change nothing.
-struct Unshifted {
-    file: OwnedFd,
-    stat: Stat,
-    capability: Option<Vec<u8>>,
-}
-
-impl Unshifted {
-    fn restore(self) -> Result<(), Errno> {
-        let Self { file, stat, capability } = self;
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
-        if let Some(value) = capability {
-            rustix::fs::fsetxattr(&file, CAPABILITY, &value, XattrFlags::empty())?;
-        }
-        let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
-        let modified = SetTime::At(Timestamp::from_parts(stat.st_mtime, nanos));
-        let times =
-            Timestamps { last_access: timespec(SetTime::Keep), last_modification: timespec(modified) };
-        rustix::fs::futimens(&file, &times)
-    }
+    pub(super) judge: Judge,
 }
 
 impl Session {
@@ -109,46 +83,6 @@ impl Session {
             _ => {}
         }
         answer
-    }
-
-    /// A file as it is before ext4 is asked to move a range of it.
-    fn unshifted(&self, what: &What) -> Result<Unshifted, Errno> {
-        let file = match what {
-            What::Handle(slot) => rustix::io::fcntl_dupfd_cloexec(self.handle(*slot)?, 0)?,
-            What::Path { path, follow } => {
-                let mut flags = open_flags(READ);
-                flags.set(OFlags::NOFOLLOW, !follow);
-                rustix::fs::openat(self.base(path)?, &*path.bytes, flags, Mode::empty())?
-            }
-        };
-        let stat = rustix::fs::fstat(&file)?;
-        let mut value = vec![0; XATTR_VALUE_MAX];
-        let capability = rustix::fs::fgetxattr(&file, CAPABILITY, &mut value).ok().map(|len| {
-            value.truncate(len);
-            value
-        });
-        Ok(Unshifted { file, stat, capability })
-    }
-
-    /// What an operation removes the access ACL of, and the group of that, if ext4 does it.
-    fn group_of_acl<'a>(&self, op: &'a TestOp) -> Option<(&'a What, u32)> {
-        let what = match op {
-            TestOp::RemoveXattr { what, name } if name.0 == ACCESS_ACL => what,
-            TestOp::SetXattr { what, name, value, .. } if name.0 == ACCESS_ACL && value.0.len() <= 4 => what,
-            _ => return None,
-        };
-        let stat = if self.judge == Judge::Disk { self.stat(what).ok() } else { None };
-        stat.map(|stat| (what, stat.st_gid))
-    }
-
-    /// Whoever may not give a file this group loses its set-group-ID by setting an ACL: on tmpfs also by removing
-    /// it, which is the safer way, and rfs's.
-    fn clear_group_id(&mut self, what: &What, caller: &Credential, gid: u32) -> Result<(), Errno> {
-        if caller.is_in_group(gid) || caller.has(Capabilities::FSETID) {
-            return Ok(());
-        }
-        let mode = self.stat(what)?.st_mode & 0o5777;
-        self.set_attributes(&TestOp::SetMode { what: what.clone(), mode })
     }
 
     fn do_op(&mut self, op: &TestOp) -> Outcome {
@@ -377,7 +311,7 @@ impl Session {
         }
     }
 
-    fn set_attributes(&self, op: &TestOp) -> Result<(), Errno> {
+    pub(super) fn set_attributes(&self, op: &TestOp) -> Result<(), Errno> {
         match op {
             TestOp::SetMode { what: What::Handle(slot), mode } => {
                 rustix::fs::fchmod(self.handle(*slot)?, Mode::from_raw_mode(*mode))
@@ -417,7 +351,7 @@ impl Session {
         }
     }
 
-    fn stat(&self, what: &What) -> Result<Stat, Errno> {
+    pub(super) fn stat(&self, what: &What) -> Result<Stat, Errno> {
         match what {
             What::Handle(slot) => rustix::fs::fstat(self.handle(*slot)?),
             What::Path { path, follow } => {
@@ -530,7 +464,7 @@ impl Session {
     }
 
     /// Where a path starts.
-    fn base(&self, path: &Path) -> Result<BorrowedFd<'_>, Errno> {
+    pub(super) fn base(&self, path: &Path) -> Result<BorrowedFd<'_>, Errno> {
         let Some(slot) = path.base else { return Ok(CWD) };
         match self.handle(slot) {
             Ok(fd) => Ok(fd),
@@ -556,7 +490,7 @@ impl AsFd for Opened<'_> {
     }
 }
 
-fn open_flags(access: Access) -> OFlags {
+pub(super) fn open_flags(access: Access) -> OFlags {
     let access = match access {
         Access { read: true, write: true } => OFlags::RDWR,
         Access { read: false, write: true } => OFlags::WRONLY,
@@ -663,7 +597,7 @@ fn follow_flag(follow: bool) -> AtFlags {
     if follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW }
 }
 
-fn timespec(time: SetTime) -> Timespec {
+pub(super) fn timespec(time: SetTime) -> Timespec {
     match time {
         SetTime::Keep => Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         SetTime::Now => Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },

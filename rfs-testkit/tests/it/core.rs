@@ -1,15 +1,16 @@
 //! The core against the model (requirement A2).
 
+use rfs_core::RenameMode;
 use rfs_testkit::{
-    Engine, EngineTarget, ModelFs, Profile, Rules, TreeEngine, Workload, compare, corner_ops, corner_tree,
-    symlink_chain,
+    Engine, EngineTarget, ModelFs, Path, Profile, Rules, Target, TestOp, TreeEngine, Workload, compare,
+    corner_ops, corner_tree, symlink_chain,
 };
 
-const OPS_PER_RUN: usize = 300;
+use crate::linux::{OPS_PER_RUN, ops_wanted};
 
 #[test]
 fn the_core_answers_as_the_model_does() {
-    for seed in 0..100_000_u64.div_ceil(OPS_PER_RUN as u64) {
+    for seed in 0..(ops_wanted() as u64).div_ceil(OPS_PER_RUN as u64) {
         let mut core = EngineTarget::new(TreeEngine::new());
         let mut model = ModelFs::new(Rules::rfs());
         let ops: Vec<_> = Workload::new(seed, Profile::rfs()).take(OPS_PER_RUN).collect();
@@ -33,4 +34,19 @@ fn the_core_answers_as_the_model_does_at_every_corner() {
             panic!("{difference}");
         }
     }
+}
+
+/// Linux does it on the file systems that judge; a volume is no layer of an overlay.
+#[test]
+fn a_whiteout_is_refused_and_changes_nothing() {
+    let mut core = EngineTarget::new(TreeEngine::new());
+    for op in corner_tree() {
+        core.run(&op).expect("the tree is made");
+    }
+    let before = core.dump();
+    for to in ["/new", "/other", "/empty"] {
+        let (from, to) = (Path::new("/file"), Path::new(to));
+        assert_eq!(core.run(&TestOp::Rename { from, to, mode: RenameMode::Whiteout }), Err(22));
+    }
+    assert_eq!(before.diff("before", &core.dump(), "after"), "");
 }

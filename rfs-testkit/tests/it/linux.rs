@@ -5,8 +5,8 @@ use std::io::ErrorKind;
 
 use rfs_core::{Access, AtimePolicy, LockMode, OpenFlags};
 use rfs_testkit::{
-    Abilities, Judge, LinuxDir, ModelFs, Path, Profile, Rules, Target, TestOp, Workload, compare, corner_ops,
-    corner_tree, symlink_chain,
+    Abilities, EngineTarget, Judge, LinuxDir, ModelFs, Path, Profile, Rules, Target, TestOp, TreeEngine,
+    Workload, compare, corner_ops, corner_tree, symlink_chain,
 };
 
 pub(crate) const OPS_PER_RUN: usize = 300;
@@ -138,6 +138,40 @@ fn the_workload_reaches_what_it_is_to_test() {
     for errno in [2, 9, 11, 16, 17, 20, 21, 22, 36, 39, 40, 1, 95, 27, 125, 6, 7, 34, 61] {
         let times: usize = answers.iter().filter(|((_, is), _)| *is == Some(errno)).map(|(_, n)| n).sum();
         assert!(times >= 5, "error {errno} comes {times} times: {answers:?}");
+    }
+}
+
+/// The same of the operations by several callers: they have to be let in, and to be kept out.
+#[test]
+fn the_callers_reach_what_they_are_to_test() {
+    let mut answers: BTreeMap<(String, Option<i32>), usize> = BTreeMap::new();
+    let (mut done, mut total) = (0, 0);
+    for seed in 0..60 {
+        let mut core = EngineTarget::new(TreeEngine::new());
+        for op in Workload::new(seed, Profile::callers(Abilities::ALL)).take(OPS_PER_RUN) {
+            let answer = core.run(&op).err();
+            let TestOp::As { op, .. } = &op else { continue };
+            (done, total) = (done + usize::from(answer.is_none()), total + 1);
+            let name = match &**op {
+                TestOp::SetXattr { name, .. } => String::from_utf8_lossy(&name.0).into_owned(),
+                op => name(op),
+            };
+            *answers.entry((name, answer)).or_default() += 1;
+        }
+    }
+    assert!(done * 100 > total * 33, "{done} of {total} succeed: {answers:?}");
+    let times = |name: &str, errno: Option<i32>| answers.get(&(name.to_owned(), errno)).copied().unwrap_or(0);
+    for name in ["Open", "Write", "Mkdir", "Unlink", "Rename", "Truncate", "Link", "Allocate"] {
+        assert!(times(name, None) >= 20, "{name} succeeds seldom: {answers:?}");
+        assert!(times(name, Some(13)) >= 5, "{name} is seldom kept out: {answers:?}");
+    }
+    for name in ["SetMode", "SetOwner", "SetTimes", "system.posix_acl_access", "system.posix_acl_default"] {
+        assert!(times(name, None) >= 10, "{name} succeeds seldom: {answers:?}");
+        assert!(times(name, Some(1)) >= 10, "{name} is seldom for owners only: {answers:?}");
+    }
+    assert!(times("security.capability", None) >= 1, "{answers:?}");
+    for name in ["security.capability", "trusted.one"] {
+        assert!(times(name, Some(1)) >= 5, "{name} is seldom for the able only: {answers:?}");
     }
 }
 
