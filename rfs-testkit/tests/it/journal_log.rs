@@ -231,7 +231,7 @@ fn run_with_commits(seed: u64, disk: &SimDisk) -> Option<(JournalEngine, Commits
 #[test]
 fn a_crash_at_any_call_loses_nothing_while_files_are_filled_committed_and_recycled() {
     let (mut replayed, mut put_aside, mut recycled) = (0, 0, 0);
-    for seed in 20..23 {
+    for seed in 20..25 {
         let plan = CrashPlan::never();
         let (engine, commits) = run_with_commits(seed, &SimDisk::new(plan.clone())).expect("the disk works");
         assert!(engine.next_segment() > SegmentId(5) && commits.len() > 5);
