@@ -347,9 +347,7 @@ impl fuser::Filesystem for Filesystem {
         }
         // The kernel appends where it believes the end to be. Where the program has appended too, through the API, the
         // end is further on. The parts of a large direct write come in any order, so that each has its own place.
-        let appends = flags.0 & (O_APPEND | O_DIRECT) == O_APPEND
-            && !from_cache
-            && !self.served.writeback;
+        let appends = flags.0 & (O_APPEND | O_DIRECT) == O_APPEND && !from_cache && !self.served.writeback;
         let place = if appends { WriteAt::End } else { WriteAt::Offset(offset) };
         let len = data.len();
         let op = Op::Write { target: Target::Ino(ino), at: place, len: len as u64 };
