@@ -1,6 +1,6 @@
 //! `cargo xtask suites`: test suites and programs of others on a mounted volume.
 //!
-//! Each suite runs once for each store, in PID and mount namespaces of its own (see [`sandbox`]), on a fresh volume.
+//! Each suite runs once for each store, in PID and mount namespaces of its own (see `sandbox`), on a fresh volume.
 //! What it finds is a list of cases, each with a verdict; logs stay below `target/suites/`.
 
 mod bench;
