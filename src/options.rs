@@ -54,6 +54,7 @@ pub struct Options {
     pub(crate) local_file_bytes: u64,
     pub(crate) keep_commits: usize,
     pub(crate) collect_grace: Duration,
+    pub(crate) auto_collect: bool,
     pub(crate) owner: Option<OwnerId>,
     pub(crate) credential: Arc<Credential>,
     pub(crate) atime: AtimePolicy,
@@ -84,6 +85,7 @@ impl Default for Options {
             local_file_bytes: 64 << 20,
             keep_commits: 16,
             collect_grace: Duration::from_hours(1),
+            auto_collect: false,
             owner: None,
             credential: Arc::new(Credential { umask: 0o022, ..Credential::root() }),
             atime: AtimePolicy::Never,
@@ -204,6 +206,14 @@ impl Options {
     pub fn with_retention(mut self, keep_commits: usize, grace: Duration) -> Self {
         self.keep_commits = keep_commits.max(1);
         self.collect_grace = grace;
+        self
+    }
+
+    /// Whether garbage is collected by itself: after each commit that is the first one to name an image
+    /// ([`Options::with_image_every`]), since that is when what only older commits needed becomes garbage. Default:
+    /// no, it is collected when [`Volume::collect_garbage`](crate::Volume::collect_garbage) is called.
+    pub fn with_auto_collect(mut self, auto_collect: bool) -> Self {
+        self.auto_collect = auto_collect;
         self
     }
 

@@ -6,11 +6,13 @@ use std::sync::atomic::Ordering;
 
 use rfs_backends::{MeterSnapshot, Store};
 use rfs_core::{Checkpoint, CommitId, Credential, Errno, Ino, Lsn, Op, OwnerId, StateHash, Violation};
-use rfs_recovery::collect::{Collected, Retention, collect};
+use rfs_recovery::collect::Collected;
 use rfs_recovery::{History, Keys, commit_log, history};
 use tokio::sync::oneshot;
 
-use crate::engine::{OpenReport, Receipt, Shared, commit_named, commit_now, open_reader, open_writer};
+use crate::engine::{
+    OpenReport, Receipt, Shared, collect_now, commit_named, commit_now, open_reader, open_writer,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{Fs, path_bytes};
 use crate::inodes::Inodes;
@@ -340,45 +342,14 @@ impl Volume {
     }
 
     /// Deletes the objects that no retained state needs: not the newest commits, the checkpoints, or anything younger
-    /// than the grace. It runs beside the writer's work, between two commits.
+    /// than the grace. It runs beside the writer's work, between two commits. [`Options::with_auto_collect`] has it done
+    /// whenever there is something to delete.
     ///
     /// # Errors
     /// [`ErrorKind::Fenced`] before anything is deleted, when another writer took over.
     pub async fn collect_garbage(&self) -> Result<Collected> {
         self.writable("collect garbage")?;
-        let shared = self.shared();
-        let doing = || format!("collect garbage in {}", shared.store.url());
-        let mut guard = shared.publisher.lock().await;
-        shared.live.read().usable().map_err(|refused| refused.doing(doing))?;
-        let Some(committer) = guard.as_mut() else { return Ok(Collected::default()) };
-        let receipt = shared.commits.borrow().receipt.clone();
-        let Some(receipt) = receipt else { return Ok(Collected::default()) };
-        let grace = i64::try_from(shared.options.collect_grace.as_millis()).unwrap_or(i64::MAX);
-        let now = shared.options.clock.now().as_nanos() / 1_000_000;
-        let retention = Retention {
-            newest: receipt.commit,
-            checkpoints: committer
-                .tree
-                .checkpoints()
-                .iter()
-                .map(|(_, checkpoint)| checkpoint.commit)
-                .collect(),
-            keep_commits: shared.options.keep_commits,
-            newest_until_ms: if grace == 0 { i64::MAX } else { now.saturating_sub(grace) },
-            last_segment: committer.last_segment,
-        };
-        let collected = collect(&shared.store, shared.keys, &committer.publisher, &retention).await;
-        let collected = collected.map_err(|error| Error::recovery(doing(), error));
-        if let Err(error) = &collected
-            && error.kind() == ErrorKind::Fenced
-        {
-            shared.fail(error);
-        }
-        let collected = collected?;
-        if let Some(last) = retention.last_segment {
-            shared.content.keep(&collected.left, last);
-        }
-        Ok(collected)
+        collect_now(self.shared()).await
     }
 
     /// The identity of the tree as it is now. It costs a pass over the whole tree.

@@ -93,6 +93,11 @@ pub(crate) struct Volume {
     /// Commit so long after the first change that is not committed, such as 10s, 50ms, 2m; or `never`.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_interval)]
     pub(crate) commit_interval: Interval,
+    /// How long a commit stays after a newer one, for readers that opened it and to go back to: such as 30s, 10m, 1h.
+    /// What only older commits need is deleted from the store while the volume is open. Default: 1h; nothing for
+    /// memory://, where nobody else reads.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub(crate) keep_for: Option<Duration>,
     /// When reading sets the time of last access.
     #[arg(long, value_enum, value_name = "POLICY", default_value = "never")]
     pub(crate) atime: Atime,
@@ -153,6 +158,13 @@ fn parse_interval(text: &str) -> Result<Interval, String> {
     if text == "never" {
         return Ok(Interval(None));
     }
+    match parse_time(text).map_err(|error| format!("{error}, or `never`"))? {
+        Duration::ZERO => Err("0 is no time to wait: give at least 1ms, or `never`".to_owned()),
+        time => Ok(Interval(Some(time))),
+    }
+}
+
+fn parse_time(text: &str) -> Result<Duration, String> {
     let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let millis = match unit {
@@ -160,14 +172,12 @@ fn parse_interval(text: &str) -> Result<Interval, String> {
         "s" => 1_000,
         "m" => 60_000,
         "h" => 3_600_000,
-        _ => return Err("give a number and a unit, ms, s, m or h, or `never`".to_owned()),
+        "d" => 86_400_000,
+        _ => return Err("give a number and a unit, ms, s, m, h or d".to_owned()),
     };
     let number: u64 = number.parse().map_err(|_| "the number is missing or too large".to_owned())?;
-    match number.checked_mul(millis) {
-        Some(millis) if millis > 0 => Ok(Interval(Some(Duration::from_millis(millis)))),
-        Some(_) => Err("0 is no time to wait: give at least 1ms, or `never`".to_owned()),
-        None => Err("the number is too large".to_owned()),
-    }
+    let millis = number.checked_mul(millis).ok_or("the number is too large")?;
+    Ok(Duration::from_millis(millis))
 }
 
 #[cfg(test)]
@@ -176,7 +186,7 @@ mod tests {
 
     use clap::CommandFactory;
 
-    use super::{Args, Interval, parse_interval};
+    use super::{Args, Interval, parse_interval, parse_time};
 
     #[test]
     fn the_definition_is_sound() {
@@ -190,6 +200,8 @@ mod tests {
         assert_eq!(parse_interval("10s"), millis(10_000));
         assert_eq!(parse_interval("2m"), millis(120_000));
         assert_eq!(parse_interval("1h"), millis(3_600_000));
+        assert_eq!(parse_time("7d"), Ok(Duration::from_secs(7 * 86_400)));
+        assert_eq!(parse_time("0s"), Ok(Duration::ZERO));
         assert_eq!(parse_interval("never"), Ok(Interval(None)));
         for wrong in
             ["", "10", "s", "0s", "-1s", "1.5s", "1 s", "99999999999999999999s", "18446744073709551615h"]

@@ -1,5 +1,7 @@
 //! From arguments and environment to an open volume.
 
+use std::time::Duration;
+
 use rfs::{AtimePolicy, LocalLog, Options, OwnerId, StoreOptions};
 
 use crate::args::{Atime, Level, Volume};
@@ -7,7 +9,7 @@ use crate::error::Failure;
 
 /// Opens a volume to write it, and says on the standard error output what of an earlier process was found.
 pub(crate) async fn open(url: &str, args: &Volume, create: bool) -> Result<rfs::Volume, Failure> {
-    let options = options(args)?;
+    let options = options(url, args)?;
     let mut opened = rfs::Volume::open(url, options.clone()).await;
     if create && opened.as_ref().is_err_and(|error| error.kind() == rfs::ErrorKind::NoVolume) {
         opened = rfs::Volume::open_or_create(url, options).await;
@@ -50,7 +52,7 @@ async fn own_root(volume: &rfs::Volume) -> Result<(), Failure> {
     owned.map_err(|error| Failure::during("make the volume's root directory yours", &error))
 }
 
-fn options(args: &Volume) -> Result<Options, Failure> {
+fn options(url: &str, args: &Volume) -> Result<Options, Failure> {
     let level = match (args.level, &args.local_dir) {
         (Some(Level::Memory), _) => rfs::Level::Memory,
         (Some(Level::Local), None) => {
@@ -64,11 +66,14 @@ fn options(args: &Volume) -> Result<Options, Failure> {
         Atime::Relative => AtimePolicy::Relative,
         Atime::Always => AtimePolicy::Always,
     };
+    let (keep_commits, keep_for) = retention(url, args.keep_for);
     let mut options = Options::new()
         .with_store_options(store_options())
         .with_level(level)
         .with_commit_interval(args.commit_interval.0)
-        .with_atime(atime);
+        .with_atime(atime)
+        .with_retention(keep_commits, keep_for)
+        .with_auto_collect(true);
     if let Some(dir) = &args.local_dir {
         options = options.with_local_dir(dir);
     }
@@ -76,6 +81,14 @@ fn options(args: &Volume) -> Result<Options, Failure> {
         options = options.with_owner_id(OwnerId(owner));
     }
     Ok(options)
+}
+
+/// How many commits stay, and for how long after a newer one. A volume in memory has no other readers, and only so much
+/// room.
+fn retention(url: &str, keep_for: Option<Duration>) -> (usize, Duration) {
+    let in_memory = url.starts_with("memory:");
+    let default = if in_memory { Duration::ZERO } else { Duration::from_hours(1) };
+    (if in_memory { 1 } else { 16 }, keep_for.unwrap_or(default))
 }
 
 /// What the environment says of the store.

@@ -23,6 +23,7 @@ use tokio::time::{Duration, Instant};
 use tracing::{Instrument, Span, debug, info, info_span, warn};
 
 use super::Shared;
+use super::collector::collect_soon;
 use super::live::Job;
 use super::shared::wait_for_change;
 use crate::clock::sleep;
@@ -111,6 +112,8 @@ pub(crate) struct Current {
     time: Timestamp,
     /// Set when it was prepared.
     prepared: Option<(ChainHash, StateHash)>,
+    /// It is the first one to name an image, so that what only the image before it needed is garbage.
+    has_new_image: bool,
 }
 
 /// Tells waiters that the committer is gone, however it went: also by a panic, or with its runtime.
@@ -273,7 +276,8 @@ async fn commit_all(shared: &Arc<Shared>, mut wanted: bool) -> Result<()> {
         if committer.current.is_none() {
             let has_commit = shared.commits.borrow().receipt.is_some();
             let Some(job) = next_job(shared, &mut wanted, has_commit) else { return Ok(()) };
-            committer.current = Some(Current { job, time: shared.options.clock.now(), prepared: None });
+            committer.current =
+                Some(Current { job, time: shared.options.clock.now(), prepared: None, has_new_image: false });
         }
         let span = committer
             .current
@@ -348,14 +352,15 @@ impl Committer {
         let chain = sealed.last().map_or(self.chain, |last| last.chain);
         let (before, tree, state) = (self.tree.clone(), job.tree.clone(), self.state);
         let state = heavy(shared, move |_| Ok(state.update(&before, &tree))).await?;
-        let image = {
+        let (image, has_new_image) = {
             let mut image = shared.image.lock();
-            if let Some(ready) = image.ready.take() {
-                image.named = Some(ready);
-            }
-            image.named.clone()
+            let ready = image.ready.take();
+            let has_new_image = ready.is_some();
+            image.named = ready.or(image.named.take());
+            (image.named.clone(), has_new_image)
         };
         let current = self.current.as_mut().expect("a commit was fixed");
+        current.has_new_image |= has_new_image;
         if self.publisher.next_id() != current.job.id {
             return Err(Error::new(ErrorKind::Bug, format!("{doing}: it is not the next commit")));
         }
@@ -379,7 +384,7 @@ impl Committer {
 
     /// Step 6: finish.
     fn finish(&mut self, shared: &Arc<Shared>, published: Published) {
-        let Current { job, time, prepared } = self.current.take().expect("a commit was fixed");
+        let Current { job, time, prepared, has_new_image } = self.current.take().expect("a commit was fixed");
         let (chain, state) = prepared.expect("the commit was prepared");
         let receipt = Receipt {
             commit: published.reference.id,
@@ -409,6 +414,9 @@ impl Committer {
             let _ = done.send(Ok(receipt.clone()));
         }
         self.image_if_due(shared, &receipt, journal_bytes);
+        if has_new_image && shared.options.auto_collect {
+            collect_soon(shared, receipt.commit);
+        }
     }
 
     /// Starts an image of this commit's state in the background, if the last one is far behind.

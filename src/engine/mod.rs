@@ -1,5 +1,6 @@
 //! The running volume: the tree under its lock, the driver of the local log, and the committer.
 
+mod collector;
 mod committer;
 mod driver;
 mod live;
@@ -8,6 +9,7 @@ mod open;
 mod shared;
 mod watch;
 
+pub(crate) use collector::collect_now;
 pub use committer::Receipt;
 pub(crate) use committer::{CommitState, commit_named, commit_now};
 pub(crate) use live::{Caller, Live, Refused, with_done};

@@ -615,6 +615,28 @@ async fn idle_openings_do_not_add_up() {
     assert_eq!(requests[1], requests[19], "{requests:?}");
 }
 
+/// With automatic collection the store has what the newest state needs, however long the volume is written.
+#[tokio::test]
+async fn garbage_is_collected_by_itself() {
+    let (sim, store) = sim();
+    let options = options(1).with_store(store).with_image_every(u64::MAX, 4);
+    let options = options.with_retention(1, Duration::ZERO).with_auto_collect(true);
+    let volume = Volume::create("sim://", options).await.unwrap();
+    let mut objects = Vec::new();
+    for round in 0..200_u8 {
+        volume.fs().write("/a", [round; 1000]).await.unwrap();
+        volume.commit().await.unwrap();
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        objects.push(sim.paths().len());
+    }
+    let (early, late) = objects.split_at(100);
+    assert_eq!(early.iter().skip(20).max(), late.iter().max(), "{objects:?}");
+    assert!(late.iter().all(|count| *count < 15), "{objects:?}");
+    assert_eq!(volume.fs().read("/a").await.unwrap(), [199; 1000]);
+}
+
 /// The history of a file after its oldest part was collected, on another machine.
 #[tokio::test]
 async fn history_goes_as_far_back_as_it_is_kept() {

@@ -5,6 +5,7 @@
 
 mod bench;
 mod cases;
+mod ext4;
 mod fsx;
 mod ground;
 mod options;
@@ -149,6 +150,10 @@ fn run_in_sandbox(suite: &Suite, store: Store, options: &Options) -> Result<Tall
     let ending =
         sandbox::run(&options.for_inside(suite.name, store, directory.path()), limit, directory.path())?;
     let mut cases = cases::read(&directory.path().join(cases::FILE))?;
+    let ending = match ending {
+        Ok(()) if cases.is_empty() => Err("no case was run".to_owned()),
+        ending => ending,
+    };
     if let Err(reason) = ending {
         cases.push(Case { name: "the run itself".to_owned(), verdict: Verdict::Failed(reason) });
     }

@@ -15,6 +15,9 @@ const MOUNT_LIMIT: Duration = Duration::from_mins(1);
 /// Unmounting commits what the suite has left.
 const UNMOUNT_LIMIT: Duration = Duration::from_mins(3);
 
+/// The address space that a mount may have: what has to be bounded is seen to be.
+const MEMORY_KIB: u64 = 6 << 20;
+
 /// Where the mount point is made: paths on it have to be short, since the address of a socket has 108 bytes. What is
 /// mounted over such a directory is seen by this run only; one of them holds nothing that the run needs.
 const SHORT: [&str; 3] = ["/mnt", "/media", "/srv"];
@@ -85,12 +88,15 @@ impl Ground {
     }
 
     fn mount(&self, rfs: &Path, store: Store, commit_interval: &str) -> Result<Child, String> {
-        let mut command = Command::new(rfs);
+        let mut command = Command::new("sh");
+        let limited = format!("ulimit -v {MEMORY_KIB} && exec \"$@\"");
+        command.args(["-c", &limited, "sh"]).arg(rfs);
         command.arg("mount").arg("--create").args(["--commit-interval", commit_interval]);
         match store {
             Store::Memory => command.args(["--level", "memory"]).arg("memory://"),
             Store::File => command
-                .args(["--level", "local", "--local-dir"])
+                // Suites that write for long would fill the disk.
+                .args(["--keep-for", "5s", "--level", "local", "--local-dir"])
                 .arg(&self.local)
                 .arg(format!("file://{}", self.objects.display())),
         };
@@ -159,7 +165,8 @@ impl Site<'_> {
         &self.ground.mount_point
     }
 
-    /// Has the mount commit and end, and sees to it that it says so with its exit status.
+    /// Has the mount commit and end, and sees to it that it says so with its exit status. Who enters again is on another
+    /// machine: the local directory is gone.
     pub(super) fn leave(mut self) -> Outcome {
         let Some(mut process) = self.process.take() else { return Ok(()) };
         let id = process.id().to_string();
@@ -170,7 +177,14 @@ impl Site<'_> {
         })?;
         let log = &self.ground.log;
         match ended {
-            Some(status) if status.success() && !is_mount_point(self.directory())? => Ok(()),
+            Some(status) if status.success() && !is_mount_point(self.directory())? => {
+                match fs::remove_dir_all(&self.ground.local) {
+                    Err(error) if self.ground.local.exists() => {
+                        Err(format!("cannot remove {}: {error}", self.ground.local.display()))
+                    }
+                    _ => Ok(()),
+                }
+            }
             Some(status) if status.success() => {
                 Err("the mount has ended, but its directory is still one".to_owned())
             }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::bench::{self, Bench, Ending};
 use super::cases::Verdict;
+use super::ext4::{Ext4, judged_by};
 use super::{sandbox, tools};
 use crate::{Outcome, process, workspace};
 
@@ -36,32 +37,16 @@ pub(super) fn run(bench: &Bench) -> Outcome {
         if !bench.options.wants(name) {
             continue;
         }
-        let verdict = match (verdict, yardstick.get(name)) {
-            (Verdict::Skipped(reason), Some(Verdict::Skipped(_))) => {
-                Verdict::Skipped(format!("{reason} (as on ext4)"))
-            }
-            (Verdict::Skipped(reason), _) => Verdict::Failed(format!("skipped, but not on ext4: {reason}")),
-            (verdict, _) => verdict.clone(),
-        };
+        let verdict = judged_by(verdict.clone(), yardstick.get(name));
         bench.add(name, &verdict)?;
     }
     bench.require("unmounting", left)
 }
 
-/// The verdicts on an ext4 in a file, which only this run sees.
 fn on_ext4(bench: &Bench) -> Result<Verdicts, String> {
-    let image = bench.beside("ext4.img");
-    let directory = bench.beside("ext4");
-    fs::create_dir_all(&directory)
-        .map_err(|error| format!("cannot create {}: {error}", directory.display()))?;
-    process::capture(Command::new("truncate").args(["--size", "512M"]).arg(&image))?;
-    process::capture(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image))?;
-    process::capture(Command::new("mount").args(["-o", "loop,user_xattr,acl"]).arg(&image).arg(&directory))
-        .map_err(|error| {
-        format!("an ext4 to compare with cannot be mounted, which takes a loop device: {error}")
-    })?;
-    let found = every_test(bench, &directory, "ext4");
-    process::capture(Command::new("umount").arg(&directory))?;
+    let ext4 = Ext4::mount(bench)?;
+    let found = every_test(bench, ext4.directory(), "ext4");
+    ext4.unmount()?;
     found
 }
 

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use super::bench::{self, Bench, Ending};
 use super::cases::Verdict;
+use super::ext4::{Ext4, judged_by};
 use super::options::Options;
 use super::sandbox;
 use crate::Outcome;
@@ -93,28 +95,53 @@ pub(super) fn limit(_: &Options) -> Duration {
     Duration::from_mins(3).saturating_add(LIMIT.saturating_mul(stressors))
 }
 
-/// Runs the stressors one after the other, two workers each.
+/// Runs the stressors one after the other, two workers each; those that are skipped, on ext4 too.
 pub(super) fn run(bench: &Bench) -> Outcome {
     let ground = bench.ground();
     let site = ground.enter()?;
-    let directory = site.directory().join("stressng");
-    fs::create_dir(&directory)
-        .and_then(|()| fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)))
-        .map_err(|error| format!("cannot create {}: {error}", directory.display()))?;
+    let directory = working_directory(site.directory())?;
+    let mut skipped = Vec::new();
     for &stressor in STRESSORS.iter().filter(|stressor| bench.options.wants(stressor)) {
-        let log = bench.log(&format!("{stressor}.log"));
-        let mut command = Command::new("stress-ng");
-        command.arg("--temp-path").arg(&directory).args([&format!("--{stressor}"), "2", "--verify"]);
-        command.args(["--timeout", &format!("{SECONDS}s")]).args(SIZES);
-        let ending = bench::run_limited(&mut command, &log, LIMIT)?;
-        let said = fs::read_to_string(&log).unwrap_or_default();
-        bench.add(stressor, &verdict(&ending, &said, &sandbox::excerpt(&log)))?;
+        match stress(bench, stressor, &directory, stressor)? {
+            verdict @ Verdict::Skipped(_) => skipped.push((stressor, verdict)),
+            verdict => bench.add(stressor, &verdict)?,
+        }
     }
     let cleared =
         fs::remove_dir_all(&directory).map_err(|error| format!("removing what the stressors left: {error}"));
     bench.require("clearing up", cleared)?;
     let left = site.leave();
-    bench.require("unmounting", left)
+    bench.require("unmounting", left)?;
+    if skipped.is_empty() { Ok(()) } else { compare_with_ext4(bench, skipped) }
+}
+
+fn compare_with_ext4(bench: &Bench, skipped: Vec<(&str, Verdict)>) -> Outcome {
+    let ext4 = Ext4::mount(bench)?;
+    let directory = working_directory(ext4.directory())?;
+    for (stressor, verdict) in skipped {
+        let on_ext4 = stress(bench, stressor, &directory, &format!("{stressor}.ext4"))?;
+        bench.add(stressor, &judged_by(verdict, Some(&on_ext4)))?;
+    }
+    ext4.unmount()
+}
+
+/// Some stressors run as a user without rights.
+fn working_directory(parent: &Path) -> Result<PathBuf, String> {
+    let directory = parent.join("stressng");
+    fs::create_dir(&directory)
+        .and_then(|()| fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)))
+        .map_err(|error| format!("cannot create {}: {error}", directory.display()))?;
+    Ok(directory)
+}
+
+fn stress(bench: &Bench, stressor: &str, directory: &Path, log: &str) -> Result<Verdict, String> {
+    let log = bench.log(&format!("{log}.log"));
+    let mut command = Command::new("stress-ng");
+    command.arg("--temp-path").arg(directory).args([&format!("--{stressor}"), "2", "--verify"]);
+    command.args(["--timeout", &format!("{SECONDS}s")]).args(SIZES);
+    let ending = bench::run_limited(&mut command, &log, LIMIT)?;
+    let said = fs::read_to_string(&log).unwrap_or_default();
+    Ok(verdict(&ending, &said, &sandbox::excerpt(&log)))
 }
 
 /// Reads the exit status as stress-ng's manual explains it, and the lines by which it says that a check has failed.
