@@ -616,11 +616,7 @@ impl fuser::Filesystem for Filesystem {
         // The kernel asks us though it may still hold what was written to the file, or to a mapping of it. This makes it
         // write that; on another thread, since we have to answer the writes.
         self.served.block(move || {
-            if let Some(notifier) = served.notifier.get()
-                && let Err(error) = notifier.inval_inode(ino, 0, 0)
-            {
-                tracing::debug!(%error, "a file was not written out before a seek");
-            }
+            served.write_out(Ino(ino.0));
             seek(&served);
         });
     }

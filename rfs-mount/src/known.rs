@@ -76,6 +76,15 @@ impl Known {
         self.shard(ino).lock().get(&ino).is_some_and(|entry| entry.writers > 0)
     }
 
+    /// All of which [`may_be_dirty`](Self::may_be_dirty) is true.
+    pub(crate) fn may_all_be_dirty(&self) -> Vec<Ino> {
+        let written = |shard: &Shard| {
+            let shard = shard.lock();
+            shard.iter().filter(|(_, entry)| entry.writers > 0).map(|(ino, _)| *ino).collect::<Vec<_>>()
+        };
+        self.shards.iter().flat_map(written).collect()
+    }
+
     /// An inode is gone from the volume; what was last known of it stays until the kernel forgets it.
     pub(crate) fn gone(&self, last: Attr) {
         if let Some(entry) = self.shard(last.ino).lock().get_mut(&last.ino) {
@@ -160,9 +169,12 @@ mod tests {
         known.opened(ino, true);
         known.opened(ino, false);
         known.forgotten(ino, 5);
-        assert!(known.may_be_dirty(ino));
+        known.opened(Ino(8), false);
+        assert!(known.may_be_dirty(ino) && !known.may_be_dirty(Ino(8)));
+        assert_eq!(known.may_all_be_dirty(), [ino]);
         assert!(known.closed(ino, true));
         assert!(!known.may_be_dirty(ino));
+        assert!(known.closed(Ino(8), false));
         assert_eq!(known.clear(), [(ino, 1)]);
         assert!(!known.closed(ino, false));
     }

@@ -183,6 +183,10 @@ impl Mount {
         if let Err(error) = written {
             tracing::warn!(%error, dir = %dir.display(), "what the kernel held could not be written out");
         }
+        // That only begins to write the pages; on a FUSE file system it does not wait for them.
+        for ino in self.served.known.may_all_be_dirty() {
+            self.served.write_out(ino);
+        }
         // Without the force, a copy of the mount in another namespace would keep it, and us, alive.
         match rustix::mount::unmount(dir, UnmountFlags::FORCE | UnmountFlags::DETACH) {
             Ok(()) => Ok(true),

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
 
-use fuser::Notifier;
+use fuser::{INodeNo, Notifier};
 use parking_lot::Mutex;
 use rfs::model::At;
 use rfs::{Attr, Credential, Errno, ErrorKind, Ino, Inodes, Op, Outcome, Result, Target};
@@ -172,6 +172,17 @@ impl Served {
             && self.inodes.attr(ino).is_err()
         {
             self.known.gone(last);
+        }
+    }
+
+    /// Makes the kernel write out what it holds of a file, and waits for that. Not for a thread that answers requests,
+    /// since the writes are requests.
+    pub(crate) fn write_out(&self, ino: Ino) {
+        if let Some(notifier) = self.notifier.get()
+            // What is written out is forgotten: the kernel has no notice for the one without the other.
+            && let Err(error) = notifier.inval_inode(INodeNo(ino.0), 0, 0)
+        {
+            tracing::debug!(%error, %ino, "what the kernel held of a file was not written out");
         }
     }
 

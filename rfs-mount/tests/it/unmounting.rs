@@ -1,9 +1,9 @@
 //! Mounting, unmounting, and what can go wrong with them.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use rfs::{Level, Options, Volume};
 use rfs_mount::{Error, Mount, MountOptions};
@@ -28,6 +28,57 @@ async fn the_volume_comes_back_with_what_was_written() {
         });
         assert_eq!(volume.fs().read("/file").await.unwrap(), b"written");
         volume.commit().await.unwrap();
+    }
+}
+
+/// Writes through shared mappings, without `msync`: to a file that was closed since, to one that has no handle besides
+/// the mapping, and to one that has. Then it waits. Every other page is written, so that each is a request of its own.
+const MAPPER: &str = "
+import mmap, os, sys
+def mapped(name):
+    file = os.open(name, os.O_CREAT | os.O_RDWR)
+    os.ftruncate(file, 4096 * 8192)
+    memory = mmap.mmap(file, 4096 * 8192)
+    for page in range(4096):
+        memory[page * 8192] = 1
+    return file, memory
+file, closed = mapped('closed')
+closed.close()
+os.close(file)
+file, alone = mapped('mapped')
+os.close(file)
+file, still = mapped('open')
+print('ready', flush=True)
+sys.stdin.read()
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_written_to_a_mapping_is_not_lost() {
+    if !has_fuse() {
+        return;
+    }
+    for writeback in [false, true] {
+        let mut mounted = Mounted::new(MountOptions::new().with_writeback(writeback)).await;
+        let (volume, mut program) = tokio::task::block_in_place(|| {
+            let mut program = Command::new("python3")
+                .args(["-c", MAPPER])
+                .current_dir(mounted.path(""))
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut line = String::new();
+            BufReader::new(program.stdout.take().expect("it is piped")).read_line(&mut line).unwrap();
+            assert_eq!(line, "ready\n");
+            (mounted.unmount(), program)
+        });
+        for name in ["open", "mapped", "closed"] {
+            let content = volume.fs().read(&format!("/{name}")).await.unwrap();
+            let written = content.chunks(8192).filter(|pages| pages.first() == Some(&1)).count();
+            assert_eq!(written, 4096, "pages of {name:?}, writeback: {writeback}");
+        }
+        drop(program.stdin.take());
+        tokio::task::block_in_place(|| program.wait()).unwrap();
     }
 }
 
