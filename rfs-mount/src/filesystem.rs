@@ -53,11 +53,12 @@ impl Filesystem {
 
 impl fuser::Filesystem for Filesystem {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        // Not FUSE_ATOMIC_O_TRUNC: with it, opening has truncated the file before the kernel refuses to, because the
+        // file is a program that runs.
         let mut wanted = vec![
             InitFlags::FUSE_ASYNC_READ,
             InitFlags::FUSE_BIG_WRITES,
             InitFlags::FUSE_MAX_PAGES,
-            InitFlags::FUSE_ATOMIC_O_TRUNC,
             InitFlags::FUSE_EXPORT_SUPPORT,
             InitFlags::FUSE_DONT_MASK,
             InitFlags::FUSE_POSIX_ACL,
@@ -265,14 +266,8 @@ impl fuser::Filesystem for Filesystem {
         self.make(reply, caller::caller(request), op);
     }
 
-    fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let ino = Ino(ino.0);
-        let caller = if flags.0 & O_TRUNC != 0 {
-            caller::writer(request, self.served.attr(ino).ok().as_ref())
-        } else {
-            caller::caller(request)
-        };
-        self.open_inode(reply, caller, ino, flags, self.kept());
+    fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        self.open_inode(reply, Ino(ino.0), flags, self.kept());
     }
 
     fn create(
@@ -399,8 +394,8 @@ impl fuser::Filesystem for Filesystem {
         self.sync(reply);
     }
 
-    fn opendir(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        self.open_inode(reply, caller::caller(request), Ino(ino.0), flags, FopenFlags::empty());
+    fn opendir(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        self.open_inode(reply, Ino(ino.0), flags, FopenFlags::empty());
     }
 
     fn readdir(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use fuser::{FileHandle, FopenFlags, OpenFlags, ReplyEmpty, ReplyEntry, ReplyOpen};
 use rfs::model::At;
-use rfs::{Attr, Cookie, Credential, Ino, Op, Target};
+use rfs::{Attr, Cookie, Credential, Ino, Op};
 
-use super::{Filesystem, O_TRUNC, access};
+use super::{Filesystem, access};
 use crate::reply::{Refuse, entry};
 use crate::served::Served;
 
@@ -86,31 +86,19 @@ impl Filesystem {
         }
     }
 
-    pub(super) fn open_inode(
-        &self,
-        reply: ReplyOpen,
-        caller: Credential,
-        ino: Ino,
-        how: OpenFlags,
-        flags: FopenFlags,
-    ) {
-        let (truncate, to_write) = (how.0 & O_TRUNC != 0, access(how).write);
+    pub(super) fn open_inode(&self, reply: ReplyOpen, ino: Ino, how: OpenFlags, flags: FopenFlags) {
+        let to_write = access(how).write;
         let work = move |served: Arc<Served>| async move {
             match served.inodes.hold(ino) {
-                Ok(()) => served.known.opened(ino, to_write),
+                Ok(()) => {
+                    served.known.opened(ino, to_write);
+                    Ok(())
+                }
                 // A directory that was removed can still be opened by who is in it, though nothing is in it.
                 // Of a file that was just replaced, the kernel has to look the name up again.
-                Err(error) if !Served::is_gone(&error) || !served.known.is_removed_dir(ino) => {
-                    return Err(error);
-                }
-                Err(_) => return Ok(()),
+                Err(error) if Served::is_gone(&error) && served.known.is_removed_dir(ino) => Ok(()),
+                Err(error) => Err(error),
             }
-            if truncate {
-                let op = Op::Truncate { target: Target::Ino(ino), size: 0 };
-                let done = served.inodes.run(&caller, &op, &[]).await;
-                return done.map(drop).inspect_err(|_| served.release(ino, to_write));
-            }
-            Ok(())
         };
         self.answer(reply, work, move |reply, ()| reply.opened(FileHandle(0), flags));
     }

@@ -1,8 +1,9 @@
 //! Names, special nodes, times and extended attributes.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps, XattrFlags, makedev, mknodat,
@@ -234,6 +235,27 @@ async fn files_opened_with_o_excl_and_o_directory() {
         assert_eq!(open("link", OFlags::NOFOLLOW), Err(Errno::LOOP));
         assert_eq!(open("none/new", OFlags::CREATE | OFlags::RDWR), Err(Errno::NOENT));
         assert_eq!(fs::read_link(mounted.path("link")).unwrap().to_str(), Some("new"));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_program_is_not_truncated() {
+    with_mount(|mounted| {
+        let program = mounted.path("cat");
+        fs::copy("/bin/cat", &program).unwrap();
+        let length = fs::metadata(&program).unwrap().len();
+        let mut running =
+            Command::new(&program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        for how in [OFlags::WRONLY, OFlags::RDWR, OFlags::RDONLY | OFlags::TRUNC] {
+            let opened = rustix::fs::open(&program, how | OFlags::CLOEXEC, Mode::empty()).map(drop);
+            assert_eq!(opened, Err(Errno::TXTBSY), "{how:?}");
+        }
+        assert_eq!(fs::metadata(&program).unwrap().len(), length);
+        running.stdin.take().unwrap().write_all(b"still there").unwrap();
+        let output = running.wait_with_output().unwrap();
+        assert!(output.status.success());
+        assert_eq!(output.stdout, b"still there");
     })
     .await;
 }
