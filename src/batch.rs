@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rfs_core::{
-    Access, Allocate, At, Credential, Node, Op, OpenFlags, Precondition, RenameMode, SetTime, Timestamp,
-    WriteAt, XattrMode,
+    Access, Allocate, At, Context, Credential, Errno, Node, Op, OpenFlags, Outcome, Precondition, RenameMode,
+    SetTime, Target, Timestamp, WriteAt, XattrMode,
 };
 
+use crate::engine::Refused;
 use crate::error::Result;
 use crate::fs::{path_bytes, target};
 use crate::metadata::Permissions;
@@ -33,21 +34,31 @@ use crate::volume::Handle;
 pub struct Batch {
     handle: Arc<Handle>,
     credential: Arc<Credential>,
-    ops: Vec<Op>,
+    steps: Vec<Step>,
     payloads: Vec<Vec<u8>>,
+}
+
+#[derive(Debug)]
+enum Step {
+    Op(Op),
+    /// Opens a file to write, and writes so many bytes into what was opened: that is not looked for, or checked, again.
+    Fill(Op, u64),
 }
 
 impl Batch {
     pub(crate) const fn new(handle: Arc<Handle>, credential: Arc<Credential>) -> Self {
-        Self { handle, credential, ops: Vec::new(), payloads: Vec::new() }
+        Self { handle, credential, steps: Vec::new(), payloads: Vec::new() }
     }
 
     /// Makes a file with this content, or replaces the content of the one that is there.
     pub fn write(mut self, path: impl AsRef<Path>, content: impl AsRef<[u8]>) -> Self {
         let flags = OpenFlags { create: true, truncate: true, ..OpenFlags::default() };
         let at = At::root(path_bytes(path.as_ref()));
-        self.ops.push(Op::Open { at, access: Access { read: false, write: true }, flags, mode: 0o666 });
-        self.write_bytes(path.as_ref(), WriteAt::Offset(0), content.as_ref())
+        let open = Op::Open { at, access: Access { read: false, write: true }, flags, mode: 0o666 };
+        let content = content.as_ref();
+        self.steps.push(Step::Fill(open, content.len() as u64));
+        self.payloads.push(content.to_vec());
+        self
     }
 
     /// Writes into a file that is there.
@@ -197,23 +208,44 @@ impl Batch {
     /// # Errors
     /// POSIX's, naming the operation by its number from 0; `EFBIG` over 64 MiB of content.
     pub async fn apply(self) -> Result<()> {
-        let doing = || format!("batch of {} operations", self.ops.len());
+        let doing = || format!("batch of {} operations", self.steps.len());
         let shared = &self.handle.shared;
         shared.admit(doing).await?;
         let payloads: Vec<&[u8]> = self.payloads.iter().map(Vec::as_slice).collect();
         let caller = shared.caller(&self.credential);
-        let done = shared.change(|live| live.run_batch(caller, &self.ops, &payloads));
+        let done = shared.change(|live| {
+            live.run_steps(caller, &payloads, |batch, context| {
+                for (index, step) in self.steps.iter().enumerate() {
+                    step.decide(batch, context).map_err(|errno| Refused::Batch(index, errno))?;
+                }
+                Ok(())
+            })
+        });
         done.map(drop).map_err(|refused| refused.doing(doing))
     }
 
     fn write_bytes(mut self, path: &Path, at: WriteAt, bytes: &[u8]) -> Self {
-        self.ops.push(Op::Write { target: target(path, true), at, len: bytes.len() as u64 });
         self.payloads.push(bytes.to_vec());
-        self
+        self.push(Op::Write { target: target(path, true), at, len: bytes.len() as u64 })
     }
 
     fn push(mut self, op: Op) -> Self {
-        self.ops.push(op);
+        self.steps.push(Step::Op(op));
         self
+    }
+}
+
+impl Step {
+    fn decide(&self, batch: &mut rfs_core::Batch, context: &Context<'_>) -> std::result::Result<(), Errno> {
+        match self {
+            Self::Op(op) => batch.decide(context, op).map(drop),
+            Self::Fill(open, len) => {
+                let Outcome::Opened { ino, .. } = batch.decide(context, open)? else {
+                    return Err(Errno::Invalid);
+                };
+                let (target, at) = (Target::Ino(ino), WriteAt::Offset(0));
+                batch.decide(context, &Op::Write { target, at, len: *len }).map(drop)
+            }
+        }
     }
 }

@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::decide::{Copies, decide_with};
-use crate::{Change, Context, Errno, Op, Outcome, Place, Tree};
+use crate::{Change, Context, Decision, Errno, Op, Outcome, Place, Tree};
 
 /// What a batch comes to.
 #[derive(Clone, Debug)]
@@ -14,6 +14,34 @@ pub struct Batch {
     pub changes: Vec<Change>,
     /// What the caller is told, one for each Op.
     pub outcomes: Vec<Outcome>,
+    /// Where the next payload byte goes.
+    place: Place,
+}
+
+impl Batch {
+    /// A batch without Ops. `place` is where the journal will put its first payload byte; payloads follow each other
+    /// without a gap, in the order of the Ops.
+    #[must_use]
+    pub fn new(tree: &Tree, place: Place) -> Self {
+        Self { tree: tree.clone(), changes: Vec::new(), outcomes: Vec::new(), place }
+    }
+
+    /// Decides one more Op, on the tree as those before it leave it. After a refusal the batch is of no use any more.
+    ///
+    /// # Errors
+    /// Why it is refused; `EFBIG` also when its payload would not fit behind the batch's place, and for a copy of more
+    /// than [`COPY_RUNS_MAX`](crate::COPY_RUNS_MAX) runs, which is not done in part here.
+    pub fn decide(&mut self, context: &Context<'_>, op: &Op) -> Result<Outcome, Errno> {
+        let Decision { changes, outcome } = decide_with(&self.tree, context, op, Copies::Whole)?;
+        for change in &changes {
+            // What was decided on this very tree fits it, unless a number runs out: the end of the segment.
+            self.tree.apply(change, self.place).map_err(|_| Errno::TooBig)?;
+            self.place.position += change.payload_len();
+        }
+        self.changes.extend(changes);
+        self.outcomes.push(outcome);
+        Ok(outcome)
+    }
 }
 
 /// Why a batch was refused. Nothing of it happens.
@@ -29,8 +57,7 @@ pub struct BatchError {
 
 /// Decides several Ops, each on the tree as the ones before it leave it. `tree` itself is only read.
 ///
-/// `place` is where the journal will put the first payload byte of the batch; payloads follow each other without a
-/// gap, in the order of the Ops.
+/// `place` is as in [`Batch::new`].
 ///
 /// ```
 /// use rfs_core::{At, Context, Op, Place, Timestamp, Tree, decide_batch};
@@ -43,30 +70,16 @@ pub struct BatchError {
 /// ```
 ///
 /// # Errors
-/// The first Op that is refused, and why; `EFBIG` also when its payload would not fit behind `place`, and for a copy of
-/// more than [`COPY_RUNS_MAX`](crate::COPY_RUNS_MAX) runs, which is not done in part here.
+/// The first Op that is refused, and why, as [`Batch::decide`] says it.
 pub fn decide_batch(
     tree: &Tree,
     context: &Context<'_>,
     ops: &[Op],
     place: Place,
 ) -> Result<Batch, BatchError> {
-    let mut batch = Batch {
-        tree: tree.clone(),
-        changes: Vec::with_capacity(ops.len()),
-        outcomes: Vec::with_capacity(ops.len()),
-    };
-    let mut place = place;
+    let mut batch = Batch::new(tree, place);
     for (index, op) in ops.iter().enumerate() {
-        let refused = |errno| BatchError { index, errno };
-        let decision = decide_with(&batch.tree, context, op, Copies::Whole).map_err(refused)?;
-        for change in &decision.changes {
-            // What was decided on this very tree fits it, unless a number runs out: the end of the segment.
-            batch.tree.apply(change, place).map_err(|_| refused(Errno::TooBig))?;
-            place.position += change.payload_len();
-        }
-        batch.changes.extend(decision.changes);
-        batch.outcomes.push(decision.outcome);
+        batch.decide(context, op).map_err(|errno| BatchError { index, errno })?;
     }
     Ok(batch)
 }

@@ -364,7 +364,8 @@ pub enum Op {
         owner: OwnerId,
     },
     /// A new writer begins: locks and nameless inodes are released as by [`Op::EndOwner`], but for those of the owners
-    /// that go on.
+    /// that go on. Where these hold something and there is very much to release, one Op does a part of it: it is
+    /// repeated until it decides nothing.
     NewSession {
         /// The owners that go on.
         keep: Vec<OwnerId>,

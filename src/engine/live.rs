@@ -3,11 +3,12 @@
 use std::collections::{HashMap, VecDeque};
 
 use rfs_core::{
-    AtimePolicy, Batch, Change, CommitId, Context, Credential, Decision, Errno, Ino, LockMode, LockOwner,
-    LockRange, Lsn, Op, Outcome, OwnerId, Place, Timestamp, Tree, decide, decide_batch,
+    AtimePolicy, Batch, Change, CommitId, Context, Credential, Decision, Errno, Ino, LockOwner, LockRange,
+    Lsn, Op, Outcome, OwnerId, Place, Timestamp, Tree, decide,
 };
 use rfs_journal::{Appender, Boundary};
 
+use super::locks::LocksChanged;
 use super::watch::{Origin, Watchers};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -45,8 +46,8 @@ pub(crate) struct Live {
     /// The key of the next handle's locks.
     next_key: u64,
     pub(crate) watchers: Watchers,
-    /// A lock was released, or became a shared one, since somebody looked.
-    pub(crate) unlocked: bool,
+    /// Where locks changed since somebody looked.
+    pub(crate) locks_changed: LocksChanged,
     pub(crate) failure: Option<Error>,
 }
 
@@ -84,14 +85,6 @@ impl From<Errno> for Refused {
 }
 
 impl Refused {
-    /// The same, of what the caller sees as one operation.
-    pub(crate) fn of_one(self) -> Self {
-        match self {
-            Self::Batch(_, errno) => Self::Posix(errno),
-            other => other,
-        }
-    }
-
     pub(crate) fn doing(self, what: impl FnOnce() -> String) -> Error {
         match self {
             Self::Posix(errno) => Error::posix(errno, what()),
@@ -106,7 +99,16 @@ impl Live {
         // Also keys that were given out before are not given to others: their locks may be found again.
         let next_key = (session.epoch & 0xff_ffff) << 40 | 1;
         let (handles, watchers) = (HashMap::new(), Watchers::default());
-        Self { tree, front, handles, session, next_key, watchers, unlocked: false, failure: None }
+        Self {
+            tree,
+            front,
+            handles,
+            session,
+            next_key,
+            watchers,
+            locks_changed: LocksChanged::default(),
+            failure: None,
+        }
     }
 
     /// Decides, applies and journals one Op. Nothing has changed when it is refused.
@@ -155,13 +157,28 @@ impl Live {
         ops: &[Op],
         payloads: &[&[u8]],
     ) -> std::result::Result<Vec<Outcome>, Refused> {
+        self.run_steps(caller, payloads, |batch, context| {
+            for (index, op) in ops.iter().enumerate() {
+                batch.decide(context, op).map_err(|errno| Refused::Batch(index, errno))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// As [`Live::run_batch`], where an Op may depend on what those before it came to.
+    pub(crate) fn run_steps(
+        &mut self,
+        caller: Caller<'_>,
+        payloads: &[&[u8]],
+        steps: impl FnOnce(&mut Batch, &Context<'_>) -> std::result::Result<(), Refused>,
+    ) -> std::result::Result<Vec<Outcome>, Refused> {
         self.usable()?;
         let Some(front) = &mut self.front else { return Err(Errno::ReadOnly.into()) };
         let bytes = payloads.iter().map(|payload| payload.len() as u64).sum();
         let place = front.appender.reserve(bytes).ok_or(Errno::TooBig)?;
-        let Batch { tree, changes, outcomes } = self
-            .in_context(caller, |context| decide_batch(&self.tree, context, ops, place))
-            .map_err(|error| Refused::Batch(error.index, error.errno))?;
+        let mut batch = Batch::new(&self.tree, place);
+        self.in_context(caller, |context| steps(&mut batch, context))?;
+        let Batch { tree, changes, outcomes, .. } = batch;
         if changes.is_empty() {
             return Ok(outcomes);
         }
@@ -181,7 +198,9 @@ impl Live {
 
     /// Tells those who wait for it what changed.
     fn note(&mut self, origin: Origin, changes: &[Change]) {
-        self.unlocked |= changes.iter().any(may_unlock);
+        for change in changes {
+            self.locks_changed.note(change);
+        }
         self.watchers.note(origin, changes);
     }
 
@@ -299,19 +318,6 @@ fn apply(tree: &mut Tree, change: &Change, place: Place) -> std::result::Result<
 
 fn fits_one_frame(changes: &[Change]) -> std::result::Result<(), Errno> {
     if Appender::fits_one_frame(changes.iter().map(change_bytes).sum()) { Ok(()) } else { Err(Errno::TooBig) }
-}
-
-/// Whether somebody who waits for a lock may get it now.
-const fn may_unlock(change: &Change) -> bool {
-    matches!(
-        change,
-        Change::UnlockFile { .. }
-            | Change::UnlockRange { .. }
-            | Change::EndOwner { .. }
-            | Change::Reap { .. }
-            | Change::LockFile { mode: LockMode::Shared, .. }
-            | Change::LockRange { mode: LockMode::Shared, .. }
-    )
 }
 
 /// How many bytes a Change takes in the journal, at most.

@@ -149,10 +149,7 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
         driver: Some(Driver::new(log.writer, with_thread)),
     };
     let shared = share(store, keys, options, state, parts, Some(committer));
-    if shared.live.read().tree.needs_new_session() {
-        let keep = shared.options.owner.into_iter().collect();
-        shared.run(shared.itself(), &Op::NewSession { keep }, &[], || doing.clone())?;
-    }
+    begin_session(&shared, &doing)?;
     drop_unmade_checkpoints(&shared, head, &doing)?;
     Driver::start(&shared)?;
     if !log.tail.is_empty() {
@@ -162,6 +159,19 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
     tokio::spawn(run(Ending(Arc::clone(&shared))));
     info!(epoch, commit = ?report.commit, local = ?report.local, "volume opened");
     Ok((shared, report))
+}
+
+/// Releases what other owners than this writer's left behind, in as many steps as it takes.
+fn begin_session(shared: &Shared, doing: &str) -> Result<()> {
+    let begin = Op::NewSession { keep: shared.options.owner.into_iter().collect() };
+    let position = || shared.live.read().lsn(Lsn(0));
+    loop {
+        let before = position();
+        shared.run(shared.itself(), &begin, &[], || doing.to_owned())?;
+        if position() == before {
+            return Ok(());
+        }
+    }
 }
 
 /// Drops the names of commits that the last writer's local log announces and that were never made.
@@ -417,7 +427,6 @@ fn share(
         commit_asked: AtomicBool::new(false),
         closing: AtomicBool::new(false),
         commits,
-        locks_changed: Notify::new(),
         waits: Waits::default(),
         origins: AtomicU64::new(0),
         publisher: tokio::sync::Mutex::new(committer),

@@ -36,7 +36,6 @@ pub(crate) struct Shared {
     pub(crate) commit_asked: AtomicBool,
     pub(crate) closing: AtomicBool,
     pub(crate) commits: watch::Sender<CommitState>,
-    pub(crate) locks_changed: Notify,
     pub(crate) waits: Waits,
     /// How many [`Inodes`](crate::Inodes) there ever were: each is an origin of changes.
     pub(crate) origins: AtomicU64,
@@ -87,14 +86,12 @@ impl Shared {
         };
         let after = live.lsn(Lsn(0));
         let journaled = live.front.as_ref().map_or(0, |front| front.journaled_bytes);
-        let unlocked = std::mem::take(&mut live.unlocked);
+        let locks_changed = std::mem::take(&mut live.locks_changed);
         drop(live);
         if let Some(bug) = bug {
             self.fail(&bug);
         }
-        if unlocked {
-            self.locks_changed.notify_waiters();
-        }
+        self.waits.wake(&locks_changed);
         if after != before {
             let commits = self.commits.borrow();
             let due = journaled.saturating_sub(commits.fixed_bytes) >= self.options.commit_bytes;
@@ -261,7 +258,7 @@ impl Shared {
         if let Some(driver) = &self.driver {
             driver.wake_waiters();
         }
-        self.locks_changed.notify_waiters();
+        self.waits.wake_all();
     }
 }
 

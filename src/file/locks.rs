@@ -11,8 +11,8 @@ impl File {
     /// of this handle. A lock that this handle holds in another mode is given up while it waits.
     ///
     /// # Errors
-    /// `EDEADLK` when it would wait for ever, since who is in its way waits for a lock of this handle: it holds no lock
-    /// on the whole file then. [`ErrorKind::Closed`](crate::ErrorKind::Closed), and others for which the volume stopped.
+    /// `EDEADLK` when who is in its way waits, directly or through others, for a lock of this handle, or of one with the
+    /// same [key](crate::OpenOptions::lock_key): it holds no lock on the whole file then. [`ErrorKind::Closed`](crate::ErrorKind::Closed), and others for which the volume stopped.
     pub async fn lock(&self) -> Result<()> {
         self.wait_for_lock(LockMode::Exclusive).await
     }
@@ -72,7 +72,7 @@ impl File {
     ///
     /// # Errors
     /// `EBADF` for a shared lock of a file that is not open for reading, or an exclusive one of a file not open for
-    /// writing; `EDEADLK` when it would wait for ever: what the handle held before, it still holds.
+    /// writing; `EDEADLK` as [`File::lock`]: what the handle held before, it still holds.
     pub async fn lock_range(&self, range: LockRange, mode: LockMode) -> Result<()> {
         self.may_lock(mode)?;
         let taken = self.held.handle.shared.lock(self.request(Wanted::Range(range, mode))).await;

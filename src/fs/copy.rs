@@ -2,21 +2,18 @@
 
 use std::path::Path;
 
-use rfs_core::{Access, At, Errno, Kind, Op, OpenFlags, Permission, Target};
+use rfs_core::{Access, At, Errno, Kind, Op, OpenFlags, Outcome, Permission, Target};
 
 use super::{Fs, path_bytes};
-use crate::engine::Refused;
 use crate::error::Result;
-
-/// Who makes a copy may write to it while it is made, whatever permissions it gets.
-const MODE_MEANWHILE: u32 = 0o600;
 
 impl Fs {
     /// Copies the content and permissions of a file, in one step, over what `to` leads to; returns how many bytes. No
     /// bytes are moved: both files share them until one is written to.
     ///
     /// # Errors
-    /// POSIX's; `EINVAL` when both are the same file, or `from` is neither a file nor a directory.
+    /// POSIX's; `EINVAL` when both are the same file, or `from` is neither a file nor a directory; `EPERM` when `to` is
+    /// somebody else's file, whose permissions the caller may not set.
     pub async fn copy(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<u64> {
         let replace = OpenFlags { create: true, truncate: true, ..OpenFlags::default() };
         self.share(from.as_ref(), to.as_ref(), replace).await
@@ -65,18 +62,28 @@ impl Fs {
                 at: At::root(path_bytes(to)),
                 access: Access { read: false, write: true },
                 flags: OpenFlags { no_follow: !self.follow, ..flags },
-                mode: MODE_MEANWHILE,
+                mode: attr.mode,
             };
-            let mut ops = vec![open];
-            let mut at = 0;
-            while at < attr.size {
-                let (from, to) = (Target::Ino(ino), copy.clone());
-                let len = live.tree.copy_len(ino, at, attr.size - at);
-                ops.push(Op::Copy { from, from_offset: at, to, to_offset: at, len });
-                at += len;
+            let mut lens = Vec::new();
+            let mut copied = 0;
+            while copied < attr.size {
+                lens.push(live.tree.copy_len(ino, copied, attr.size - copied));
+                copied += lens[lens.len() - 1];
             }
-            ops.push(Op::SetMode { target: copy.clone(), mode: attr.mode });
-            live.run_batch(caller, &ops, &[]).map_err(Refused::of_one)?;
+            live.run_steps(caller, &[], |batch, context| {
+                let Outcome::Opened { ino: to, .. } = batch.decide(context, &open)? else {
+                    return Err(Errno::Invalid.into());
+                };
+                let (from, to) = (Target::Ino(ino), Target::Ino(to));
+                batch.decide(context, &Op::SetMode { target: to.clone(), mode: attr.mode })?;
+                let mut at = 0;
+                for len in lens {
+                    let (from, to) = (from.clone(), to.clone());
+                    batch.decide(context, &Op::Copy { from, from_offset: at, to, to_offset: at, len })?;
+                    at += len;
+                }
+                Ok(())
+            })?;
             Ok(attr.size)
         });
         copied.map_err(|refused| refused.doing(doing))

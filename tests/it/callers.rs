@@ -129,6 +129,62 @@ async fn the_umask_is_the_credentials() {
     assert_eq!(fs.metadata("/by-root").await.unwrap().mode(), 0o666);
 }
 
+/// Who makes a file may fill it, whatever permissions it gets: `open` does not check a file that it made.
+#[tokio::test]
+async fn who_makes_a_file_fills_it() {
+    let volume = volume().await;
+    let fs = volume.fs();
+    shared_dir(&fs).await;
+    fs.create_dir("/tmp/acl").await.unwrap();
+    fs.set_permissions("/tmp/acl", Permissions::from_mode(0o777)).await.unwrap();
+    fs.write("/source", b"content").await.unwrap();
+    let mut acl = 2_u32.to_le_bytes().to_vec();
+    for (tag, permissions) in [(1_u16, 5_u16), (4, 5), (32, 5)] {
+        acl.extend([tag.to_le_bytes(), permissions.to_le_bytes(), [255, 255], [255, 255]].concat());
+    }
+    fs.set_xattr("/tmp/acl", "system.posix_acl_default", &acl, XattrMode::Set).await.unwrap();
+    let strict = Credential { umask: 0o222, ..Credential::user(1000, 1000, &[]) };
+    for (caller, dir) in [(strict, "/tmp"), (Credential::user(1000, 1000, &[]), "/tmp/acl")] {
+        let ann = fs.as_user(caller);
+        let path = |name: &str| format!("{dir}/{name}");
+        ann.copy("/source", path("copy")).await.unwrap();
+        ann.clone_file("/source", path("clone")).await.unwrap();
+        ann.write(path("write"), b"content").await.unwrap();
+        ann.batch().write(path("batch"), b"content").apply().await.unwrap();
+        for (name, mode) in [("copy", 0o644), ("clone", 0o644), ("write", 0o444), ("batch", 0o444)] {
+            assert_eq!(ann.read(path(name)).await.unwrap(), b"content");
+            assert_eq!(ann.metadata(path(name)).await.unwrap().mode(), mode, "{dir}/{name}");
+        }
+        let again = ann.batch().write(path("new"), b"").append(path("new"), b"").append(path("batch"), b"");
+        let error = again.apply().await.unwrap_err();
+        assert!(error.to_string().contains("operation 1"), "each that opens it again is checked: {error}");
+        assert_eq!(error.errno(), Some(Errno::AccessDenied));
+    }
+    volume.check().unwrap();
+}
+
+/// As `std::fs::copy`, that sets the permissions before it writes.
+#[tokio::test]
+async fn a_copy_has_the_permissions_that_its_maker_may_give() {
+    let volume = volume().await;
+    let fs = volume.fs();
+    shared_dir(&fs).await;
+    fs.write("/tool", b"#!").await.unwrap();
+    fs.set_permissions("/tool", Permissions::from_mode(0o4755)).await.unwrap();
+    let ann = fs.as_user(Credential::user(1000, 1000, &[]));
+    ann.copy("/tool", "/tmp/copy").await.unwrap();
+    assert_eq!(fs.metadata("/tmp/copy").await.unwrap().mode(), 0o755, "a write clears set-user-id");
+    fs.copy("/tool", "/tmp/roots").await.unwrap();
+    assert_eq!(fs.metadata("/tmp/roots").await.unwrap().mode(), 0o4755);
+    fs.set_permissions("/tmp/roots", Permissions::from_mode(0o666)).await.unwrap();
+    assert_eq!(errno(ann.copy("/tool", "/tmp/roots").await), Errno::NotPermitted, "only its owner sets them");
+    assert_eq!(fs.metadata("/tmp/roots").await.unwrap().mode(), 0o666);
+    fs.symlink("roots", "/tmp/link").await.unwrap();
+    fs.copy("/source", "/tmp/link").await.unwrap_err();
+    fs.copy("/tool", "/tmp/link").await.unwrap();
+    assert_eq!(fs.metadata("/tmp/roots").await.unwrap().mode(), 0o4755);
+}
+
 #[tokio::test]
 async fn attributes_are_set_found_listed_and_removed() {
     let volume = volume().await;

@@ -174,6 +174,93 @@ async fn a_circle_that_closes_while_one_waits_is_seen() {
     ends(other_waits).await.unwrap();
 }
 
+/// A circle that a grant closes, without anything being released: who waits has one more in its way.
+#[tokio::test]
+async fn a_circle_that_a_grant_closes_is_seen() {
+    let volume = volume().await;
+    let (a, b, c) = (open(&volume, "/f").await, open(&volume, "/f").await, open(&volume, "/f").await);
+    b.try_lock_range(range(200, 201), ALONE).unwrap();
+    c.try_lock_range(range(0, 10), ALONE).unwrap();
+    let clone = b.try_clone();
+    let b_waits = waits(async move { clone.lock_range(range(0, 100), ALONE).await }).await;
+    let clone = a.try_clone();
+    let a_waits = waits(async move { clone.lock_range(range(200, 201), ALONE).await }).await;
+    a.try_lock_range(range(50, 60), ALONE).unwrap();
+    assert_eq!(ends(b_waits).await.unwrap_err().errno(), Some(Errno::Deadlock));
+    drop(b);
+    ends(a_waits).await.unwrap();
+}
+
+/// A future that counts how often it is woken.
+struct Counted<F> {
+    future: std::pin::Pin<Box<F>>,
+    woken: Arc<Woken>,
+}
+
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl std::task::Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl<F: Future> Counted<F> {
+    /// Begins to do something that waits.
+    fn new(future: F) -> Self {
+        let mut new = Self { future: Box::pin(future), woken: Arc::default() };
+        assert!(!new.goes_on(), "it does not wait");
+        assert_eq!(new.count(), 0);
+        new
+    }
+
+    fn goes_on(&mut self) -> bool {
+        let waker = std::task::Waker::from(Arc::clone(&self.woken));
+        self.future.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_ready()
+    }
+
+    fn count(&self) -> usize {
+        self.woken.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Only those who may get a lock now are woken.
+#[tokio::test]
+async fn a_release_wakes_those_who_wait_for_that_file() {
+    let volume = volume().await;
+    let (f, other_f) = (open(&volume, "/f").await, open(&volume, "/f").await);
+    let (g, other_g) = (open(&volume, "/g").await, open(&volume, "/g").await);
+    f.try_lock().unwrap();
+    f.try_lock_range(range(0, 9), ALONE).unwrap();
+    g.try_lock_range(range(0, 9), ALONE).unwrap();
+    let mut whole = Counted::new(other_f.lock());
+    let mut bytes = Counted::new(other_g.lock_range(range(5, 6), SHARED));
+
+    g.try_lock_range(range(20, 30), ALONE).unwrap();
+    volume.fs().rename("/f", "/h").await.unwrap();
+    volume.fs().remove_file("/g").await.unwrap();
+    assert_eq!((whole.count(), bytes.count()), (0, 0), "nothing was released");
+    g.unlock_range(range(5, 6)).unwrap();
+    assert_eq!((whole.count(), bytes.count()), (0, 1));
+    assert!(bytes.goes_on() && !whole.goes_on());
+    drop(f);
+    assert!(whole.count() > 0 && whole.goes_on(), "a handle's end releases its locks");
+    drop((whole, bytes));
+
+    // An owner's end releases locks on any file.
+    let server = rfs::LockOwner { owner: rfs::OwnerId(9), key: 1 };
+    let ino = other_f.ino();
+    let (root, inodes) = (rfs::Credential::root(), volume.inodes());
+    other_f.unlock().unwrap();
+    let op = rfs::Op::LockFile { ino, owner: server, mode: ALONE };
+    inodes.run(&root, &op, &[]).await.unwrap();
+    let mut whole = Counted::new(other_f.lock_shared());
+    inodes.run(&root, &rfs::Op::EndOwner { owner: server.owner }, &[]).await.unwrap();
+    assert!(whole.count() > 0 && whole.goes_on());
+    volume.check().unwrap();
+}
+
 /// Who stops waiting is not in the way of anybody's count.
 #[tokio::test]
 async fn who_gave_up_waiting_is_forgotten() {

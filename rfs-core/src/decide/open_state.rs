@@ -3,6 +3,9 @@
 use super::{Decider, Decision, done, nothing};
 use crate::{Change, Errno, Ino, Kind, LockMode, LockOwner, LockRange, Outcome, OwnerId};
 
+/// Most Changes of one [`Op::NewSession`](crate::Op::NewSession): they have to fit into one frame of the journal.
+const SESSION_CHANGES_MAX: usize = 10_000;
+
 impl Decider<'_> {
     pub(super) fn lock_file(&self, ino: Ino, owner: LockOwner, mode: LockMode) -> Result<Decision, Errno> {
         self.lockable(ino)?;
@@ -88,15 +91,17 @@ impl Decider<'_> {
         if !self.tree.needs_new_session() {
             return nothing();
         }
-        if keep.is_empty() {
+        let owners = self.tree.owners();
+        if !owners.iter().any(|owner| keep.contains(owner)) {
             return done(Change::NewSession);
         }
-        let ended = self.tree.owners().into_iter().filter(|owner| !keep.contains(owner));
-        let mut changes: Vec<Change> = ended.map(|owner| Change::EndOwner { owner }).collect();
+        let ended = owners.into_iter().filter(|owner| !keep.contains(owner));
         // An inode that somebody held goes with its last holder; one that nobody is known to hold goes by itself.
         let orphans = self.tree.orphans.iter().map(|(ino, ())| *ino);
         let unheld = orphans.filter(|ino| self.tree.holders(*ino).next().is_none());
-        changes.extend(unheld.map(|ino| Change::Reap { ino }));
+        let changes = ended.map(|owner| Change::EndOwner { owner });
+        let changes =
+            changes.chain(unheld.map(|ino| Change::Reap { ino })).take(SESSION_CHANGES_MAX).collect();
         Decision { changes, outcome: Outcome::Done }
     }
 
