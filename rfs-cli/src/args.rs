@@ -26,8 +26,8 @@ pub(crate) enum Command {
 
 /// Mount a volume on a directory, so that any program can use it.
 ///
-/// Serves in the foreground until it is told to stop by SIGTERM or SIGINT, or until somebody unmounts the directory;
-/// then it commits. Prints one line when the directory can be used.
+/// Serves in the foreground until it is told to stop by SIGTERM, SIGINT or any other signal that can be caught and would
+/// end it, or until somebody unmounts the directory; then it commits. Prints one line when the directory can be used.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Mount {
     /// The volume.
@@ -60,7 +60,8 @@ pub(crate) struct Unmount {
 ///
 /// The volume is mounted where only the program and its children see it. When the program ends, whatever its exit
 /// status, what it left is committed. The volume is made if there is none. `rfs exec` ends with the program's exit
-/// status (128 + N if signal N ended it, 127 if there is no such program); with 125 if rfs itself failed.
+/// status (128 + N if signal N ended it, 127 if there is no such program); with 125 if rfs itself failed. Signals that
+/// would end `rfs exec` are handed on to the program; what is typed at a terminal reaches the program anyway.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Exec {
     /// The volume.

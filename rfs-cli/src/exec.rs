@@ -6,12 +6,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitCode, ExitStatus};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
-use tokio::signal::unix::SignalKind;
 
 use crate::error::Failure;
-use crate::mount::{finish, listen, options, runtime, serve};
+use crate::mount::{finish, options, runtime, serve};
+use crate::signals::Signals;
 use crate::{Outcome, args, namespace, volume};
 
 /// What a shell answers when there is no such program, or when it cannot be run.
@@ -83,7 +84,7 @@ fn not_run(program: &OsStr, error: &io::Error) -> Failure {
     Failure::during(format!("run {}", program.display()), error).with_code(code)
 }
 
-/// Waits for the program to end, and hands on the signals that ask it to.
+/// Waits for the program to end, and hands on the signals that are meant for it.
 async fn wait(mut child: Child, signals: &mut Signals) -> Result<ExitStatus, Failure> {
     let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
     loop {
@@ -92,7 +93,7 @@ async fn wait(mut child: Child, signals: &mut Signals) -> Result<ExitStatus, Fai
                 return ended.map_err(|error| Failure::during("wait for the command", &error));
             }
             signal = signals.next() => {
-                if let Some(pid) = pid.filter(|_| signal != Signal::INT || !has_terminal()) {
+                if let Some(pid) = pid.filter(|pid| !has_it_from_terminal(*pid, signal)) {
                     // It may have ended meanwhile; then there is nobody to tell.
                     _ = kill_process(pid, signal);
                 }
@@ -101,9 +102,18 @@ async fn wait(mut child: Child, signals: &mut Signals) -> Result<ExitStatus, Fai
     }
 }
 
-/// Whether an interrupt comes from the terminal, which has sent it to the program too.
-fn has_terminal() -> bool {
-    rustix::termios::tcgetpgrp(io::stdin()).is_ok_and(|group| group == rustix::process::getpgrp())
+/// Whether the terminal has sent a signal to the program too. It sends what is typed to all processes of its foreground
+/// group, whatever their standard input is. Who has sent a signal cannot be asked for here, so that one which somebody
+/// sends to `rfs` alone, in the foreground, is taken for the terminal's.
+fn has_it_from_terminal(program: Pid, signal: Signal) -> bool {
+    if !matches!(signal, Signal::INT | Signal::QUIT) {
+        return false;
+    }
+    let own = rustix::process::getpgrp();
+    let terminal =
+        rustix::fs::open("/dev/tty", OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty());
+    terminal.and_then(rustix::termios::tcgetpgrp) == Ok(own)
+        && rustix::process::getpgid(Some(program)) == Ok(own)
 }
 
 fn exit_code(status: ExitStatus) -> ExitCode {
@@ -113,29 +123,4 @@ fn exit_code(status: ExitStatus) -> ExitCode {
         (None, None) => 255,
     };
     ExitCode::from(u8::try_from(code).unwrap_or(255))
-}
-
-/// The signals by which a program is asked to end.
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-    hang_up: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self, Failure> {
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            hang_up: listen(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> Signal {
-        tokio::select! {
-            _ = self.terminate.recv() => Signal::TERM,
-            _ = self.interrupt.recv() => Signal::INT,
-            _ = self.hang_up.recv() => Signal::HUP,
-        }
-    }
 }

@@ -5,6 +5,7 @@ mod error;
 mod exec;
 mod mount;
 mod namespace;
+mod signals;
 mod volume;
 
 use std::process::ExitCode;

@@ -9,16 +9,15 @@ use rfs_mount::{Mount, MountOptions};
 use rustix::event::{PollFd, PollFlags};
 use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, PidfdFlags};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::Failure;
+use crate::signals::Signals;
 use crate::{Outcome, args, volume};
 
 pub(crate) fn mount(args: &args::Mount) -> Outcome {
     runtime()?.block_on(async {
         // Before the volume is open, so that no signal ends the process without a commit.
-        let mut terminate = listen(SignalKind::terminate())?;
-        let mut interrupt = listen(SignalKind::interrupt())?;
+        let mut signals = Signals::listen()?;
         let volume = volume::open(&args.url, &args.volume, args.create).await?;
         // Others are for root to let in; another user would need leave from /etc/fuse.conf.
         let allow_other = !args.private && rustix::process::geteuid().is_root();
@@ -27,8 +26,7 @@ pub(crate) fn mount(args: &args::Mount) -> Outcome {
         let mount = serve(volume, &args.dir, options)?;
         announce(&args.url, &args.dir)?;
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = signals.next() => {}
             () = mount.wait() => {}
         }
         finish(mount, None).await?;
@@ -130,10 +128,6 @@ async fn checkpoint(volume: &rfs::Volume, name: &str) -> Result<(), Failure> {
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(|error| Failure::during("start", &error))
-}
-
-pub(crate) fn listen(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
-    signal(kind).map_err(|error| Failure::during("listen to signals", &error))
 }
 
 /// One line that a script can wait for.

@@ -19,6 +19,31 @@ pub(crate) fn rfs() -> Command {
     Command::new(env!("CARGO_BIN_EXE_rfs"))
 }
 
+/// The command as it is begun from a terminal: with no signal ignored, whatever runs the tests ignores.
+pub(crate) fn rfs_with_signals() -> Command {
+    let mut command = Command::new("env");
+    command.args(["--default-signal", env!("CARGO_BIN_EXE_rfs")]);
+    command
+}
+
+/// All signals that end a process by default, but those that cannot be caught, and those that the kernel sends for
+/// mistakes of the process.
+pub(crate) const ENDING: [Signal; 13] = [
+    Signal::TERM,
+    Signal::INT,
+    Signal::HUP,
+    Signal::QUIT,
+    Signal::USR1,
+    Signal::USR2,
+    Signal::ALARM,
+    Signal::VTALARM,
+    Signal::PROF,
+    Signal::IO,
+    Signal::POWER,
+    Signal::STKFLT,
+    Signal::XCPU,
+];
+
 /// Directories of one test.
 pub(crate) struct Place {
     pub(crate) root: tempfile::TempDir,
@@ -48,7 +73,11 @@ impl Place {
 
     /// Mounts, and comes back when the mount can be used.
     pub(crate) fn mount(&self, options: &[&str]) -> Server {
-        self.serve(rfs().args(["mount", &self.url()]).arg(self.mnt()).arg("--create").args(options))
+        self.mount_by(rfs(), options)
+    }
+
+    pub(crate) fn mount_by(&self, mut rfs: Command, options: &[&str]) -> Server {
+        self.serve(rfs.args(["mount", &self.url()]).arg(self.mnt()).arg("--create").args(options))
     }
 
     pub(crate) fn serve(&self, command: &mut Command) -> Server {
@@ -73,6 +102,12 @@ impl Server {
         let child = self.child.as_ref().expect("it runs");
         let pid = Pid::from_raw(child.id().try_into().unwrap()).expect("it is not 0");
         rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// What the kernel says of the process.
+    pub(crate) fn proc_status(&self) -> String {
+        let child = self.child.as_ref().expect("it runs");
+        std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap()
     }
 
     /// Waits for it to end by itself.

@@ -1,11 +1,12 @@
 //! `rfs exec`.
 
 use std::fs;
-use std::process::Stdio;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 
-use rustix::process::{Pid, Signal};
+use rustix::process::Pid;
 
-use crate::common::{Place, has_fuse, rfs};
+use crate::common::{ENDING, Place, has_fuse, rfs, rfs_with_signals};
 
 #[test]
 fn the_exit_status_is_the_program_s() {
@@ -69,26 +70,86 @@ fn signals_go_to_the_program_and_its_work_is_committed() {
     if !has_fuse() {
         return;
     }
-    let place = Place::new();
-    let script =
-        "trap 'echo asked > asked; exit 9' TERM; echo ready; while :; do read -r line || exit 1; done";
-    let mut child = rfs()
-        .args(["exec", &place.url(), "--", "sh", "-c", script])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    let out = child.stdout.take().expect("it is piped");
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line).unwrap();
-    assert_eq!(line, "ready\n");
-    let input = child.stdin.take();
-    let pid = Pid::from_raw(child.id().try_into().unwrap()).expect("it is not 0");
-    rustix::process::kill_process(pid, Signal::TERM).unwrap();
-    // A shell that waits for its own input heeds the trap after it.
-    std::io::Write::write_all(&mut input.as_ref().expect("it is piped"), b"\n").unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(9));
-    assert_eq!(place.exec(&[], "cat asked").stdout, b"asked\n");
+    for signal in ENDING {
+        let place = Place::new();
+        let number = signal.as_raw();
+        let script = format!(
+            "trap 'echo asked > asked; exit 9' {number}; echo ready; while :; do read -r line || exit 1; done"
+        );
+        let mut child = rfs_with_signals()
+            .args(["exec", &place.url(), "--commit-interval", "never", "--", "sh", "-c", &script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let out = child.stdout.take().expect("it is piped");
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        let input = child.stdin.take();
+        let pid = Pid::from_raw(child.id().try_into().unwrap()).expect("it is not 0");
+        rustix::process::kill_process(pid, signal).unwrap();
+        // A shell that waits for its own input heeds the trap after it.
+        std::io::Write::write_all(&mut input.as_ref().expect("it is piped"), b"\n").unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(9), "{signal:?}");
+        assert_eq!(place.exec(&[], "cat asked").stdout, b"asked\n", "{signal:?}");
+    }
+}
+
+/// Runs its arguments in a terminal of their own, with another standard input. When the program there is ready it types
+/// a key, and sends SIGTERM when that has come.
+const TERMINAL: &str = "
+import os, pty, signal, sys
+process, terminal = pty.fork()
+if process == 0:
+    os.dup2(os.open('/dev/null', os.O_RDONLY), 0)
+    os.execvp(sys.argv[2], sys.argv[2:])
+screen = b''
+def until(word):
+    global screen
+    while word not in screen:
+        screen += os.read(terminal, 1000)
+until(b'ready')
+os.write(terminal, bytes([int(sys.argv[1])]))
+until(b'interrupted')
+os.kill(process, signal.SIGTERM)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
+";
+
+/// Says how often it was interrupted until SIGTERM. Of those that are pending it takes the lowest number first.
+const COUNTER: &str = "
+import signal
+awaited = {signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
+signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
+print('ready', flush=True)
+count = 0
+while signal.sigwait(awaited) != signal.SIGTERM:
+    count += 1
+    print('interrupted', flush=True)
+open('count', 'w').write(str(count))
+";
+
+#[test]
+fn what_is_typed_reaches_the_program_once() {
+    if !has_fuse() {
+        return;
+    }
+    const CTRL_C: &str = "3";
+    const CTRL_BACKSLASH: &str = "28";
+    for key in [CTRL_C, CTRL_BACKSLASH] {
+        let place = Place::new();
+        let rfs = rfs_with_signals();
+        let done = Command::new("python3")
+            .args(["-c", TERMINAL, key])
+            .arg(rfs.get_program())
+            .args(rfs.get_args())
+            .args(["exec", &place.url(), "--", "python3", "-c", COUNTER])
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{done:?}");
+        assert_eq!(place.exec(&[], "cat count").stdout, b"1", "key {key}");
+    }
 }
 
 #[test]

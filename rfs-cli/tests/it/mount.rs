@@ -6,25 +6,45 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use crate::common::{Place, has_fuse, rfs};
+use crate::common::{ENDING, Place, has_fuse, rfs, rfs_with_signals};
 
 #[test]
-fn sigterm_commits_and_unmounts() {
+fn signals_commit_and_unmount() {
     if !has_fuse() {
         return;
     }
-    for signal in [Signal::TERM, Signal::INT] {
+    for signal in ENDING {
         let place = Place::new();
-        let mut server = place.mount(&["--commit-interval", "never"]);
+        let mut server = place.mount_by(rfs_with_signals(), &["--commit-interval", "never"]);
         fs::write(place.mnt().join("file"), "kept").unwrap();
         let mut open = File::create(place.mnt().join("open")).unwrap();
         open.write_all(b"kept too").unwrap();
         server.signal(signal);
-        assert_eq!(server.status(), Some(0));
+        assert_eq!(server.status(), Some(0), "{signal:?}");
         assert!(!place.mnt().join("file").exists(), "it is unmounted");
         let found = place.exec(&[], "cat file open");
         assert_eq!(String::from_utf8_lossy(&found.stdout), "keptkept too");
     }
+}
+
+#[test]
+fn what_nohup_ignores_is_ignored() {
+    if !has_fuse() {
+        return;
+    }
+    let place = Place::new();
+    let mut nohup = Command::new("env");
+    nohup.args(["--default-signal", "--ignore-signal=HUP", env!("CARGO_BIN_EXE_rfs")]);
+    let mut server = place.mount_by(nohup, &[]);
+    let status = server.proc_status();
+    let has = |field: &str, signal: Signal| {
+        let mask = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        u64::from_str_radix(mask.trim(), 16).unwrap() & (1 << (signal.as_raw() - 1)) != 0
+    };
+    assert!(has("SigIgn:", Signal::HUP) && !has("SigCgt:", Signal::HUP), "{status}");
+    assert!(has("SigCgt:", Signal::TERM) && has("SigCgt:", Signal::XFSZ), "{status}");
+    server.signal(Signal::TERM);
+    assert_eq!(server.status(), Some(0));
 }
 
 #[test]
