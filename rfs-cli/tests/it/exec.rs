@@ -130,13 +130,14 @@ while signal.sigwait(awaited) != signal.SIGTERM:
 open('count', 'w').write(str(count))
 ";
 
+const CTRL_C: &str = "3";
+const CTRL_BACKSLASH: &str = "28";
+
 #[test]
 fn what_is_typed_reaches_the_program_once() {
     if !has_fuse() {
         return;
     }
-    const CTRL_C: &str = "3";
-    const CTRL_BACKSLASH: &str = "28";
     for key in [CTRL_C, CTRL_BACKSLASH] {
         let place = Place::new();
         let rfs = rfs_with_signals();
