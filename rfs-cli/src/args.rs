@@ -102,10 +102,6 @@ pub(crate) struct Volume {
     /// When reading sets the time of last access.
     #[arg(long, value_enum, value_name = "POLICY", default_value = "never")]
     pub(crate) atime: Atime,
-    /// Open under this owner id, to find again what an earlier process with the same id held: files without a name, and
-    /// locks.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..1 << 63))]
-    pub(crate) owner: Option<u64>,
 }
 
 /// What is asked of the kernel.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rfs::{AtimePolicy, LocalLog, Options, OwnerId, StoreOptions};
+use rfs::{AtimePolicy, LocalLog, Options, StoreOptions};
 
 use crate::args::{Atime, Level, Volume};
 use crate::error::Failure;
@@ -76,9 +76,6 @@ fn options(url: &str, args: &Volume) -> Result<Options, Failure> {
         .with_auto_collect(true);
     if let Some(dir) = &args.local_dir {
         options = options.with_local_dir(dir);
-    }
-    if let Some(owner) = args.owner {
-        options = options.with_owner_id(OwnerId(owner));
     }
     Ok(options)
 }

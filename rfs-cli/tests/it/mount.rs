@@ -98,6 +98,31 @@ fn after_a_kill_what_was_synced_is_there() {
 }
 
 #[test]
+fn what_a_killed_mount_held_without_a_name_is_removed() {
+    if !has_fuse() {
+        return;
+    }
+    let place = Place::new();
+    let local = place.root.path().join("local");
+    let options = ["--commit-interval", "never", "--local-dir", local.to_str().unwrap()];
+    let inodes = || {
+        let stat = rustix::fs::statvfs(place.mnt()).unwrap();
+        stat.f_files - stat.f_ffree
+    };
+    let mut server = place.mount(&options);
+    let before = inodes();
+    let file = File::create(place.mnt().join("file")).unwrap();
+    fs::remove_file(place.mnt().join("file")).unwrap();
+    file.sync_all().unwrap();
+    assert_eq!(inodes(), before + 1);
+    server.kill();
+    drop(file);
+    // Nobody has a handle of it any more.
+    let _server = place.mount(&options);
+    assert_eq!(inodes(), before);
+}
+
+#[test]
 fn huge_sparse_files_need_no_memory() {
     if !has_fuse() {
         return;
