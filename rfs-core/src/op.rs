@@ -289,7 +289,8 @@ pub enum Op {
         /// How many bytes.
         len: u64,
     },
-    /// `copy_file_range(2)`: up to `len` bytes, as many as the source has. Both files share the bytes from then on;
+    /// `copy_file_range(2)`: up to `len` bytes, as many as the source has, and as lie in
+    /// [`COPY_RUNS_MAX`](crate::COPY_RUNS_MAX) runs; in a batch fewer than the source has are `EFBIG`. Both files share the bytes from then on;
     /// none are moved. Within one file the ranges must not overlap.
     Copy {
         /// The file that has the bytes.
@@ -420,7 +421,7 @@ pub enum Outcome {
     },
     /// How much was copied.
     Copied {
-        /// Bytes; fewer than asked where the source ends.
+        /// Bytes; fewer than asked where the source ends, or after too many runs.
         len: u64,
     },
 }

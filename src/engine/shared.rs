@@ -292,3 +292,42 @@ impl ReadError {
 pub(crate) async fn wait_for_change(commits: &mut watch::Receiver<CommitState>) -> Result<()> {
     commits.changed().await.map_err(|_| Error::new(ErrorKind::Closed, "the volume was closed"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Entropy, OpenOptions, Volume};
+
+    /// A bug that shows while something is done ends the volume as any failure does: nobody waits for what never comes.
+    #[tokio::test]
+    async fn all_who_wait_hear_of_a_bug() -> Result<()> {
+        let options =
+            Options::new().with_entropy(Entropy::seeded(1)).with_commit_interval(None).with_one_thread();
+        let volume = Volume::create("memory://", options).await?;
+        let fs = volume.fs();
+        let mut how = OpenOptions::new();
+        how.write(true).create(true);
+        let (holder, other) = (how.open(&fs, "/f").await?, how.open(&fs, "/f").await?);
+        holder.try_lock()?;
+        let mut watch = volume.inodes().watch();
+        let handle = Arc::clone(fs.handle());
+        let position = volume.position();
+        let locks = tokio::spawn(async move { other.lock().await });
+        let commits = tokio::spawn(async move { handle.shared.wait(position, Level::Remote).await });
+        let watches = tokio::spawn(async move { watch.next().await });
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!locks.is_finished() && !commits.is_finished() && !watches.is_finished());
+
+        let bug = Error::new(ErrorKind::Bug, "made up");
+        assert!(fs.handle().shared.change::<()>(|_| Err(Refused::Volume(bug))).is_err());
+        for waiting in [locks, commits] {
+            let told = waiting.await.expect("it does not panic");
+            assert_eq!(told.expect_err("the volume is of no use").kind(), ErrorKind::Bug);
+        }
+        assert_eq!(watches.await.expect("it does not panic"), None);
+        assert_eq!(fs.write("/g", b"").await.expect_err("nothing goes on").kind(), ErrorKind::Bug);
+        Ok(())
+    }
+}

@@ -65,7 +65,8 @@ impl File {
     }
 
     /// Has another file of the volume, or another place in this one, share up to `len` bytes from `offset` on; returns
-    /// how many there were. No bytes are moved, and it is one step. Within one file the two must not overlap.
+    /// how many: fewer where this file ends, or after [`COPY_RUNS_MAX`](crate::model::COPY_RUNS_MAX) runs of bytes. No
+    /// bytes are moved, and it is one step. Within one file the two must not overlap.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> rfs::Result<()> {

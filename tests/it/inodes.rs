@@ -129,6 +129,48 @@ async fn what_no_caller_may_ask_is_refused() {
     assert_eq!(volume.fs().read("/a").await.unwrap(), b"1234567890");
 }
 
+/// Without a handle that is counted nobody would ever let go of what is held.
+#[tokio::test]
+async fn what_holds_without_a_handle_is_refused() {
+    let volume = volume().await;
+    let inodes = volume.inodes();
+    let ino = opened(&inodes, "a").await;
+    let access = Access { read: true, write: true };
+    let nameless = Op::OpenNameless { dir: Target::Ino(Ino::ROOT), access, linkable: true, mode: 0o600 };
+    let key = 1;
+    let lock =
+        |owner| Op::LockFile { ino, owner: rfs::LockOwner { owner, key }, mode: rfs::LockMode::Shared };
+    inodes.run(&ROOT, &lock(inodes.owner()), &[]).await.unwrap();
+    let before = (volume.position(), volume.state_hash());
+    for op in [nameless.clone(), Op::Hold { ino }, Op::EndOwner { owner: inodes.owner() }] {
+        let alone = inodes.run(&ROOT, &op, &[]).await.unwrap_err();
+        let first = Op::Mkdir { at: at(Ino::ROOT, "d"), mode: 0o755 };
+        let together = inodes.run_batch(&ROOT, &[first, op.clone()], &[]).await.unwrap_err();
+        for error in [alone, together] {
+            assert_eq!(error.errno(), Some(Errno::Invalid), "{op:?}");
+        }
+    }
+    assert_eq!((volume.position(), volume.state_hash()), before);
+
+    // The ways that count: the inode goes with its last handle.
+    let Outcome::Opened { ino: scratch, .. } = inodes.open(&ROOT, &nameless).await.unwrap() else {
+        panic!("it is opened")
+    };
+    inodes.hold(scratch).unwrap();
+    inodes.let_go(scratch);
+    assert_eq!(inodes.attr(scratch).unwrap().nlink, 0);
+    inodes.let_go(scratch);
+    assert_eq!(inodes.attr(scratch).unwrap_err().errno(), Some(Errno::Stale));
+    // The end of another owner, for whom a server took locks.
+    let (other, before) = (rfs::OwnerId(9), volume.state_hash());
+    inodes.run(&ROOT, &lock(other), &[]).await.unwrap();
+    inodes.run(&ROOT, &Op::EndOwner { owner: other }, &[]).await.unwrap();
+    inodes.run(&ROOT, &Op::Release { ino }, &[]).await.unwrap();
+    assert_eq!(volume.state_hash(), before);
+    inodes.let_go(ino);
+    volume.check().unwrap();
+}
+
 #[tokio::test]
 async fn a_watch_tells_what_others_change_and_once() {
     let volume = volume().await;

@@ -1,8 +1,9 @@
 //! Ranges of files against files that are plain vectors of bytes: every Op on content, step by step.
 
 use rfs_core::{
-    Allocate, AtimePolicy, Capabilities, Credential, Errno, FILE_SIZE_MAX, Ino, Node, Op, Outcome, SetTime,
-    StateHash, Target, Timestamp, Tree, WriteAt,
+    Allocate, AtimePolicy, BatchError, COPY_RUNS_MAX, Capabilities, Change, Context, Credential, Errno,
+    FILE_SIZE_MAX, Ino, Node, Op, Outcome, Place, SHIFT_RUNS_MAX, SegmentId, SetTime, StateHash, Target,
+    Timestamp, Tree, WriteAt, decide, decide_batch,
 };
 
 use crate::support::{Fs, Random, path};
@@ -349,4 +350,83 @@ fn the_time_of_last_access_follows_the_policy() {
     assert_eq!(accessed(AtimePolicy::Relative, i64::MIN, i64::MIN, i64::MAX), i64::MAX);
     fs.now = 0;
     assert_eq!(fs.run(&Op::Accessed { ino: Ino(99) }), Err(Errno::Stale));
+}
+
+/// A file of so many runs of one byte, none of which continues the one before.
+fn in_runs(runs: usize) -> (Tree, Ino) {
+    let mut fs = Fs::new();
+    fs.create("f").expect("a new file");
+    let (ino, mut tree) = (fs.ino("f"), fs.tree);
+    let time = Timestamp::default();
+    for offset in 0..runs as u64 {
+        let place = Place { segment: SegmentId(1), position: 64 + (runs as u64 - offset) * 2 };
+        tree.apply(&Change::Write { ino, offset, len: 1, time }, place).expect("it fits");
+    }
+    (tree, ino)
+}
+
+fn copy(ino: Ino, from_offset: u64, to_offset: u64, len: u64) -> Op {
+    Op::Copy { from: Target::Ino(ino), from_offset, to: Target::Ino(ino), to_offset, len }
+}
+
+/// Else each copy of a file to its own end would double its runs.
+#[test]
+fn a_copy_stops_after_so_many_runs() {
+    const MOST: u64 = COPY_RUNS_MAX as u64;
+    let (tree, ino) = in_runs(COPY_RUNS_MAX + 10);
+    let context = Context::new(Timestamp::default());
+    let end = MOST + 10;
+    // Offset and length that are asked for, and what is copied.
+    for (from, len, copied) in [
+        (0, MOST, MOST),
+        (0, MOST + 1, MOST),
+        (0, end, MOST),
+        (0, u64::MAX / 2, MOST),
+        (5, end, MOST),
+        (10, MOST, MOST),
+        (11, end, MOST - 1),
+    ] {
+        let asked = copy(ino, from, 2 * end, len);
+        let there = len.min(end - from);
+        assert_eq!(tree.copy_len(ino, from, there), copied);
+        let decision = decide(&tree, &context, &asked).expect("a part is copied");
+        assert_eq!(decision.outcome, Outcome::Copied { len: copied }, "{asked:?}");
+        let [Change::Share { len: shared, .. }] = decision.changes[..] else { panic!("one Change") };
+        assert_eq!(shared, copied);
+        let batch = decide_batch(&tree, &context, &[asked], Place::default());
+        let expected =
+            if there == copied { Ok(1) } else { Err(BatchError { index: 0, errno: Errno::TooBig }) };
+        assert_eq!(batch.map(|batch| batch.changes.len()), expected, "a batch copies all, or nothing");
+    }
+    // A hole counts for nothing, and what is copied may be longer than there are runs.
+    let (mut sparse, ino) = in_runs(COPY_RUNS_MAX);
+    let time = Timestamp::default();
+    sparse.apply(&Change::Truncate { ino, size: 1 << 40, time }, Place::default()).expect("it fits");
+    assert_eq!(sparse.copy_len(ino, 0, 1 << 40), 1 << 40);
+    // A made-up journal does no more either.
+    let (from, to) = (ino, ino);
+    let (mut tree, _) = in_runs(COPY_RUNS_MAX + 10);
+    let share = |len| Change::Share { from, from_offset: 0, to, to_offset: 2 * end, len, time };
+    assert!(tree.apply(&share(MOST + 1), Place::default()).is_err());
+    tree.apply(&share(MOST), Place::default()).expect("it fits");
+    assert_eq!(tree.check(), Ok(()));
+}
+
+/// What is behind the range is moved run by run, while all others wait.
+#[test]
+fn collapse_and_insert_move_only_so_many_runs() {
+    let (mut tree, ino) = in_runs(SHIFT_RUNS_MAX + 1);
+    let context = Context::new(Timestamp::default());
+    for mode in [Allocate::Collapse, Allocate::Insert] {
+        assert_eq!(decide(&tree, &context, &allocate(ino, mode, 0, 1)), Err(Errno::TooBig), "{mode:?}");
+        decide(&tree, &context, &allocate(ino, mode, 1, 1)).expect("what is before it counts for nothing");
+    }
+    for mode in [Allocate::PunchHole, Allocate::ZeroRange { keep_size: true }] {
+        decide(&tree, &context, &allocate(ino, mode, 0, 1)).expect("it moves nothing");
+    }
+    let time = Timestamp::default();
+    tree.apply(&Change::Punch { ino, offset: 9, len: 1, time }, Place::default()).expect("it fits");
+    for mode in [Allocate::Collapse, Allocate::Insert] {
+        decide(&tree, &context, &allocate(ino, mode, 0, 1)).expect("it moves as many as may be");
+    }
 }

@@ -5,11 +5,11 @@ use rfs_core::Errno::{
     Range,
 };
 use rfs_core::{
-    At, Capabilities, Credential, Ino, Node, Op, Target, Timestamp, XATTR_LIST_MAX, XATTR_VALUE_MAX,
-    XattrMode,
+    At, Capabilities, Credential, Ino, Node, Op, Target, Timestamp, XATTR_BYTES_MAX, XATTR_LIST_MAX,
+    XATTR_VALUE_MAX, XattrMode,
 };
 
-use crate::support::{Fs, answer, path};
+use crate::support::{Fs, GROUP_OBJ, MASK, NOBODY, OTHER, USER, USER_OBJ, acl, answer, path};
 
 /// What Linux takes for the capabilities of an executable.
 const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -215,4 +215,53 @@ fn sizes_have_limits() {
     assert_eq!(fs.set_xattr("f", "user.a", b""), Err(NoSpace));
     fs.set_xattr("f", &format!("user.{:0250}", 7), b"new").expect("no new name");
     fs.set_xattr("d", "user.a", b"").expect("each inode has its own list");
+}
+
+/// An ACL is in the list as any attribute is.
+#[test]
+fn an_acl_is_within_the_limits_too() {
+    let named = acl(&[
+        (USER_OBJ, 6, NOBODY),
+        (USER, 4, 7),
+        (GROUP_OBJ, 4, NOBODY),
+        (MASK, 4, NOBODY),
+        (OTHER, 4, NOBODY),
+    ]);
+    for (path, acls) in [("f", vec!["access"]), ("d", vec!["access", "default"])] {
+        let mut fs = fs();
+        for number in 0..XATTR_LIST_MAX / 256 {
+            fs.set_xattr(path, &format!("user.{number:0250}"), b"").expect("the list has room");
+        }
+        let before = fs.tree.clone();
+        for acl in acls {
+            let name = format!("system.posix_acl_{acl}");
+            assert_eq!(fs.set_xattr(path, &name, &named), Err(NoSpace), "{name}");
+            assert_eq!(fs.tree, before, "neither the ACL nor the permission bits are set");
+            fs.run(&remove(path, &format!("user.{:0250}", 0))).expect("it is there");
+            fs.set_xattr(path, &name, &named).expect("the list has room again");
+            fs.run(&remove(path, &name)).expect("it is there");
+            fs.tree = before.clone();
+        }
+    }
+}
+
+#[test]
+fn all_attributes_of_an_inode_have_a_limit() {
+    let mut fs = fs();
+    // Each takes 6 bytes of name.
+    let value = vec![1; XATTR_VALUE_MAX];
+    let most = (XATTR_BYTES_MAX / XATTR_VALUE_MAX) as u8;
+    for number in 0..most - 1 {
+        fs.set_xattr("f", &format!("user.{}", char::from(b'a' + number)), &value).expect("there is room");
+    }
+    let left = XATTR_BYTES_MAX - 6 - usize::from(most - 1) * (6 + XATTR_VALUE_MAX);
+    assert_eq!(fs.set_xattr("f", "user.z", &vec![1; left + 1]), Err(NoSpace));
+    fs.set_xattr("f", "user.z", &vec![1; left]).expect("it fits to the byte");
+    assert_eq!(fs.set_xattr("f", "user.y", b""), Err(NoSpace));
+    assert_eq!(fs.set_xattr("f", "user.z", &value), Err(NoSpace));
+    fs.set_xattr("f", "user.a", &vec![2; XATTR_VALUE_MAX]).expect("it takes the room of the one before");
+    fs.run(&remove("f", "user.a")).expect("it is there");
+    fs.set_xattr("f", "user.y", &vec![1; XATTR_VALUE_MAX]).expect("there is room again");
+    fs.set_xattr("d", "user.a", &value).expect("each inode has room of its own");
+    assert_eq!(fs.tree.check(), Ok(()));
 }
