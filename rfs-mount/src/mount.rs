@@ -122,8 +122,8 @@ impl Mount {
 
     /// Unmounts, and gives the volume back with everything that was written to the mount. Programs that still use the
     /// mount get `ENOTCONN` from then on; what they unlinked and kept open is removed. A mount that somebody else has
-    /// detached while programs use it goes on for them until the volume is closed. It blocks: async code calls it where
-    /// that is allowed.
+    /// detached while programs use it, or has mounted something over, goes on for them until the volume is closed; it is
+    /// left where it is. It blocks: async code calls it where that is allowed.
     ///
     /// # Errors
     /// The mount is still there, and comes back with the error: try again, or take the volume by
@@ -146,8 +146,12 @@ impl Mount {
         if !*self.ended.borrow() {
             match self.take_off() {
                 Ok(true) => {}
-                // Nobody can tell when its last user goes.
-                Ok(false) => return Ok(()),
+                Ok(false) => {
+                    tracing::warn!(dir = %self.dir.display(), "the mount is not on top of its directory any more");
+                    // Nobody can tell when its last user goes. Dropped, it would unmount what is there instead.
+                    std::mem::forget(session);
+                    return Ok(());
+                }
                 // Somebody was faster.
                 Err(_) if *self.ended.borrow() => {}
                 Err(source) => {
@@ -171,21 +175,24 @@ impl Mount {
     }
 
     /// Writes out what the kernel holds, then cuts the connection and takes the mount away, whoever uses it. `false` when
-    /// it is not there.
+    /// it is not on top of its directory.
     fn take_off(&self) -> io::Result<bool> {
         let dir = &self.dir;
-        // One whose connection is cut has no attributes, but it is still there.
-        if std::fs::metadata(dir).is_ok_and(|root| root.dev() != self.device) {
-            return Ok(false);
-        }
-        // What cannot be written out is told to the programs that wrote it; the volume has failed then.
-        let written = std::fs::File::open(dir).and_then(|dir| Ok(rustix::fs::syncfs(dir)?));
-        if let Err(error) = written {
-            tracing::warn!(%error, dir = %dir.display(), "what the kernel held could not be written out");
+        let on_top = self.is_on_top();
+        if on_top {
+            // What cannot be written out is told to the programs that wrote it; the volume has failed then.
+            let written = std::fs::File::open(dir).and_then(|dir| Ok(rustix::fs::syncfs(dir)?));
+            if let Err(error) = written {
+                tracing::warn!(%error, dir = %dir.display(), "what the kernel held could not be written out");
+            }
         }
         // That only begins to write the pages; on a FUSE file system it does not wait for them.
         for ino in self.served.known.may_all_be_dirty() {
             self.served.write_out(ino);
+        }
+        // It takes its time, and unmounting goes by path.
+        if !on_top || !self.is_on_top() {
+            return Ok(false);
         }
         // Without the force, a copy of the mount in another namespace would keep it, and us, alive.
         match rustix::mount::unmount(dir, UnmountFlags::FORCE | UnmountFlags::DETACH) {
@@ -193,6 +200,11 @@ impl Mount {
             Err(rustix::io::Errno::PERM) => helper(dir).map(|()| true),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether it is what its directory leads to. One whose connection is cut has no attributes, but it is still there.
+    fn is_on_top(&self) -> bool {
+        std::fs::metadata(&self.dir).map_or(true, |root| root.dev() == self.device)
     }
 
     fn system(&self, doing: &'static str, source: io::Error) -> Error {
@@ -221,8 +233,11 @@ impl Drop for Mount {
     fn drop(&mut self) {
         if let Err(error) = self.end() {
             tracing::warn!(%error, "a mount that is dropped could not be unmounted");
-            // Its threads go on for as long as somebody uses it; what waits for them would wait for ever.
-            self.session.take();
+            // Its threads go on for as long as somebody uses it; what waits for them would wait for ever. Dropped, it
+            // would try to unmount once more.
+            if let Some(session) = self.session.take() {
+                std::mem::forget(session);
+            }
         }
     }
 }

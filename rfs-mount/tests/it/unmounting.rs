@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use rfs::{Level, Options, Volume};
 use rfs_mount::{Error, Mount, MountOptions};
@@ -52,6 +52,29 @@ print('ready', flush=True)
 sys.stdin.read()
 ";
 
+/// Starts it. It ends when its standard input does.
+fn mapper(mounted: &Mounted) -> Child {
+    let mut program = Command::new("python3")
+        .args(["-c", MAPPER])
+        .current_dir(mounted.path(""))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(program.stdout.take().expect("it is piped")).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    program
+}
+
+async fn has_what_was_mapped(volume: &Volume) {
+    for name in ["closed", "mapped", "open"] {
+        let content = volume.fs().read(&format!("/{name}")).await.unwrap();
+        let written = content.chunks(8192).filter(|pages| pages.first() == Some(&1)).count();
+        assert_eq!(written, 4096, "pages of {name:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_written_to_a_mapping_is_not_lost() {
     if !has_fuse() {
@@ -60,26 +83,47 @@ async fn what_was_written_to_a_mapping_is_not_lost() {
     for writeback in [false, true] {
         let mut mounted = Mounted::new(MountOptions::new().with_writeback(writeback)).await;
         let (volume, mut program) = tokio::task::block_in_place(|| {
-            let mut program = Command::new("python3")
-                .args(["-c", MAPPER])
-                .current_dir(mounted.path(""))
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let mut line = String::new();
-            BufReader::new(program.stdout.take().expect("it is piped")).read_line(&mut line).unwrap();
-            assert_eq!(line, "ready\n");
+            let program = mapper(&mounted);
             (mounted.unmount(), program)
         });
-        for name in ["open", "mapped", "closed"] {
-            let content = volume.fs().read(&format!("/{name}")).await.unwrap();
-            let written = content.chunks(8192).filter(|pages| pages.first() == Some(&1)).count();
-            assert_eq!(written, 4096, "pages of {name:?}, writeback: {writeback}");
-        }
+        has_what_was_mapped(&volume).await;
         drop(program.stdin.take());
         tokio::task::block_in_place(|| program.wait()).unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_mounted_on_top_stays() {
+    if !has_fuse() {
+        return;
+    }
+    let mut mounted = Mounted::new(MountOptions::new()).await;
+    let run = |program: &str, args: &[&str]| {
+        let done = Command::new(program).args(args).arg(mounted.path("")).status();
+        assert!(done.unwrap().success(), "{program}");
+    };
+    let (program, other) = tokio::task::block_in_place(|| {
+        let program = mapper(&mounted);
+        run("mount", &["-t", "tmpfs", "other"]);
+        let other = mounted.path("file");
+        fs::write(&other, "of another").unwrap();
+        (program, other)
+    });
+    let dir = mounted.path("");
+    let volume = tokio::task::block_in_place(|| mounted.unmount());
+    let found = tokio::task::block_in_place(|| {
+        let found = fs::read_to_string(other);
+        for _ in 0..2 {
+            // If it was not there any more, then the second is refused.
+            Command::new("umount").arg("-l").arg(&dir).stderr(Stdio::null()).status().unwrap();
+        }
+        found
+    });
+    assert_eq!(found.unwrap(), "of another");
+    has_what_was_mapped(&volume).await;
+    let mut program = program;
+    drop(program.stdin.take());
+    tokio::task::block_in_place(|| program.wait()).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
