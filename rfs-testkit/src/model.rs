@@ -280,6 +280,9 @@ impl ModelFs {
         if flags.create && kind == Kind::Directory {
             return Err(Errno::IsADirectory);
         }
+        if flags.create && self.is_planted(at.dir, node) {
+            return Err(Errno::AccessDenied);
+        }
         if (flags.directory || at.slash) && kind != Kind::Directory {
             return Err(Errno::NotADirectory);
         }
@@ -296,6 +299,14 @@ impl ModelFs {
             self.change_content(node, |content| content.set_len(0));
         }
         Ok(node)
+    }
+
+    /// What Linux does not open to create in a shared directory with the sticky bit, since somebody else put it there:
+    /// `may_create_in_sticky`, with `fs.protected_regular` and `fs.protected_fifos` 0.
+    fn is_planted(&self, dir: NodeId, node: NodeId) -> bool {
+        let (dir, node) = (self.node(dir), self.node(node));
+        let guarded = !matches!(node.kind, Kind::File | Kind::Fifo | Kind::Directory);
+        guarded && dir.mode & 0o1002 == 0o1002 && node.uid != dir.uid && node.uid != 0
     }
 
     fn close(&mut self, slot: Slot) -> Outcome {

@@ -1,16 +1,18 @@
 //! Where ext4 alone is odd: it is made to do what tmpfs does, or what it means to do.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rfs_core::{Capabilities, Credential, SetTime, Timestamp, XATTR_VALUE_MAX};
-use rustix::fs::{Mode, OFlags, Stat, Timestamps, XattrFlags};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Stat, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::Judge;
 use super::session::{READ, Session, open_flags, timespec};
-use crate::{TestOp, What};
+use crate::{Path, TestOp, What};
 
 const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
+const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+const STAND_IN: &str = "stand-in";
 const CAPABILITY: &str = "security.capability";
 
 /// ext4 sees that it cannot move a range only after it has done what a write does to time, mode and capability: but
@@ -54,6 +56,33 @@ impl Session {
             value
         });
         Ok(Unshifted { file, stat, capability })
+    }
+
+    /// In a directory that was removed ext4 makes nothing, not even what has no name, and says `EPERM`: to Linux, and
+    /// to tmpfs, that is no matter of names. A directory like it, out of reach, has what a new file inherits.
+    pub(super) fn stand_in_for_removed(&self, path: &Path) -> Result<Option<OwnedFd>, Errno> {
+        let directory = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open = |base, path: &[u8]| rustix::fs::openat(base, path, directory, Mode::empty());
+        let removed = open(self.base(path)?, &path.bytes)?;
+        let stat = rustix::fs::fstat(&removed)?;
+        if self.judge != Judge::Disk || stat.st_nlink > 0 {
+            return Ok(None);
+        }
+        rustix::fs::mkdirat(&self.outer, STAND_IN, Mode::RWXU)?;
+        let stand_in = open(self.outer.as_fd(), STAND_IN.as_bytes())?;
+        rustix::fs::fchown(&stand_in, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+        rustix::fs::fchmod(&stand_in, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+        for name in [ACCESS_ACL, DEFAULT_ACL] {
+            let mut value = vec![0; XATTR_VALUE_MAX];
+            if let Ok(len) = rustix::fs::fgetxattr(&removed, name, &mut value) {
+                rustix::fs::fsetxattr(&stand_in, name, &value[..len], XattrFlags::empty())?;
+            }
+        }
+        Ok(Some(stand_in))
+    }
+
+    pub(super) fn remove_stand_in(&self) -> Result<(), Errno> {
+        rustix::fs::unlinkat(&self.outer, STAND_IN, AtFlags::REMOVEDIR)
     }
 
     /// What an operation removes the access ACL of, and the group of that, if ext4 does it.

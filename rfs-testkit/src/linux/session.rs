@@ -31,7 +31,7 @@ pub(super) struct Session {
     descriptors: OwnedFd,
     callers: Vec<Credential>,
     /// The directory in which each run has its root.
-    outer: OwnedFd,
+    pub(super) outer: OwnedFd,
     runs: u64,
     pub(super) judge: Judge,
 }
@@ -76,7 +76,16 @@ impl Session {
             _ => None,
         };
         let group = self.group_of_acl(op);
-        let answer = acting_as(&caller, || self.do_op(op)).expect("root becomes a caller, and root again");
+        let mut answer =
+            acting_as(&caller, || self.do_op(op)).expect("root becomes a caller, and root again");
+        if let (Err(Errno::PERM), TestOp::OpenNameless { slot, path, access, linkable, mode }) = (&answer, op)
+            && let Some(stand_in) = self.stand_in_for_removed(path)?
+        {
+            let open = || nameless(stand_in.as_fd(), b".", *access, *linkable, *mode);
+            let opened = acting_as(&caller, open).expect("root becomes a caller, and root again");
+            self.remove_stand_in()?;
+            answer = opened.map(|fd| self.keep(*slot, fd));
+        }
         match (&answer, before, group) {
             (Err(_), Some(before), _) => before.restore()?,
             (Ok(_), _, Some((what, gid))) => self.clear_group_id(what, &caller, gid)?,
@@ -85,21 +94,21 @@ impl Session {
         answer
     }
 
+    fn keep(&mut self, slot: Slot, fd: OwnedFd) -> Value {
+        self.handles.insert(slot, fd);
+        Value::Unit
+    }
+
     fn do_op(&mut self, op: &TestOp) -> Outcome {
         let done = |()| Value::Unit;
         match op {
             TestOp::Open { slot, path, access, flags, mode } => {
                 let fd = self.open(path, *access, *flags, *mode)?;
-                self.handles.insert(*slot, fd);
-                Ok(Value::Unit)
+                Ok(self.keep(*slot, fd))
             }
             TestOp::OpenNameless { slot, path, access, linkable, mode } => {
-                let mut flags = open_flags(*access) | OFlags::TMPFILE;
-                flags.set(OFlags::EXCL, !linkable);
-                let fd =
-                    rustix::fs::openat(self.base(path)?, &*path.bytes, flags, Mode::from_raw_mode(*mode))?;
-                self.handles.insert(*slot, fd);
-                Ok(Value::Unit)
+                let fd = nameless(self.base(path)?, &path.bytes, *access, *linkable, *mode)?;
+                Ok(self.keep(*slot, fd))
             }
             TestOp::Close { slot } => match self.handles.remove(slot) {
                 Some(_) => Ok(Value::Unit),
@@ -474,6 +483,18 @@ impl Session {
             },
         }
     }
+}
+
+fn nameless(
+    base: BorrowedFd<'_>,
+    path: &[u8],
+    access: Access,
+    linkable: bool,
+    mode: u32,
+) -> Result<OwnedFd, Errno> {
+    let mut flags = open_flags(access) | OFlags::TMPFILE;
+    flags.set(OFlags::EXCL, !linkable);
+    rustix::fs::openat(base, path, flags, Mode::from_raw_mode(mode))
 }
 
 enum Opened<'a> {
