@@ -48,7 +48,8 @@ pub(crate) struct Mount {
 
 /// Unmount a directory that a volume is mounted on.
 ///
-/// The process that mounted it commits, and ends; this waits for it. While a program uses the directory the kernel
+/// The process that mounted it commits, and ends; this waits for it, unless it is in another PID namespace, as of a
+/// container. While a program uses the directory the kernel
 /// refuses: end the program, or send SIGTERM to the process that mounted it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Unmount {

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
@@ -50,18 +51,38 @@ pub(crate) fn unmount(args: &args::Unmount) -> Outcome {
             return Err(Failure::during(doing, &io::Error::from(errno)));
         }
     }
-    if let Some(server) = server {
-        wait_for(&server).map_err(|error| Failure::during("wait for the last commit", &error))?;
+    match server {
+        Some(Server::Process(process)) => {
+            wait_for(&process).map_err(|error| Failure::during("wait for the last commit", &error))?;
+        }
+        Some(Server::Elsewhere) => eprintln!(
+            "rfs: {} is unmounted; its last commit is not waited for, since it is made by a process of another PID \
+             namespace",
+            dir.display()
+        ),
+        None => {}
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The process that ends when the mount does, after its last commit.
-fn server(dir: &Path) -> Option<OwnedFd> {
-    let mut digits = [0_u8; 20];
-    let len = rustix::fs::getxattr(dir, "system.rfs.server", &mut digits[..]).ok()?;
-    let pid = std::str::from_utf8(digits.get(..len)?).ok()?.parse().ok()?;
-    rustix::process::pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()
+/// What ends when the mount does, after its last commit.
+enum Server {
+    Process(OwnedFd),
+    /// It is in another PID namespace, where its number means nothing here.
+    Elsewhere,
+}
+
+/// Who serves the mount. A program that mounts by the library need not tell, and then nobody waits for it.
+fn server(dir: &Path) -> Option<Server> {
+    let mut told = [0_u8; 64];
+    let len = rustix::fs::getxattr(dir, "system.rfs.server", &mut told[..]).ok()?;
+    let (pid, namespace) = std::str::from_utf8(told.get(..len)?).ok()?.split_once(' ')?;
+    let own = std::fs::metadata("/proc/self/ns/pid").ok()?.ino();
+    if namespace.parse() != Ok(own) {
+        return Some(Server::Elsewhere);
+    }
+    let pid = Pid::from_raw(pid.parse().ok()?)?;
+    rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok().map(Server::Process)
 }
 
 fn wait_for(process: &OwnedFd) -> io::Result<()> {

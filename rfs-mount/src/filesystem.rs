@@ -5,6 +5,7 @@ mod answer;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -494,7 +495,10 @@ impl fuser::Filesystem for Filesystem {
     fn getxattr(&self, request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         if name.as_bytes() == SERVER && ino == INodeNo::ROOT {
             return match self.served.server {
-                Some(pid) => xattr(reply, size, pid.to_string().as_bytes()),
+                Some(pid) => match std::fs::metadata("/proc/self/ns/pid") {
+                    Ok(namespace) => xattr(reply, size, format!("{pid} {}", namespace.ino()).as_bytes()),
+                    Err(_) => reply.error(Errno::ENODATA),
+                },
                 None => reply.error(Errno::ENODATA),
             };
         }

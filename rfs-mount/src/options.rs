@@ -96,7 +96,8 @@ impl MountOptions {
     }
 
     /// The process that ends when the mount does. It is shown as the extended attribute `system.rfs.server` of the root
-    /// directory, so that who unmounts can wait for the last commit. Default: not shown.
+    /// directory, so that who unmounts can wait for the last commit: its number, a space, and the inode number of
+    /// `/proc/self/ns/pid` here, for in another PID namespace the first may mean another process. Default: not shown.
     pub fn with_server(mut self, pid: u32) -> Self {
         self.server = Some(pid);
         self

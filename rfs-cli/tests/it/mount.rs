@@ -71,6 +71,25 @@ fn unmount_waits_for_the_last_commit() {
 }
 
 #[test]
+fn unmount_waits_for_nobody_in_another_pid_namespace() {
+    if !has_fuse() {
+        return;
+    }
+    let place = Place::new();
+    let mut server = place.mount(&["--commit-interval", "never"]);
+    fs::write(place.mnt().join("file"), "kept").unwrap();
+    let done = Command::new("unshare")
+        .args(["--pid", "--fork", env!("CARGO_BIN_EXE_rfs"), "unmount"])
+        .arg(place.mnt())
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{done:?}");
+    assert!(String::from_utf8_lossy(&done.stderr).contains("PID namespace"), "{done:?}");
+    assert_eq!(server.status(), Some(0));
+    assert_eq!(place.exec(&[], "cat file").stdout, b"kept");
+}
+
+#[test]
 fn after_a_kill_what_was_synced_is_there() {
     if !has_fuse() {
         return;
