@@ -62,6 +62,12 @@ impl Place {
         format!("file://{}", self.root.path().join("store").display())
     }
 
+    /// A shell command after which nothing can be written to the store, not even by root.
+    pub(crate) fn break_store(&self) -> String {
+        let store = self.root.path().join("store");
+        format!("rm -rf {store} && echo > {store}", store = store.display())
+    }
+
     pub(crate) fn mnt(&self) -> PathBuf {
         self.root.path().join("mnt")
     }

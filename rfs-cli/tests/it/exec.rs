@@ -45,6 +45,43 @@ fn the_working_directory_outlives_the_program() {
 }
 
 #[test]
+fn a_checkpoint_that_exists_is_refused_before_the_program_runs() {
+    if !has_fuse() {
+        return;
+    }
+    let place = Place::new();
+    let ran = place.root.path().join("ran");
+    let script = format!("echo \"$$\" >> file; echo > {}", ran.display());
+    let named = |name: &str| place.exec(&["--commit-interval", "never", "--checkpoint", name], &script);
+    assert!(named("one").status.success());
+    fs::remove_file(&ran).unwrap();
+    for wrong in ["one", "", &"n".repeat(256)] {
+        let refused = named(wrong);
+        assert!(!refused.status.success(), "{wrong:?}");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("--checkpoint"), "{refused:?}");
+        assert!(!ran.exists(), "{wrong:?}");
+    }
+    assert_eq!(named("one").status.code(), Some(125));
+    // The volume is as it was, and goes on.
+    assert!(named("two").status.success());
+    assert_eq!(place.exec(&[], "wc -l < file").stdout, b"2\n");
+}
+
+#[test]
+fn a_last_commit_that_fails_is_told() {
+    if !has_fuse() {
+        return;
+    }
+    for options in [&["--commit-interval", "never"] as &[_], &["--checkpoint", "name"]] {
+        let place = Place::new();
+        let done = place.exec(options, &format!("echo x > file; {}; exit 3", place.break_store()));
+        assert_eq!(done.status.code(), Some(125), "not the program's: {done:?}");
+        let told = String::from_utf8_lossy(&done.stderr);
+        assert!(told.contains("rfs: the last commit: ") && told.contains("Not a directory"), "{told}");
+    }
+}
+
+#[test]
 fn nobody_else_sees_the_mount() {
     if !has_fuse() {
         return;

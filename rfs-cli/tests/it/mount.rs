@@ -28,6 +28,25 @@ fn signals_commit_and_unmount() {
 }
 
 #[test]
+fn a_last_commit_that_fails_is_told() {
+    if !has_fuse() {
+        return;
+    }
+    let place = Place::new();
+    let told = place.root.path().join("told");
+    let mut command = rfs();
+    command.stderr(File::create(&told).unwrap());
+    let mut server = place.mount_by(command, &["--commit-interval", "never"]);
+    fs::write(place.mnt().join("file"), "lost").unwrap();
+    assert!(Command::new("sh").args(["-c", &place.break_store()]).status().unwrap().success());
+    server.signal(Signal::TERM);
+    assert_eq!(server.status(), Some(125));
+    let told = fs::read_to_string(told).unwrap();
+    assert!(told.contains("rfs: the last commit: ") && told.contains("Not a directory"), "{told}");
+    assert!(!place.mnt().join("file").exists(), "it is unmounted all the same");
+}
+
+#[test]
 fn what_nohup_ignores_is_ignored() {
     if !has_fuse() {
         return;
