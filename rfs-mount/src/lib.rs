@@ -4,6 +4,14 @@
 //! daemon, and the program goes on using the volume through its API. The kernel checks permissions, keeps locks, and
 //! caches names, attributes and content; what the program changes through the API is told to it.
 //!
+//! A program that is built with overflow checks, as debug builds are, should switch them off for the crate `fuser`: else a
+//! thread that answers panics when somebody sets a file's time to the earliest there is.
+//!
+//! ```toml
+//! [profile.dev.package.fuser]
+//! overflow-checks = false
+//! ```
+//!
 //! It is not for other systems than Linux, and not for a volume that another machine writes: a volume has one writer.
 //!
 //! ```no_run

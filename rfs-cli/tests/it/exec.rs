@@ -72,9 +72,10 @@ fn a_last_commit_that_fails_is_told() {
     if !has_fuse() {
         return;
     }
-    for options in [&["--commit-interval", "never"] as &[_], &["--checkpoint", "name"]] {
+    for more in [&[] as &[&str], &["--checkpoint", "name"]] {
         let place = Place::new();
-        let done = place.exec(options, &format!("echo x > file; {}; exit 3", place.break_store()));
+        let options = [&["--commit-interval", "never"], more].concat();
+        let done = place.exec(&options, &format!("echo x > file; {}; exit 3", place.break_store()));
         assert_eq!(done.status.code(), Some(125), "not the program's: {done:?}");
         let told = String::from_utf8_lossy(&done.stderr);
         assert!(told.contains("rfs: the last commit: ") && told.contains("Not a directory"), "{told}");

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps, XattrFlags, makedev, mknodat,
@@ -94,6 +95,31 @@ async fn times_before_1970_and_after_2038_keep_their_nanoseconds() {
             let shown = fs::metadata(&file).unwrap();
             assert_eq!((shown.mtime(), shown.mtime_nsec()), (seconds, nanos));
             assert_eq!((shown.atime(), shown.atime_nsec()), (seconds, nanos));
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn times_that_no_file_system_has_are_clamped() {
+    // What 64 bits of nanoseconds can hold.
+    let runtime = tokio::runtime::Handle::current();
+    let first = SystemTime::UNIX_EPOCH - Duration::from_nanos(i64::MIN.unsigned_abs());
+    let last = SystemTime::UNIX_EPOCH + Duration::from_nanos(i64::MAX.unsigned_abs());
+    with_mount(|mounted| {
+        let file = mounted.path("file");
+        fs::write(&file, "").unwrap();
+        for (seconds, nanos, meant) in [
+            (i64::MIN, 0, first),
+            (i64::MIN, 999_999_999, first),
+            (i64::MIN + 1, 1, first),
+            (i64::MAX, 999_999_999, last),
+        ] {
+            let time = Timespec { tv_sec: seconds, tv_nsec: nanos };
+            let times = Timestamps { last_access: time, last_modification: time };
+            utimensat(CWD, &file, &times, AtFlags::empty()).unwrap();
+            let kept = runtime.block_on(mounted.volume.fs().metadata("/file")).unwrap();
+            assert_eq!((kept.accessed(), kept.modified()), (meant, meant), "{seconds}");
         }
     })
     .await;
