@@ -57,7 +57,7 @@ const SUITES: &[Suite] = &[
         name: "fsx-reopen",
         // A memory store ends with its process.
         stores: &[Store::File],
-        needs: &[tools::FSX, tools::FSX_RESUME],
+        needs: &[tools::FSX],
         limit: |options| fsx::limit(options) * 2,
         run: fsx::run_with_reopening,
     },

@@ -79,7 +79,7 @@ fn run_on(bench: &Bench, ground: &Ground) -> Outcome {
     for (profile, seed, name) in cases(&bench.options) {
         let file = site.directory().join(format!("fsx.{}", profile.name));
         let ops = bench.options.ops;
-        let outcome = exercise(bench, "fsx", profile, seed, &file, 1..=ops);
+        let outcome = exercise(bench, profile, seed, &file, 1..=ops);
         bench.add_outcome(&name, outcome)?;
         // What a case leaves must not fail the next.
         let _ = fs::remove_file(&file);
@@ -104,13 +104,13 @@ pub(super) fn run_with_reopening(bench: &Bench) -> Outcome {
 fn sees_a_changed_byte(bench: &Bench) -> Outcome {
     const SEED: u64 = 1;
     let file = bench.beside("fsx.changed");
-    exercise(bench, "fsx-resume", &SMALL, SEED, &file, 1..=100)?;
-    exercise(bench, "fsx-resume", &SMALL, SEED, &file, 101..=200)?;
+    exercise(bench, &SMALL, SEED, &file, 1..=100)?;
+    exercise(bench, &SMALL, SEED, &file, 101..=200)?;
     let mut bytes = fs::read(&file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
     let middle = bytes.len() / 2;
     *bytes.get_mut(middle).ok_or("the file is empty")? ^= 1;
     fs::write(&file, bytes).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
-    match exercise(bench, "fsx-resume", &SMALL, SEED, &file, 201..=300) {
+    match exercise(bench, &SMALL, SEED, &file, 201..=300) {
         Err(error) if error.contains("the file is not as operation 200 left it") => Ok(()),
         Err(error) => Err(error),
         Ok(()) => Err("fsx went on with another file".to_owned()),
@@ -127,7 +127,7 @@ fn exercise_in_parts(bench: &Bench, ground: &Ground, profile: &Profile, seed: u6
         let last = if done == ops { ops + 1 } else { ops.min(done + part) };
         let site = ground.enter()?;
         let file = site.directory().join(format!("fsx.{}", profile.name));
-        let outcome = exercise(bench, "fsx-resume", profile, seed, &file, done + 1..=last);
+        let outcome = exercise(bench, profile, seed, &file, done + 1..=last);
         if last > ops {
             let _ = fs::remove_file(&file);
         }
@@ -147,7 +147,6 @@ fn cases(options: &Options) -> Vec<(&'static Profile, u64, String)> {
 
 fn exercise(
     bench: &Bench,
-    program: &str,
     profile: &Profile,
     seed: u64,
     file: &Path,
@@ -158,7 +157,7 @@ fn exercise(
     let artifacts = bench.log(&name);
     fs::create_dir_all(&artifacts)
         .map_err(|error| format!("cannot create {}: {error}", artifacts.display()))?;
-    let mut command = Command::new(tools::installed(program));
+    let mut command = Command::new(tools::edited_fsx());
     command.arg("-q").arg("-f").arg(configuration).arg("-P").arg(&artifacts);
     command.args(["-S", &seed.to_string(), "-b", &operations.start().to_string()]);
     command.args(["-N", &operations.end().to_string()]).arg(file);
