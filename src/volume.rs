@@ -11,7 +11,7 @@ use rfs_recovery::{History, Keys, commit_log, history};
 use tokio::sync::oneshot;
 
 use crate::engine::{
-    OpenReport, Receipt, Shared, collect_now, commit_named, commit_now, open_reader, open_writer,
+    OpenReport, Receipt, Shared, collect_now, commit_named, commit_now, name_image, open_reader, open_writer,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{Fs, path_bytes};
@@ -342,7 +342,7 @@ impl Volume {
     }
 
     /// Deletes the objects that no retained state needs: not the newest commits, the checkpoints, or anything younger
-    /// than the grace. It runs beside the writer's work, between two commits. [`Options::with_auto_collect`] has it done
+    /// than the grace. It runs beside the writer's work; commits go on meanwhile. [`Options::with_auto_collect`] has it done
     /// whenever there is something to delete.
     ///
     /// # Errors
@@ -374,7 +374,8 @@ impl Volume {
         self.shared().store.meter().snapshot()
     }
 
-    /// Commits what is not committed, waits for it, and closes the volume for all its handles.
+    /// Commits what is not committed, waits for it, and closes the volume for all its handles. An image that is being
+    /// made is waited for too, and named by one more commit.
     ///
     /// # Errors
     /// As [`Volume::commit`]: the volume is closed all the same, and what the local directory holds is found again.
@@ -389,6 +390,16 @@ impl Volume {
             }
             _ => Ok(()),
         };
+        if committed.is_ok() && shared.driver.is_some() {
+            match name_image(shared).await {
+                Ok(true) if shared.options.auto_collect => {
+                    // The next image tries again.
+                    let _ = collect_now(shared).await;
+                }
+                // Everything is committed all the same.
+                Ok(_) | Err(_) => {}
+            }
+        }
         // Also what could not be committed: whoever opens the local directory again finds it.
         self.handle.write_out();
         let closed = Error::new(ErrorKind::Closed, "the volume was closed");

@@ -4,16 +4,22 @@
 //! checkpoints. So a collector that lost its epoch, and does not know it yet, deletes only what its successor cannot
 //! need either: the successor's history extends that commit, and all its new objects have new names.
 
-use std::collections::btree_map::Entry;
+mod learnt;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use rfs_backends::Store;
+use futures::{StreamExt, TryStreamExt, stream};
+use rfs_backends::{ObjectInfo, Store};
 use rfs_core::{CommitId, SegmentId};
 
-use crate::commit_log::Publisher;
-use crate::image::read_image_segments;
-use crate::objects::{CommitObject, fetch_commit};
+pub use self::learnt::{Learnt, LearntCommit};
+use crate::commit_log::FenceCheck;
 use crate::{Keys, RecoveryError};
+
+/// How many requests are under way at a time.
+const REQUESTS: usize = 8;
+/// How many commits are looked up at a time, newest first, without knowing how many are retained.
+const LOOK_UP: usize = 32;
 
 /// What is kept.
 #[derive(Clone, Debug)]
@@ -44,63 +50,56 @@ pub struct Collected {
     pub left: BTreeSet<String>,
 }
 
-/// Deletes what no retained state needs.
+/// Deletes what no retained state needs. The writer may commit meanwhile: what it makes after the newest commit of
+/// `retention` is not touched. Of commits and images that are in `learnt` the store is not asked again.
 ///
 /// # Errors
 /// `Fenced` before anything is deleted when the caller lost its epoch; `Missing`, `Damaged`, or the store's.
 pub async fn collect(
     store: &Store,
     keys: Keys,
-    publisher: &Publisher,
+    fence: &FenceCheck,
     retention: &Retention,
+    learnt: &mut Learnt,
 ) -> Result<Collected, RecoveryError> {
     // Asked first too: to a writer that lost its epoch, what its successor collected would look like damage.
-    publisher.check_fence().await?;
+    fence.run().await?;
     let commits = store.list(&keys.commits(), None).await?;
     let segments = store.list(&keys.segments(), None).await?;
     let images = store.list(&keys.images(), None).await?;
     let ids: BTreeSet<CommitId> =
         commits.iter().filter_map(|object| keys.parse_commit(&object.key)).collect();
-    let needed = Needed::mark(store, keys, &ids, retention).await?;
-    publisher.check_fence().await?;
+    let needed = Needed::mark(store, keys, &ids, retention, learnt).await?;
+    learnt.forget_all_but(keys, &needed.keys);
+    fence.run().await?;
 
+    let aged = |object: &&ObjectInfo| object.last_modified_ms < retention.newest_until_ms;
+    let unneeded = |object: &&ObjectInfo| !needed.keys.contains(&object.key);
+    let dead_images = images.iter().filter(|object| {
+        // An image that was written and that no commit names yet is of a commit not older than the newest named one.
+        needed.newest_image.as_ref().is_some_and(|newest| object.key < *newest)
+    });
+    let dead_segments = segments.iter().filter(|object| {
+        let id = keys.parse_segment(&object.key);
+        id.is_some_and(|id| retention.last_segment.is_some_and(|last| id <= last))
+    });
+    let highest = highest_of_each_epoch(&ids);
+    let dead_commits = commits.iter().filter(|object| {
+        let id = keys.parse_commit(&object.key);
+        id.is_some_and(|id| id < retention.newest && !highest.contains(&id))
+    });
+    let dead = dead_images.chain(dead_segments).chain(dead_commits).filter(aged).filter(unneeded);
     let mut collected = Collected::default();
     collected.left.extend(commits.iter().chain(&segments).map(|object| object.key.clone()));
-    let aged = |object: &&rfs_backends::ObjectInfo| object.last_modified_ms < retention.newest_until_ms;
-    for object in images.iter().filter(aged).filter(|object| !needed.keys.contains(&object.key)) {
-        // An image that was written and that no commit names yet is of a commit not older than the newest named one.
-        if needed.newest_image.as_ref().is_some_and(|newest| object.key < *newest) {
-            collected.delete(store, object).await?;
-        }
-    }
-    for object in segments.iter().filter(aged).filter(|object| !needed.keys.contains(&object.key)) {
-        let Some(id) = keys.parse_segment(&object.key) else { continue };
-        if retention.last_segment.is_some_and(|last| id <= last) {
-            collected.delete(store, object).await?;
-        }
-    }
-    let highest = highest_of_each_epoch(&ids);
-    for object in commits.iter().filter(aged) {
-        let Some(id) = keys.parse_commit(&object.key) else { continue };
-        if id < retention.newest && !highest.contains(&id) && !needed.keys.contains(&object.key) {
-            collected.delete(store, object).await?;
-        }
+    let dead: Vec<ObjectInfo> = dead.cloned().collect();
+    let delete = |object: ObjectInfo| async move { store.delete(&object.key).await.map(|()| object) };
+    let mut deleted = stream::iter(dead.into_iter().map(delete)).buffer_unordered(REQUESTS);
+    while let Some(object) = deleted.try_next().await? {
+        collected.objects += 1;
+        collected.bytes += object.size;
+        collected.left.remove(&object.key);
     }
     Ok(collected)
-}
-
-impl Collected {
-    async fn delete(
-        &mut self,
-        store: &Store,
-        object: &rfs_backends::ObjectInfo,
-    ) -> Result<(), RecoveryError> {
-        store.delete(&object.key).await?;
-        self.objects += 1;
-        self.bytes += object.size;
-        self.left.remove(&object.key);
-        Ok(())
-    }
 }
 
 /// The objects that the retained states need.
@@ -108,6 +107,8 @@ impl Collected {
 struct Needed {
     keys: BTreeSet<String>,
     newest_image: Option<String>,
+    /// Commits with the image that the walk to them goes back to: from there on it was walked.
+    walked: BTreeSet<(CommitId, Option<CommitId>)>,
 }
 
 impl Needed {
@@ -116,30 +117,38 @@ impl Needed {
         keys: Keys,
         ids: &BTreeSet<CommitId>,
         retention: &Retention,
+        learnt: &mut Learnt,
     ) -> Result<Self, RecoveryError> {
-        let mut retained: BTreeSet<CommitId> = retention.checkpoints.iter().copied().collect();
-        let mut bodies = BTreeMap::new();
-        let newest_first = ids.range(..=retention.newest).rev().copied();
+        let mut named = retention.checkpoints.clone();
+        named.insert(retention.newest);
+        let mut others = Vec::new();
+        let newest_first: Vec<CommitId> = ids.range(..=retention.newest).rev().copied().collect();
         let mut kept = 0;
         let mut superseded_ms = i64::MAX;
-        for id in newest_first {
+        'looking: for some in newest_first.chunks(LOOK_UP) {
             if kept >= retention.keep_commits.max(1) && superseded_ms < retention.newest_until_ms {
                 break;
             }
-            if let CommitObject::Commit(commit) = fetch_commit(store, keys, id).await? {
-                kept += 1;
-                superseded_ms = commit.commit.time.as_nanos() / 1_000_000;
-                retained.insert(id);
-                bodies.insert(id, commit.commit);
+            learnt.look_up(store, keys, some).await;
+            for id in some {
+                if kept >= retention.keep_commits.max(1) && superseded_ms < retention.newest_until_ms {
+                    break 'looking;
+                }
+                if let Some(commit) = learnt.commit(store, keys, *id).await? {
+                    kept += 1;
+                    superseded_ms = commit.time_ms;
+                    others.push(*id);
+                }
             }
         }
         let mut needed = Self::default();
-        let mut images = BTreeSet::new();
-        for id in retained {
-            let named = id == retention.newest || retention.checkpoints.contains(&id);
-            match needed.mark_state(store, keys, id, &mut bodies, &mut images).await {
+        for id in named {
+            needed.mark_state(store, keys, id, learnt).await?;
+        }
+        for id in others {
+            match needed.mark_state(store, keys, id, learnt).await {
                 // Retention was shorter before: a state that is not whole any more cannot be kept.
-                Err(RecoveryError::Missing { .. }) if !named => {}
+                Err(RecoveryError::Missing { .. }) => {}
                 marked => marked?,
             }
         }
@@ -152,32 +161,22 @@ impl Needed {
         store: &Store,
         keys: Keys,
         id: CommitId,
-        bodies: &mut BTreeMap<CommitId, crate::objects::Commit>,
-        images: &mut BTreeSet<String>,
+        learnt: &mut Learnt,
     ) -> Result<(), RecoveryError> {
+        let Some(commit) = learnt.commit(store, keys, id).await? else { return Ok(()) };
+        let image = commit.image.clone();
+        let back_to = image.as_ref().map(|image| image.of);
+        if let Some(image) = image.filter(|image| !self.keys.contains(&image.key)) {
+            self.keys.extend(learnt.live_segments(store, keys, &image).await?.iter().cloned());
+            self.newest_image = self.newest_image.take().max(Some(image.key.clone()));
+            self.keys.insert(image.key);
+        }
         let mut at = Some(id);
-        let mut from = None;
-        while let Some(id) = at.filter(|id| Some(*id) != from) {
-            let commit = match bodies.entry(id) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(unknown) => {
-                    let CommitObject::Commit(commit) = fetch_commit(store, keys, id).await? else { break };
-                    unknown.insert(commit.commit)
-                }
-            };
-            if from.is_none() {
-                from = commit.image.as_ref().map(|image| image.of);
-                if let Some(image) = commit.image.as_ref().filter(|image| images.insert(image.key.clone())) {
-                    let segments = read_image_segments(store, keys, image).await?;
-                    let live = segments.into_iter().filter(|kept| kept.live);
-                    self.keys.extend(live.map(|kept| kept.stored.key));
-                    self.keys.insert(image.key.clone());
-                    self.newest_image = self.newest_image.take().max(Some(image.key.clone()));
-                }
-            }
+        while let Some(id) = at.filter(|id| Some(*id) != back_to && self.walked.insert((*id, back_to))) {
+            let Some(commit) = learnt.commit(store, keys, id).await? else { break };
             self.keys.insert(keys.commit(id));
-            self.keys.extend(commit.segments.iter().filter_map(|added| added.key.clone()));
-            at = commit.previous.map(|previous| previous.id);
+            self.keys.extend(commit.segments.iter().cloned());
+            at = commit.previous;
         }
         Ok(())
     }

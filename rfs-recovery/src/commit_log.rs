@@ -222,6 +222,8 @@ pub struct Draft {
 pub struct Published {
     /// The commit.
     pub reference: CommitRef,
+    /// The one that it extends.
+    pub previous: Option<CommitId>,
     /// Where its segments are.
     pub segments: Vec<StoredSegment>,
     /// Bytes of its object.
@@ -339,25 +341,41 @@ impl Publisher {
         let Unresolved { id, object, hash, end, segments } =
             self.unresolved.take().expect("a commit was prepared");
         let reference = CommitRef { id, hash };
-        self.previous = Some(reference);
+        let previous = self.previous.replace(reference).map(|previous| previous.id);
         self.base = end;
         self.next += 1;
-        Ok(Published { reference, segments, bytes: object.len() as u64 })
+        Ok(Published { reference, previous, segments, bytes: object.len() as u64 })
     }
 
-    /// Sees whether another writer took over, with one list.
+    /// What tells whether another writer has taken over, also while this one goes on.
+    #[must_use]
+    pub fn fence_check(&self) -> FenceCheck {
+        let next = self.next_id();
+        let head = match next.number.checked_sub(1) {
+            Some(number) => CommitId { number, ..next },
+            // Nothing of this epoch is there: our own fence stands above the head of the one before.
+            None => CommitId { epoch: next.epoch - 1, number: u64::MAX },
+        };
+        FenceCheck { store: self.store.clone(), keys: self.keys, writer: self.writer, head }
+    }
+}
+
+/// Tells a writer whether another one has taken over since a commit of its own.
+#[derive(Clone, Debug)]
+pub struct FenceCheck {
+    store: Store,
+    keys: Keys,
+    writer: u128,
+    head: CommitId,
+}
+
+impl FenceCheck {
+    /// Looks, with one list.
     ///
     /// # Errors
     /// `Fenced`, or the store's.
-    pub async fn check_fence(&self) -> Result<(), RecoveryError> {
-        let mut after = self.next_id();
-        let listed_from = if after.number == 0 {
-            // Nothing of this epoch is there: our own fence stands above the head of the one before.
-            after.epoch -= 1;
-            CommitId { epoch: after.epoch, number: u64::MAX }
-        } else {
-            CommitId { epoch: after.epoch, number: after.number - 1 }
-        };
+    pub async fn run(&self) -> Result<(), RecoveryError> {
+        let listed_from = self.head;
         let above = self.store.list(&self.keys.commits(), Some(&self.keys.commit(listed_from))).await?;
         let ids = above.iter().filter_map(|object| self.keys.parse_commit(&object.key));
         for id in ids.filter(|id| *id > listed_from) {

@@ -2,30 +2,59 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rfs_core::CommitId;
-use rfs_recovery::collect::{Collected, Retention, collect};
+use rfs_recovery::collect::{Collected, Learnt, LearntCommit, Retention, collect};
 use tracing::{debug, warn};
 
 use super::Shared;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Collects now, between two commits.
+/// Commits that were published since the last collection: beyond these a collection asks the store.
+const PUBLISHED_MAX: usize = 1 << 16;
+
+/// What collections go by, beside the committer.
+#[derive(Debug, Default)]
+pub(crate) struct Collector {
+    /// One collection at a time.
+    learnt: tokio::sync::Mutex<Learnt>,
+    published: Mutex<Vec<(CommitId, LearntCommit)>>,
+}
+
+impl Collector {
+    /// Notes a commit that was made.
+    pub(crate) fn note(&self, id: CommitId, commit: LearntCommit) {
+        let mut published = self.published.lock();
+        if published.len() < PUBLISHED_MAX {
+            published.push((id, commit));
+        }
+    }
+}
+
+/// Collects now, as of the newest commit. Later ones are made meanwhile.
 pub(crate) async fn collect_now(shared: &Shared) -> Result<Collected> {
     let doing = || format!("collect garbage in {}", shared.store.url());
-    let mut guard = shared.publisher.lock().await;
-    shared.live.read().usable().map_err(|refused| refused.doing(doing))?;
-    let Some(committer) = guard.as_mut() else { return Ok(Collected::default()) };
-    let receipt = shared.commits.borrow().receipt.clone();
-    let Some(receipt) = receipt else { return Ok(Collected::default()) };
-    let checkpoints = committer.tree.checkpoints().iter();
-    let retention = Retention {
-        newest: receipt.commit,
-        checkpoints: checkpoints.map(|(_, checkpoint)| checkpoint.commit).collect(),
-        keep_commits: shared.options.keep_commits,
-        newest_until_ms: newest_until_ms(shared),
-        last_segment: committer.last_segment,
+    let mut learnt = shared.collector.learnt.lock().await;
+    let (retention, fence) = {
+        let guard = shared.publisher.lock().await;
+        shared.live.read().usable().map_err(|refused| refused.doing(doing))?;
+        let Some(committer) = guard.as_ref() else { return Ok(Collected::default()) };
+        let receipt = shared.commits.borrow().receipt.clone();
+        let Some(receipt) = receipt else { return Ok(Collected::default()) };
+        let checkpoints = committer.tree.checkpoints().iter();
+        let retention = Retention {
+            newest: receipt.commit,
+            checkpoints: checkpoints.map(|(_, checkpoint)| checkpoint.commit).collect(),
+            keep_commits: shared.options.keep_commits,
+            newest_until_ms: newest_until_ms(shared),
+            last_segment: committer.last_segment,
+        };
+        (retention, committer.publisher.fence_check())
     };
-    let collected = collect(&shared.store, shared.keys, &committer.publisher, &retention).await;
+    for (id, commit) in std::mem::take(&mut *shared.collector.published.lock()) {
+        learnt.add(id, commit);
+    }
+    let collected = collect(&shared.store, shared.keys, &fence, &retention, &mut learnt).await;
     let collected = collected.map_err(|error| Error::recovery(doing(), error));
     if let Err(error) = &collected
         && error.kind() == ErrorKind::Fenced

@@ -16,6 +16,7 @@ use std::sync::atomic::Ordering;
 use futures::{StreamExt, TryStreamExt, stream};
 use rfs_core::{CommitId, Lsn, SegmentId, StateHash, Timestamp, Tree};
 use rfs_journal::{ChainHash, Sealed};
+use rfs_recovery::collect::LearntCommit;
 use rfs_recovery::commit_log::{Draft, Published, Publisher};
 use rfs_recovery::image::{ImageOf, encode_image};
 use rfs_recovery::objects::{AddedSegment, ImageRef};
@@ -87,9 +88,17 @@ pub(crate) struct ImageState {
     /// Whole, and to be named by the next commit.
     pub(crate) ready: Option<ImageRef>,
     pub(crate) running: bool,
+    /// The one that is whole is to be named though nothing else changed.
+    pub(crate) name_now: bool,
     /// Bytes and commits since the newest image.
     pub(crate) bytes_since: u64,
     pub(crate) commits_since: u64,
+}
+
+impl ImageState {
+    fn is_to_be_named(&self) -> bool {
+        self.name_now && self.ready.is_some()
+    }
 }
 
 /// What the committer goes by.
@@ -112,7 +121,9 @@ pub(crate) struct Current {
     time: Timestamp,
     /// Set when it was prepared.
     prepared: Option<(ChainHash, StateHash)>,
-    /// It is the first one to name an image, so that what only the image before it needed is garbage.
+    /// The image that it names.
+    image: Option<ImageRef>,
+    /// It is the first one to name it, so that what only the image before it needed is garbage.
     has_new_image: bool,
 }
 
@@ -147,7 +158,7 @@ pub(crate) async fn run(ending: Ending) {
             continue;
         }
         let resting = rest.take().is_some();
-        let asked = shared.commit_asked.swap(false, Ordering::AcqRel);
+        let asked = shared.is_commit_asked() || shared.image.lock().is_to_be_named();
         let (dirty, journaled, jobs) = {
             let live = shared.live.read();
             let Some(front) = &live.front else { return };
@@ -196,10 +207,6 @@ pub(crate) async fn run(ending: Ending) {
                     let since = state.outage.as_ref().map_or_else(Instant::now, |outage| outage.since);
                     state.outage = Some(Outage { since, error });
                 });
-                if wanted {
-                    // The commit that failed may be an older one than what was asked for.
-                    shared.commit_asked.store(true, Ordering::Release);
-                }
                 rest = Some(Instant::now() + REST);
             }
         }
@@ -215,7 +222,7 @@ pub(crate) async fn commit_now(shared: &Shared) -> Result<Receipt> {
     };
     let mut commits = shared.commits.subscribe();
     let failures = commits.borrow_and_update().failures;
-    shared.ask_commit();
+    shared.ask_commit(position);
     loop {
         {
             let state = commits.borrow_and_update();
@@ -231,6 +238,48 @@ pub(crate) async fn commit_now(shared: &Shared) -> Result<Receipt> {
             }
         }
         shared.live.read().usable().map_err(|refused| refused.doing(|| "commit".to_owned()))?;
+        wait_for_change(&mut commits).await?;
+    }
+}
+
+/// Waits for an image that is being made, and has a commit name it. A program that has volumes open for a short time
+/// only would else never name one, and each opening would replay more. Says whether there was one.
+pub(crate) async fn name_image(shared: &Shared) -> Result<bool> {
+    loop {
+        let ended = shared.image_ended.notified();
+        tokio::pin!(ended);
+        ended.as_mut().enable();
+        if !shared.image.lock().running {
+            break;
+        }
+        ended.await;
+    }
+    {
+        let mut image = shared.image.lock();
+        if image.ready.is_none() {
+            return Ok(false);
+        }
+        image.name_now = true;
+    }
+    let mut commits = shared.commits.subscribe();
+    let (before, failures) = {
+        let state = commits.borrow_and_update();
+        (state.receipt.as_ref().map(|receipt| receipt.commit), state.failures)
+    };
+    shared.wake.notify_one();
+    loop {
+        {
+            let state = commits.borrow_and_update();
+            if state.receipt.as_ref().map(|receipt| receipt.commit) != before {
+                return Ok(true);
+            }
+            if state.failures > failures
+                && let Some(outage) = &state.outage
+            {
+                return Err(outage.error.during("name an image"));
+            }
+        }
+        shared.live.read().usable().map_err(|refused| refused.doing(|| "name an image".to_owned()))?;
         wait_for_change(&mut commits).await?;
     }
 }
@@ -276,8 +325,13 @@ async fn commit_all(shared: &Arc<Shared>, mut wanted: bool) -> Result<()> {
         if committer.current.is_none() {
             let has_commit = shared.commits.borrow().receipt.is_some();
             let Some(job) = next_job(shared, &mut wanted, has_commit) else { return Ok(()) };
-            committer.current =
-                Some(Current { job, time: shared.options.clock.now(), prepared: None, has_new_image: false });
+            committer.current = Some(Current {
+                job,
+                time: shared.options.clock.now(),
+                prepared: None,
+                image: None,
+                has_new_image: false,
+            });
         }
         let span = committer
             .current
@@ -295,7 +349,8 @@ fn next_job(shared: &Shared, wanted: &mut bool, has_commit: bool) -> Option<Job>
         Some(job) => job,
         None => {
             let fixed = shared.commits.borrow().fixed;
-            let due = std::mem::take(wanted) && (front.is_dirty(fixed) || !has_commit);
+            let has_image = shared.image.lock().is_to_be_named();
+            let due = std::mem::take(wanted) && (front.is_dirty(fixed) || !has_commit || has_image);
             if !due {
                 return None;
             }
@@ -360,6 +415,7 @@ impl Committer {
             (image.named.clone(), has_new_image)
         };
         let current = self.current.as_mut().expect("a commit was fixed");
+        current.image.clone_from(&image);
         current.has_new_image |= has_new_image;
         if self.publisher.next_id() != current.job.id {
             return Err(Error::new(ErrorKind::Bug, format!("{doing}: it is not the next commit")));
@@ -384,7 +440,8 @@ impl Committer {
 
     /// Step 6: finish.
     fn finish(&mut self, shared: &Arc<Shared>, published: Published) {
-        let Current { job, time, prepared, has_new_image } = self.current.take().expect("a commit was fixed");
+        let Current { job, time, prepared, image, has_new_image } =
+            self.current.take().expect("a commit was fixed");
         let (chain, state) = prepared.expect("the commit was prepared");
         let receipt = Receipt {
             commit: published.reference.id,
@@ -396,6 +453,13 @@ impl Committer {
         };
         info!(commit = %receipt.commit, lsn = receipt.position.0, bytes = receipt.bytes, "committed");
         let journal_bytes: u64 = published.segments.iter().map(|stored| stored.len).sum();
+        let learnt = LearntCommit {
+            previous: published.previous,
+            image,
+            segments: published.segments.iter().map(|stored| stored.key.clone()).collect(),
+            time_ms: time.as_nanos() / 1_000_000,
+        };
+        shared.collector.note(receipt.commit, learnt);
         shared.content.add(published.segments);
         if let Some(last) = job.boundary.segment {
             shared.residency.mark_committed(last);
@@ -462,6 +526,7 @@ struct RunningImage(Arc<Shared>);
 impl Drop for RunningImage {
     fn drop(&mut self) {
         self.0.image.lock().running = false;
+        self.0.image_ended.notify_waiters();
     }
 }
 

@@ -22,6 +22,7 @@ use rfs_recovery::{Content, Keys, RecoveryError};
 use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
 
+use super::Collector;
 use super::committer::{CommitState, Committer, Ending, ImageState, Receipt, Uploaded, run};
 use super::driver::Driver;
 use super::live::{Front, Live, Session};
@@ -424,7 +425,7 @@ fn share(
         residency,
         driver,
         wake: Notify::new(),
-        commit_asked: AtomicBool::new(false),
+        asked: AtomicU64::new(0),
         closing: AtomicBool::new(false),
         commits,
         waits: Waits::default(),
@@ -432,5 +433,7 @@ fn share(
         publisher: tokio::sync::Mutex::new(committer),
         uploaded: tokio::sync::Mutex::new(Uploaded::default()),
         image: Mutex::new(image),
+        image_ended: Notify::new(),
+        collector: Collector::default(),
     })
 }

@@ -5,9 +5,9 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use rfs_core::{AtimePolicy, Credential, Errno, Ino, Lsn, Op, Outcome};
+use rfs_core::{AtimePolicy, Credential, Errno, Ino, Lsn, Op, Outcome, Place};
 use rfs_journal::Residency;
-use rfs_recovery::{Content, Keys};
+use rfs_recovery::{Content, Keys, RecoveryError};
 use tokio::sync::{Notify, watch};
 
 use super::CommitState;
@@ -33,7 +33,8 @@ pub(crate) struct Shared {
     pub(crate) driver: Option<Driver>,
     /// Wakes the committer: something is dirty, asked for, or over.
     pub(crate) wake: Notify,
-    pub(crate) commit_asked: AtomicBool,
+    /// Up to where a commit was asked for: one more than the position, 0 for none.
+    pub(crate) asked: AtomicU64,
     pub(crate) closing: AtomicBool,
     pub(crate) commits: watch::Sender<CommitState>,
     pub(crate) waits: Waits,
@@ -43,6 +44,9 @@ pub(crate) struct Shared {
     /// One upload of sealed segments at a time; what was uploaded and no commit names yet.
     pub(crate) uploaded: tokio::sync::Mutex<super::committer::Uploaded>,
     pub(crate) image: Mutex<super::committer::ImageState>,
+    /// No image is being made any more.
+    pub(crate) image_ended: Notify,
+    pub(crate) collector: super::Collector,
 }
 
 impl Shared {
@@ -136,15 +140,23 @@ impl Shared {
             if !over {
                 return Ok(());
             }
-            self.ask_commit();
+            self.ask_commit(self.live.read().lsn(Lsn(0)));
             wait_for_change(&mut commits).await.map_err(|error| error.during(what()))?;
         }
     }
 
-    /// Wakes the committer to commit what there is.
-    pub(crate) fn ask_commit(&self) {
-        self.commit_asked.store(true, Ordering::Release);
+    /// Wakes the committer to commit what there is up to `position`.
+    pub(crate) fn ask_commit(&self, position: Lsn) {
+        self.asked.fetch_max(position.0 + 1, Ordering::AcqRel);
         self.wake.notify_one();
+    }
+
+    /// Whether a commit was asked for that is not fixed yet. By position: what was asked for before and has become part
+    /// of a commit must not commit what came after.
+    pub(crate) fn is_commit_asked(&self) -> bool {
+        let asked = self.asked.load(Ordering::Acquire);
+        let commits = self.commits.borrow();
+        asked > 0 && (asked - 1 > commits.fixed.0 || commits.receipt.is_none())
     }
 
     /// Waits until the history up to `position` is at `level`.
@@ -190,33 +202,43 @@ impl Shared {
         offset: u64,
         len: u64,
     ) -> std::result::Result<Vec<Bytes>, ReadError> {
-        let mut pieces = Vec::new();
-        let touched = {
-            let live = self.live.read();
-            live.usable().map_err(ReadError::Refused)?;
-            let ranges = live.tree.file_ranges(ino, offset..offset.saturating_add(len));
-            for run in ranges.map_err(ReadError::Posix)? {
-                let len = run.range.end - run.range.start;
-                let front = live.front.as_ref();
-                let open = run.place.and_then(|place| front?.appender.read_open(place, len));
-                pieces.push((len, run.place, open));
-            }
-            len > 0 && self.is_access_due(&live, caller, ino)
-        };
-        if touched {
-            self.accessed(caller, ino);
-        }
-        let mut read = Vec::with_capacity(pieces.len());
-        for (len, place, open) in pieces {
-            match (place, open) {
-                (_, Some(bytes)) => read.push(bytes),
-                (Some(place), None) => {
-                    read.push(self.content.read(place, len).await.map_err(ReadError::Recovery)?);
+        let mut missed = Vec::new();
+        loop {
+            let mut pieces = Vec::new();
+            let touched = {
+                let live = self.live.read();
+                live.usable().map_err(ReadError::Refused)?;
+                let ranges = live.tree.file_ranges(ino, offset..offset.saturating_add(len));
+                for run in ranges.map_err(ReadError::Posix)? {
+                    let len = run.range.end - run.range.start;
+                    let front = live.front.as_ref();
+                    let open = run.place.and_then(|place| front?.appender.read_open(place, len));
+                    pieces.push(Piece { len, place: run.place, open });
                 }
-                (None, None) => push_zeros(&mut read, len),
+                len > 0 && self.is_access_due(&live, caller, ino)
+            };
+            if touched && missed.is_empty() {
+                self.accessed(caller, ino);
+            }
+            let places: Vec<_> = pieces.iter().map(|piece| (piece.len, piece.place)).collect();
+            match self.fetch(pieces).await {
+                // It was overwritten, committed and collected meanwhile: what is there now is elsewhere.
+                Err(RecoveryError::Missing { .. }) if places != missed => missed = places,
+                fetched => return fetched.map_err(ReadError::Recovery),
             }
         }
-        Ok(read)
+    }
+
+    async fn fetch(&self, pieces: Vec<Piece>) -> std::result::Result<Vec<Bytes>, RecoveryError> {
+        let mut fetched = Vec::with_capacity(pieces.len());
+        for Piece { len, place, open } in pieces {
+            match (place, open) {
+                (_, Some(bytes)) => fetched.push(bytes),
+                (Some(place), None) => fetched.push(self.content.read(place, len).await?),
+                (None, None) => push_zeros(&mut fetched, len),
+            }
+        }
+        Ok(fetched)
     }
 
     /// Whether what was just read of an inode gets a new time of last access. It takes no lock, so that a policy that
@@ -260,6 +282,13 @@ impl Shared {
         }
         self.waits.wake_all();
     }
+}
+
+/// A run of a file that is to be read; `open` is its bytes if they are in the frame that is still open.
+struct Piece {
+    len: u64,
+    place: Option<Place>,
+    open: Option<Bytes>,
 }
 
 /// A hole, in pieces that share their memory: it may be larger than any memory.

@@ -1,12 +1,30 @@
 //! What the tests share.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-use rfs::{Entropy, Fs, Options, Volume};
+use rfs::{Entropy, Fs, Options, Store, StoreOptions, Volume};
+use rfs_testkit::{CrashPlan, SimStore};
 
 /// Options under which one seed replays one run, and nothing is committed unless asked for.
 pub(crate) fn options(seed: u64) -> Options {
     Options::new().with_entropy(Entropy::seeded(seed)).with_commit_interval(None).with_one_thread()
+}
+
+/// A simulated store without faults, and the same as a store of volumes.
+pub(crate) fn sim() -> (SimStore, Store) {
+    let sim = SimStore::new(CrashPlan::never());
+    (sim.clone(), store_on(&sim))
+}
+
+pub(crate) fn store_on(sim: &SimStore) -> Store {
+    store_over(Arc::new(sim.clone()))
+}
+
+pub(crate) fn store_over(inner: Arc<dyn object_store::ObjectStore>) -> Store {
+    let quick = StoreOptions::default().with_deadline(Duration::from_secs(5));
+    Store::new(inner, "sim://", object_store::path::Path::from("v"), quick)
 }
 
 /// A name that no other test of this process uses.

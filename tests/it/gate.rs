@@ -1,4 +1,5 @@
-//! A store whose puts of commits and fences can be stopped before they take effect: a writer that sleeps.
+//! A store where puts of commits and fences can be stopped before they take effect (a writer that sleeps), or reads of
+//! images.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,8 +17,15 @@ use tokio::sync::watch;
 #[derive(Debug)]
 pub(crate) struct Gate {
     inner: Arc<dyn ObjectStore>,
+    stops: Stops,
     open: watch::Receiver<bool>,
     waiting: watch::Sender<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stops {
+    CommitPuts,
+    ImageReads,
 }
 
 /// Opens and closes a gate.
@@ -28,9 +36,25 @@ pub(crate) struct Keeper {
 
 impl Gate {
     pub(crate) fn before(inner: Arc<dyn ObjectStore>) -> (Self, Keeper) {
+        Self::new(inner, Stops::CommitPuts)
+    }
+
+    pub(crate) fn before_image_reads(inner: Arc<dyn ObjectStore>) -> (Self, Keeper) {
+        Self::new(inner, Stops::ImageReads)
+    }
+
+    fn new(inner: Arc<dyn ObjectStore>, stops: Stops) -> (Self, Keeper) {
         let (opener, open) = watch::channel(true);
         let (waiting, waiters) = watch::channel(0);
-        (Self { inner, open, waiting }, Keeper { open: opener, waiting: waiters })
+        (Self { inner, stops, open, waiting }, Keeper { open: opener, waiting: waiters })
+    }
+
+    async fn pass(&self) {
+        let mut open = self.open.clone();
+        if !*open.borrow() {
+            self.waiting.send_modify(|waiting| *waiting += 1);
+            open.wait_for(|open| *open).await.unwrap();
+        }
     }
 }
 
@@ -43,7 +67,7 @@ impl Keeper {
         self.open.send_replace(true);
     }
 
-    /// Waits until a put stands before the closed gate.
+    /// Waits until a request stands before the closed gate.
     pub(crate) async fn stopped(&mut self) {
         self.waiting.wait_for(|waiting| *waiting > 0).await.unwrap();
     }
@@ -58,10 +82,8 @@ impl fmt::Display for Gate {
 #[async_trait]
 impl ObjectStore for Gate {
     async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        let mut open = self.open.clone();
-        if path.as_ref().contains("/commits/") && !*open.borrow() {
-            self.waiting.send_modify(|waiting| *waiting += 1);
-            open.wait_for(|open| *open).await.unwrap();
+        if self.stops == Stops::CommitPuts && path.as_ref().contains("/commits/") {
+            self.pass().await;
         }
         self.inner.put_opts(path, payload, options).await
     }
@@ -75,6 +97,9 @@ impl ObjectStore for Gate {
     }
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
+        if self.stops == Stops::ImageReads && path.as_ref().contains("/images/") {
+            self.pass().await;
+        }
         self.inner.get_opts(path, options).await
     }
 

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod callers;
+mod collection;
 mod commits;
 mod common;
 mod crash;

@@ -35,7 +35,7 @@ pub(super) const FSX: Need = Need { programs: &[], header: None, build: Some(Bui
 /// See `suites/pathconf.c`.
 pub(super) const PATHCONF: Need =
     Need { programs: &[("cc", "gcc")], header: None, build: Some(Build::Pathconf) };
-pub(super) const STRESS_NG: Need = system(&[("stress-ng", "stress-ng")]);
+pub(super) const STRESS_NG: Need = system(&[("stress-ng", "stress-ng"), ("mkfs.ext4", "e2fsprogs")]);
 
 /// Programs of the system.
 pub(super) const fn system(programs: &'static [(&'static str, &'static str)]) -> Need {
@@ -177,13 +177,14 @@ fn build_edited_fsx() -> Outcome {
     install_crate("fsx", FSX_VERSION)?;
     let original = unpacked(&format!("fsx-{FSX_VERSION}"))?;
     let edited = edited(&original.join("src/main.rs"), FSX_EDITS)?;
-    if edited_fsx().exists() && fs::read_to_string(&main).is_ok_and(|built| built == edited) {
+    if edited_fsx().is_file() && fs::read_to_string(&main).is_ok_and(|built| built == edited) {
         return Ok(());
     }
     eprintln!("building fsx {FSX_VERSION} with edits");
-    if sources.exists() {
-        fs::remove_dir_all(&sources)
-            .map_err(|error| format!("cannot remove {}: {error}", sources.display()))?;
+    let program = edited_fsx();
+    // Nothing that was built from other sources is left, should this be the last that works.
+    for old in [&sources, &program] {
+        process::capture(Command::new("rm").arg("-rf").arg(old))?;
     }
     process::capture(Command::new("cp").arg("-r").arg(original).arg(&sources))?;
     let manifest = sources.join("Cargo.toml");

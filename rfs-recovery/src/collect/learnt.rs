@@ -1,0 +1,99 @@
+//! What collections know of commits and images without asking the store again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::{StreamExt, stream};
+use rfs_backends::Store;
+use rfs_core::CommitId;
+
+use super::REQUESTS;
+use crate::image::read_image_segments;
+use crate::objects::{CommitObject, ImageRef, fetch_commit};
+use crate::{Keys, RecoveryError};
+
+/// What collections have learnt of commits and images, which never change: as much as is retained.
+#[derive(Debug, Default)]
+pub struct Learnt {
+    /// None where a fence stands.
+    commits: BTreeMap<CommitId, Option<LearntCommit>>,
+    /// By an image's name, the objects of the segments that it needs.
+    images: BTreeMap<String, Vec<String>>,
+}
+
+/// Of a commit, what a collection goes by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LearntCommit {
+    /// The one that it extends.
+    pub previous: Option<CommitId>,
+    /// The image that it names.
+    pub image: Option<ImageRef>,
+    /// The names of the objects that hold the segments that it adds.
+    pub segments: Vec<String>,
+    /// When it was made, in Unix milliseconds.
+    pub time_ms: i64,
+}
+
+impl Learnt {
+    /// Adds a commit that the caller has published.
+    pub fn add(&mut self, id: CommitId, commit: LearntCommit) {
+        self.commits.insert(id, Some(commit));
+    }
+
+    /// Looks up those that are not known yet, several at a time. What cannot be read is for whoever needs it.
+    pub(super) async fn look_up(&mut self, store: &Store, keys: Keys, ids: &[CommitId]) {
+        let unknown = ids.iter().filter(|id| !self.commits.contains_key(id)).copied();
+        let unknown: Vec<CommitId> = unknown.collect();
+        let fetch = |id| async move { (id, fetch_commit(store, keys, id).await) };
+        let fetched = stream::iter(unknown.into_iter().map(fetch)).buffer_unordered(REQUESTS);
+        let fetched: Vec<_> = fetched.collect().await;
+        let readable = fetched.into_iter().filter_map(|(id, object)| Some((id, learn(object.ok()?))));
+        self.commits.extend(readable);
+    }
+
+    /// A commit; none where a fence stands.
+    pub(super) async fn commit(
+        &mut self,
+        store: &Store,
+        keys: Keys,
+        id: CommitId,
+    ) -> Result<Option<&LearntCommit>, RecoveryError> {
+        if !self.commits.contains_key(&id) {
+            let object = fetch_commit(store, keys, id).await?;
+            self.commits.insert(id, learn(object));
+        }
+        Ok(self.commits.get(&id).and_then(Option::as_ref))
+    }
+
+    /// The objects of the segments with content that an image's state needs.
+    pub(super) async fn live_segments(
+        &mut self,
+        store: &Store,
+        keys: Keys,
+        image: &ImageRef,
+    ) -> Result<&[String], RecoveryError> {
+        if !self.images.contains_key(&image.key) {
+            let segments = read_image_segments(store, keys, image).await?;
+            let live = segments.into_iter().filter(|kept| kept.live).map(|kept| kept.stored.key);
+            let live: BTreeSet<String> = live.collect();
+            self.images.insert(image.key.clone(), live.into_iter().collect());
+        }
+        Ok(self.images.get(&image.key).map_or(&[], Vec::as_slice))
+    }
+
+    /// Forgets what the collection that marked these objects did not need, but for fences: they stay in the store.
+    pub(super) fn forget_all_but(&mut self, keys: Keys, needed: &BTreeSet<String>) {
+        self.commits.retain(|id, commit| commit.is_none() || needed.contains(&keys.commit(*id)));
+        self.images.retain(|key, _| needed.contains(key));
+    }
+}
+
+fn learn(object: CommitObject) -> Option<LearntCommit> {
+    let CommitObject::Commit(commit) = object else { return None };
+    let commit = commit.commit;
+    Some(LearntCommit {
+        previous: commit.previous.map(|previous| previous.id),
+        image: commit.image,
+        segments: commit.segments.into_iter().filter_map(|added| added.key).collect(),
+        time_ms: commit.time.as_nanos() / 1_000_000,
+    })
+}

@@ -1,0 +1,121 @@
+//! Garbage collection: by itself, beside commits, and at a cost that follows what is new.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rfs::backends::RequestKind;
+use rfs::{At, Volume};
+
+use crate::common::{options, sim, store_on, store_over};
+use crate::gate::Gate;
+
+/// With automatic collection the store has what the newest state needs, however long the volume is written.
+#[tokio::test]
+async fn garbage_is_collected_by_itself() {
+    let (sim, store) = sim();
+    let options = options(1).with_store(store).with_image_every(u64::MAX, 4);
+    let options = options.with_retention(1, Duration::ZERO).with_auto_collect(true);
+    let volume = Volume::create("sim://", options).await.unwrap();
+    let mut objects = Vec::new();
+    for round in 0..200_u8 {
+        volume.fs().write("/a", [round; 1000]).await.unwrap();
+        volume.commit().await.unwrap();
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        objects.push(sim.paths().len());
+    }
+    let (early, late) = objects.split_at(100);
+    assert_eq!(early.iter().skip(20).max(), late.iter().max(), "{objects:?}");
+    assert!(late.iter().all(|count| *count < 15), "{objects:?}");
+    assert_eq!(volume.fs().read("/a").await.unwrap(), [199; 1000]);
+}
+
+/// A program that has its volume open for one commit at a time names images too, so that the journal is replayed from
+/// there, and collects.
+#[tokio::test]
+async fn short_runs_name_images_and_collect() {
+    let (sim, store) = sim();
+    let mut most = (0, 0, 0);
+    for run in 0..60_u64 {
+        let options = options(run).with_store(store.clone()).with_image_every(u64::MAX, 4);
+        let options = options.with_retention(1, Duration::ZERO).with_auto_collect(true);
+        let volume = Volume::open_or_create("sim://", options).await.unwrap();
+        volume.fs().write("/a", vec![run as u8; 1000]).await.unwrap();
+        let replayed = volume.open_report().unwrap().replayed_bytes;
+        volume.close().await.unwrap();
+        let count = |kind: &str| sim.paths().iter().filter(|path| path.as_ref().contains(kind)).count();
+        // The highest object of each epoch stays.
+        most = (
+            most.0.max(count("/images/")),
+            most.1.max(count("/commits/") - run as usize),
+            most.2.max(replayed),
+        );
+    }
+    assert!(most.0 <= 2 && most.1 <= 12 && most.2 < 10_000, "{most:?}");
+}
+
+#[tokio::test]
+async fn commits_are_made_while_garbage_is_collected() {
+    let (sim, _) = sim();
+    let (gate, mut keeper) = Gate::before_image_reads(Arc::new(sim.clone()));
+    let options = options(1).with_store(store_over(Arc::new(gate))).with_image_every(u64::MAX, 2);
+    let volume = Volume::create("sim://", options.with_retention(1, Duration::ZERO)).await.unwrap();
+    for round in 0..20_u8 {
+        volume.fs().write("/a", [round; 1000]).await.unwrap();
+        volume.commit().await.unwrap();
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+    }
+    keeper.close();
+    let collector = volume.clone();
+    let collection = tokio::spawn(async move { collector.collect_garbage().await });
+    keeper.stopped().await;
+    volume.fs().write("/b", b"meanwhile").await.unwrap();
+    let receipt = volume.checkpoint("meanwhile").await.unwrap().wait().await.unwrap();
+    assert_eq!(receipt.position, volume.position());
+    keeper.open();
+    assert!(collection.await.unwrap().unwrap().objects > 10);
+    let at = At::Checkpoint("meanwhile".to_owned());
+    let at = Volume::open_read_only("sim://", self::options(2).with_store(store_on(&sim)), at).await.unwrap();
+    assert_eq!(at.fs().read("/b").await.unwrap(), b"meanwhile");
+    assert_eq!(at.fs().read("/a").await.unwrap(), [19; 1000]);
+    at.check().unwrap();
+}
+
+/// What is retained is looked at once, and not again by each collection.
+#[tokio::test]
+async fn a_collection_asks_for_what_is_new_only() {
+    let (_, store) = sim();
+    let keep = |seed| {
+        let options = options(seed).with_store(store.clone()).with_image_every(u64::MAX, 10);
+        options.with_retention(1000, Duration::ZERO)
+    };
+    let gets = async |volume: &Volume| {
+        let before = volume.metered();
+        volume.collect_garbage().await.unwrap();
+        (volume.metered() - before).of(RequestKind::Get).requests
+    };
+    let work = async |volume: &Volume| {
+        for round in 0..100_u8 {
+            volume.fs().write("/a", [round; 100]).await.unwrap();
+            volume.commit().await.unwrap();
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    let volume = Volume::create("sim://", keep(1)).await.unwrap();
+    work(&volume).await;
+    let first = gets(&volume).await;
+    // Of what it made itself a writer asks for images only: a head and a list of segments of each.
+    assert!((1..=30).contains(&first), "{first}");
+    assert_eq!(gets(&volume).await, 0);
+    drop(volume);
+    let volume = Volume::open("sim://", keep(2)).await.unwrap();
+    work(&volume).await;
+    let first = gets(&volume).await;
+    assert!((100..=200).contains(&first), "{first}");
+    assert_eq!(gets(&volume).await, 0);
+}
