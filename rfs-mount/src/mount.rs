@@ -1,6 +1,8 @@
 //! A mounted volume.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,6 +11,8 @@ use std::thread::JoinHandle;
 
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use rfs::Volume;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{AtFlags, CWD, StatxFlags};
 use rustix::mount::UnmountFlags;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -29,6 +33,8 @@ pub struct Mount {
     dir: PathBuf,
     /// The device number that the kernel gave it: what else is mounted at the directory has another.
     device: u64,
+    /// It tells whether the connection is cut.
+    connection: OwnedFd,
     served: Arc<Served>,
     ended: watch::Receiver<bool>,
     session: Option<BackgroundSession>,
@@ -65,6 +71,10 @@ impl Mount {
         let session = Session::new(filesystem, &dir, &config).map_err(|source| mount_error(&dir, source))?;
         let notifier = session.notifier();
         served.notifier.set(notifier.clone()).ok();
+        let connection = session.as_fd().try_clone_to_owned().map_err(|source| {
+            served.end();
+            Error::System { doing: "keep the connection of the mount at", dir: dir.clone(), source }
+        })?;
         let invalidator = {
             let served = Arc::clone(&served);
             let work = move || runtime.block_on(invalidate::run(served, changes, notifier, asked));
@@ -79,6 +89,7 @@ impl Mount {
             volume: Some(volume),
             dir,
             device: 0,
+            connection,
             served,
             ended,
             session: Some(session),
@@ -123,7 +134,8 @@ impl Mount {
     /// Unmounts, and gives the volume back with everything that was written to the mount. Programs that still use the
     /// mount get `ENOTCONN` from then on; what they unlinked and kept open is removed. A mount that somebody else has
     /// detached while programs use it, or has mounted something over, goes on for them until the volume is closed; it is
-    /// left where it is. It blocks: async code calls it where that is allowed.
+    /// left where it is. So does that of a user other than root, but taken off its directory, where no `fusectl` is
+    /// mounted on `/sys/fs/fuse/connections`. It blocks: async code calls it where that is allowed.
     ///
     /// # Errors
     /// The mount is still there, and comes back with the error: try again, or take the volume by
@@ -147,7 +159,6 @@ impl Mount {
             match self.take_off() {
                 Ok(true) => {}
                 Ok(false) => {
-                    tracing::warn!(dir = %self.dir.display(), "the mount is not on top of its directory any more");
                     // Nobody can tell when its last user goes. Dropped, it would unmount what is there instead.
                     std::mem::forget(session);
                     return Ok(());
@@ -175,13 +186,13 @@ impl Mount {
     }
 
     /// Writes out what the kernel holds, then cuts the connection and takes the mount away, whoever uses it. `false` when
-    /// it is not on top of its directory.
+    /// it goes on for them: it is not on top of its directory, or it is detached but cannot be cut.
     fn take_off(&self) -> io::Result<bool> {
         let dir = &self.dir;
         let on_top = self.is_on_top();
         if on_top {
             // What cannot be written out is told to the programs that wrote it; the volume has failed then.
-            let written = std::fs::File::open(dir).and_then(|dir| Ok(rustix::fs::syncfs(dir)?));
+            let written = File::open(dir).and_then(|dir| Ok(rustix::fs::syncfs(dir)?));
             if let Err(error) = written {
                 tracing::warn!(%error, dir = %dir.display(), "what the kernel held could not be written out");
             }
@@ -192,19 +203,53 @@ impl Mount {
         }
         // It takes its time, and unmounting goes by path.
         if !on_top || !self.is_on_top() {
+            tracing::warn!(dir = %dir.display(), "the mount is not on top of its directory any more");
             return Ok(false);
         }
         // Without the force, a copy of the mount in another namespace would keep it, and us, alive.
         match rustix::mount::unmount(dir, UnmountFlags::FORCE | UnmountFlags::DETACH) {
             Ok(()) => Ok(true),
-            Err(rustix::io::Errno::PERM) => helper(dir).map(|()| true),
+            Err(rustix::io::Errno::PERM) => self.take_off_as_user(),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Whether it is what its directory leads to. One whose connection is cut has no attributes, but it is still there.
+    /// The helper detaches the mount, and does not cut its connection.
+    fn take_off_as_user(&self) -> io::Result<bool> {
+        let minor = rustix::fs::minor(self.device);
+        // Before it is unmounted: the number may be another mount's then, but not that of the open file.
+        let abort = File::options().write(true).open(format!("/sys/fs/fuse/connections/{minor}/abort"));
+        helper(&self.dir)?;
+        if self.is_cut()? {
+            return Ok(true);
+        }
+        match abort.and_then(|mut abort| abort.write_all(b"1")) {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                tracing::warn!(
+                    %error, dir = %self.dir.display(),
+                    "the mount is detached, but cannot be cut off from who uses it (is fusectl mounted?)"
+                );
+                Ok(false)
+            }
+        }
+    }
+
+    /// Whether the kernel has given the mount up.
+    fn is_cut(&self) -> io::Result<bool> {
+        let mut polled = [PollFd::new(&self.connection, PollFlags::empty())];
+        rustix::event::poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+        Ok(polled[0].revents().contains(PollFlags::ERR))
+    }
+
+    /// Whether it is what its directory leads to.
     fn is_on_top(&self) -> bool {
-        std::fs::metadata(&self.dir).map_or(true, |root| root.dev() == self.device)
+        // Nothing but the device number, which the kernel tells of any mount to anybody, and without asking who serves it.
+        match rustix::fs::statx(CWD, &self.dir, AtFlags::STATX_DONT_SYNC, StatxFlags::empty()) {
+            Ok(root) => rustix::fs::makedev(root.stx_dev_major, root.stx_dev_minor) == self.device,
+            // Older kernels ask, and get no answer where the connection is cut.
+            Err(errno) => errno == rustix::io::Errno::NOTCONN,
+        }
     }
 
     fn system(&self, doing: &'static str, source: io::Error) -> Error {

@@ -15,6 +15,18 @@ pub(crate) fn has_fuse() -> bool {
     there
 }
 
+/// Whether the helper is here by which users other than root mount.
+pub(crate) fn has_helper() -> bool {
+    let there = Command::new("fusermount3").arg("--version").output().is_ok();
+    if !there {
+        eprintln!("not tested: users mount by fusermount3 (package fuse3)");
+    }
+    there
+}
+
+/// A user that is not root, as `setpriv` and `nsenter` take it.
+const USER: [&str; 7] = ["setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups", "--"];
+
 pub(crate) fn rfs() -> Command {
     Command::new(env!("CARGO_BIN_EXE_rfs"))
 }
@@ -86,6 +98,30 @@ impl Place {
         self.serve(rfs.args(["mount", &self.url()]).arg(self.mnt()).arg("--create").args(options))
     }
 
+    /// Gives the directories to a user that is not root.
+    pub(crate) fn give_to_user(&self) {
+        for dir in [self.root.path().to_owned(), self.root.path().join("store"), self.mnt()] {
+            std::os::unix::fs::chown(dir, Some(1000), Some(1000)).unwrap();
+        }
+    }
+
+    /// The command as that user, in a mount namespace of its own with a `/dev/fuse` for all; `prepare` is a shell command
+    /// that root runs there before.
+    pub(crate) fn rfs_as_user(&self, prepare: &str) -> Command {
+        let mut command = Command::new("unshare");
+        // The binary may be where only root gets to.
+        let script = format!(
+            "set -e; mkdir {dev}; mount -t tmpfs tmpfs {dev}; mknod -m 666 {dev}/fuse c 10 229
+            mount --bind {dev}/fuse /dev/fuse; {prepare}
+            exec {user} /proc/self/fd/9 \"$@\" 9< {rfs}",
+            dev = self.root.path().join("dev").display(),
+            user = USER.join(" "),
+            rfs = env!("CARGO_BIN_EXE_rfs"),
+        );
+        command.args(["--mount", "sh", "-c", &script, "rfs"]);
+        command
+    }
+
     pub(crate) fn serve(&self, command: &mut Command) -> Server {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
@@ -108,6 +144,15 @@ impl Server {
         let child = self.child.as_ref().expect("it runs");
         let pid = Pid::from_raw(child.id().try_into().unwrap()).expect("it is not 0");
         rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// A shell script as the user whose mount it is, at the directory in the mount namespace of the process.
+    pub(crate) fn as_user(&self, script: &str) -> Command {
+        let child = self.child.as_ref().expect("it runs");
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &child.id().to_string(), "--mount", "--"]).args(USER);
+        command.args(["sh", "-c", &format!("cd {} && {script}", self.dir.display())]);
+        command
     }
 
     /// What the kernel says of the process.

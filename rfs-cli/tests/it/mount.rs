@@ -1,12 +1,12 @@
 //! `rfs mount` and `rfs unmount`.
 
 use std::fs::{self, File};
-use std::io::Write;
-use std::process::Command;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
-use crate::common::{ENDING, Place, has_fuse, rfs, rfs_with_signals};
+use crate::common::{ENDING, Place, has_fuse, has_helper, rfs, rfs_with_signals};
 
 #[test]
 fn signals_commit_and_unmount() {
@@ -24,6 +24,37 @@ fn signals_commit_and_unmount() {
         assert!(!place.mnt().join("file").exists(), "it is unmounted");
         let found = place.exec(&[], "cat file open");
         assert_eq!(String::from_utf8_lossy(&found.stdout), "keptkept too");
+    }
+}
+
+#[test]
+fn a_user_s_mount_ends_while_it_is_used() {
+    if !has_fuse() || !has_helper() {
+        return;
+    }
+    let connections = "/sys/fs/fuse/connections";
+    let none = format!("! mountpoint -q {connections} || umount {connections}");
+    let shown = format!("mountpoint -q {connections} || mount -t fusectl none {connections}");
+    for prepare in [shown, none] {
+        let place = Place::new();
+        place.give_to_user();
+        let mut server = place.mount_by(place.rfs_as_user(&prepare), &["--commit-interval", "never"]);
+        let mut user = server
+            .as_user("exec 3> open && echo kept > file && echo kept >&3 && echo ready && read end; ls .")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut out = BufReader::new(user.stdout.take().expect("it is piped"));
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        server.signal(Signal::TERM);
+        assert_eq!(server.status(), Some(0), "{prepare}");
+        let user = user.wait_with_output().unwrap();
+        assert!(String::from_utf8_lossy(&user.stderr).contains("not connected"), "{user:?}");
+        assert_eq!(place.exec(&[], "cat file open").stdout, b"kept\nkept\n", "{prepare}");
     }
 }
 

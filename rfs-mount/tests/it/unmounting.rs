@@ -1,12 +1,15 @@
 //! Mounting, unmounting, and what can go wrong with them.
 
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Child, Command, Stdio};
 
 use rfs::{Level, Options, Volume};
 use rfs_mount::{Error, Mount, MountOptions};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::common::{Mounted, has_fuse, options, with_mount};
 
@@ -124,6 +127,27 @@ async fn what_is_mounted_on_top_stays() {
     let mut program = program;
     drop(program.stdin.take());
     tokio::task::block_in_place(|| program.wait()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_user_mounted_on_top_stays() {
+    if !has_fuse() {
+        return;
+    }
+    let mut mounted = Mounted::new(MountOptions::new()).await;
+    let dir = mounted.path("");
+    tokio::task::block_in_place(|| {
+        // Nobody serves it, and the kernel does not let root in.
+        let server = File::options().read(true).write(true).open("/dev/fuse").unwrap();
+        let data = format!("fd={},rootmode=40000,user_id=1000,group_id=1000", server.as_raw_fd());
+        let data = CString::new(data).unwrap();
+        mount("other", &dir, "fuse", MountFlags::NOSUID, Some(&*data)).unwrap();
+        assert_eq!(fs::metadata(&dir).unwrap_err().raw_os_error(), Some(13), "EACCES");
+        mounted.unmount();
+        unmount(&dir, UnmountFlags::DETACH).unwrap();
+        assert!(fs::metadata(&dir).is_ok(), "what was on top was still there");
+        unmount(&dir, UnmountFlags::DETACH).unwrap();
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]
