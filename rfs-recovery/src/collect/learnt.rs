@@ -1,5 +1,6 @@
 //! What collections know of commits and images without asking the store again.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, stream};
@@ -57,11 +58,11 @@ impl Learnt {
         keys: Keys,
         id: CommitId,
     ) -> Result<Option<&LearntCommit>, RecoveryError> {
-        if !self.commits.contains_key(&id) {
-            let object = fetch_commit(store, keys, id).await?;
-            self.commits.insert(id, learn(object));
-        }
-        Ok(self.commits.get(&id).and_then(Option::as_ref))
+        let commit = match self.commits.entry(id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(learn(fetch_commit(store, keys, id).await?)),
+        };
+        Ok(commit.as_ref())
     }
 
     /// The objects of the segments with content that an image's state needs.
@@ -71,13 +72,15 @@ impl Learnt {
         keys: Keys,
         image: &ImageRef,
     ) -> Result<&[String], RecoveryError> {
-        if !self.images.contains_key(&image.key) {
-            let segments = read_image_segments(store, keys, image).await?;
-            let live = segments.into_iter().filter(|kept| kept.live).map(|kept| kept.stored.key);
-            let live: BTreeSet<String> = live.collect();
-            self.images.insert(image.key.clone(), live.into_iter().collect());
+        match self.images.entry(image.key.clone()) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(unknown) => {
+                let segments = read_image_segments(store, keys, image).await?;
+                let live = segments.into_iter().filter(|kept| kept.live).map(|kept| kept.stored.key);
+                let live: BTreeSet<String> = live.collect();
+                Ok(unknown.insert(live.into_iter().collect()))
+            }
         }
-        Ok(self.images.get(&image.key).map_or(&[], Vec::as_slice))
     }
 
     /// Forgets what the collection that marked these objects did not need, but for fences: they stay in the store.
