@@ -26,8 +26,10 @@ pub(crate) enum Command {
 
 /// Mount a volume on a directory, so that any program can use it.
 ///
-/// Serves in the foreground until it is told to stop by SIGTERM, SIGINT or any other signal that can be caught and would
-/// end it, or until somebody unmounts the directory; then it commits. Prints one line when the directory can be used.
+/// Serves in the foreground until it is told to stop by SIGTERM, SIGINT, SIGHUP or another signal that can be caught and
+/// would end it, or until somebody unmounts the directory; then it commits. Real-time signals, and those that tell of a
+/// program's own mistakes (such as SIGABRT), end it at once, without a commit. Prints one line when the directory can be
+/// used. A signal that comes before, while the volume is being opened, ends it with status 128 + N.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Mount {
     /// The volume.
@@ -62,7 +64,8 @@ pub(crate) struct Unmount {
 /// The volume is mounted where only the program and its children see it. When the program ends, whatever its exit
 /// status, what it left is committed. The volume is made if there is none. `rfs exec` ends with the program's exit
 /// status (128 + N if signal N ended it, 127 if there is no such program); with 125 if rfs itself failed. Signals that
-/// would end `rfs exec` are handed on to the program; what is typed at a terminal reaches the program anyway.
+/// would end `rfs exec` are handed on to the program, but not real-time signals; what is typed at a terminal reaches the
+/// program anyway. A signal N that comes while the volume is being opened ends `rfs exec` with 128 + N.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Exec {
     /// The volume.
@@ -95,11 +98,12 @@ pub(crate) struct Volume {
     /// Commit so long after the first change that is not committed, such as 10s, 50ms, 2m; or `never`.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_interval)]
     pub(crate) commit_interval: Interval,
-    /// How long a commit stays after a newer one, for readers that opened it and to go back to: such as 30s, 10m, 1h.
-    /// What only older commits need is deleted from the store while the volume is open. Default: 1h; nothing for
-    /// memory://, where nobody else reads.
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    pub(crate) keep_for: Option<Duration>,
+    /// How long a commit stays after a newer one, for readers that opened it and to go back to: such as 30s, 10m, 1h; or
+    /// `forever`. What only older commits need is deleted from the store while the volume is open, but for commits with
+    /// a name and the newest 16. A volume does not know what other programs keep of it: where one keeps more, give at
+    /// least as much here, or `forever`. Default: 1h; nothing for memory://, where nobody else reads.
+    #[arg(long, value_name = "TIME", value_parser = parse_keep)]
+    pub(crate) keep_for: Option<Interval>,
     /// When reading sets the time of last access.
     #[arg(long, value_enum, value_name = "POLICY", default_value = "never")]
     pub(crate) atime: Atime,
@@ -162,6 +166,13 @@ fn parse_interval(text: &str) -> Result<Interval, String> {
     }
 }
 
+fn parse_keep(text: &str) -> Result<Interval, String> {
+    if text == "forever" {
+        return Ok(Interval(None));
+    }
+    parse_time(text).map(|time| Interval(Some(time))).map_err(|error| format!("{error}, or `forever`"))
+}
+
 fn parse_time(text: &str) -> Result<Duration, String> {
     let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -184,7 +195,7 @@ mod tests {
 
     use clap::CommandFactory;
 
-    use super::{Args, Interval, parse_interval, parse_time};
+    use super::{Args, Interval, parse_interval, parse_keep, parse_time};
 
     #[test]
     fn the_definition_is_sound() {
@@ -201,6 +212,9 @@ mod tests {
         assert_eq!(parse_time("7d"), Ok(Duration::from_secs(7 * 86_400)));
         assert_eq!(parse_time("0s"), Ok(Duration::ZERO));
         assert_eq!(parse_interval("never"), Ok(Interval(None)));
+        assert_eq!(parse_keep("forever"), Ok(Interval(None)));
+        assert_eq!(parse_keep("0s"), millis(0));
+        assert!(parse_keep("never").is_err());
         for wrong in
             ["", "10", "s", "0s", "-1s", "1.5s", "1 s", "99999999999999999999s", "18446744073709551615h"]
         {

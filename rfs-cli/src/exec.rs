@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
 use crate::error::Failure;
-use crate::mount::{finish, options, runtime, serve};
+use crate::mount::{finish, options, run, serve};
 use crate::signals::Signals;
 use crate::{Outcome, args, namespace, volume};
 
@@ -32,14 +32,14 @@ pub(crate) fn exec(args: &args::Exec) -> Outcome {
             .map_err(|error| Failure::during("make a directory to mount the volume on", &error))?;
         temporary.path()
     };
-    runtime()?.block_on(run(args, dir))
+    run(exec_at(args, dir))
 }
 
-async fn run(args: &args::Exec, dir: &Path) -> Outcome {
+async fn exec_at(args: &args::Exec, dir: &Path) -> Outcome {
     let dir =
         dir.canonicalize().map_err(|error| Failure::during(format!("use {}", dir.display()), &error))?;
     let mut signals = Signals::listen()?;
-    let volume = volume::open(&args.url, &args.volume, true).await?;
+    let volume = volume::open(&args.url, &args.volume, true, &mut signals).await?;
     if let Some(name) = &args.checkpoint
         && volume.checkpoints().iter().any(|(there, _)| there == name)
     {

@@ -16,10 +16,10 @@ use crate::signals::Signals;
 use crate::{Outcome, args, volume};
 
 pub(crate) fn mount(args: &args::Mount) -> Outcome {
-    runtime()?.block_on(async {
+    run(async {
         // Before the volume is open, so that no signal ends the process without a commit.
         let mut signals = Signals::listen()?;
-        let volume = volume::open(&args.url, &args.volume, args.create).await?;
+        let volume = volume::open(&args.url, &args.volume, args.create, &mut signals).await?;
         // Others are for root to let in; another user would need leave from /etc/fuse.conf.
         let allow_other = !args.private && rustix::process::geteuid().is_root();
         let options =
@@ -146,9 +146,13 @@ async fn checkpoint(volume: &rfs::Volume, name: &str) -> Result<(), Failure> {
     volume.checkpoint(name).await.map_err(failed)?.wait().await.map(drop).map_err(failed)
 }
 
-pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+/// Runs a command to its end. What it has begun and given up, as looking up a name, is not waited for.
+pub(crate) fn run(command: impl Future<Output = Outcome>) -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.map_err(|error| Failure::during("start", &error))
+    let runtime = runtime.map_err(|error| Failure::during("start", &error))?;
+    let outcome = runtime.block_on(command);
+    runtime.shutdown_background();
+    outcome
 }
 
 /// One line that a script can wait for.

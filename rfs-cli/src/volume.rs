@@ -4,18 +4,33 @@ use std::time::Duration;
 
 use rfs::{AtimePolicy, LocalLog, Options, StoreOptions};
 
-use crate::args::{Atime, Level, Volume};
+use crate::args::{Atime, Interval, Level, Volume};
 use crate::error::Failure;
+use crate::signals::Signals;
 
-/// Opens a volume to write it, and says on the standard error output what of an earlier process was found.
-pub(crate) async fn open(url: &str, args: &Volume, create: bool) -> Result<rfs::Volume, Failure> {
+/// Opens a volume to write it, and says on the standard error output what of an earlier process was found. A signal
+/// ends that: there is nothing to commit yet.
+pub(crate) async fn open(
+    url: &str,
+    args: &Volume,
+    create: bool,
+    signals: &mut Signals,
+) -> Result<rfs::Volume, Failure> {
+    tokio::select! {
+        opened = open_to_the_end(url, args, create) => opened,
+        signal = signals.next() => {
+            let number = signal.as_raw();
+            let said = format!("signal {number} came while {url} was being opened; no file of it has changed");
+            Err(Failure::new(said).with_code(u8::try_from(128 + number).unwrap_or(255)))
+        }
+    }
+}
+
+async fn open_to_the_end(url: &str, args: &Volume, create: bool) -> Result<rfs::Volume, Failure> {
     let options = options(url, args)?;
     let mut opened = rfs::Volume::open(url, options.clone()).await;
     if create && opened.as_ref().is_err_and(|error| error.kind() == rfs::ErrorKind::NoVolume) {
         opened = rfs::Volume::open_or_create(url, options).await;
-        if let Ok(volume) = &opened {
-            own_root(volume).await?;
-        }
     }
     let volume = opened.map_err(|error| {
         let advice = match error.kind() {
@@ -25,6 +40,9 @@ pub(crate) async fn open(url: &str, args: &Volume, create: bool) -> Result<rfs::
         Failure::during(format!("open {url}{advice}"), &error)
     })?;
     if let Some(report) = volume.open_report() {
+        if create && report.commit.is_none() && report.position.0 == 0 {
+            own_root(&volume).await?;
+        }
         match &report.local {
             LocalLog::Replayed(changes) => {
                 eprintln!(
@@ -42,14 +60,18 @@ pub(crate) async fn open(url: &str, args: &Volume, create: bool) -> Result<rfs::
     Ok(volume)
 }
 
-/// The root directory of a new volume is that of who made it: only root could write into root's own.
+/// The root directory of a new volume is that of who made it: only root could write into root's own. It is committed at
+/// once, as the volume itself is there at once; one without any commit was left by a process that was killed in between.
 async fn own_root(volume: &rfs::Volume) -> Result<(), Failure> {
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
     if uid.is_root() {
         return Ok(());
     }
-    let owned = volume.fs().chown("/", Some(uid.as_raw()), Some(gid.as_raw())).await;
-    owned.map_err(|error| Failure::during("make the volume's root directory yours", &error))
+    let own = async {
+        volume.fs().chown("/", Some(uid.as_raw()), Some(gid.as_raw())).await?;
+        volume.commit().await
+    };
+    own.await.map(drop).map_err(|error| Failure::during("make the volume's root directory yours", &error))
 }
 
 fn options(url: &str, args: &Volume) -> Result<Options, Failure> {
@@ -66,26 +88,29 @@ fn options(url: &str, args: &Volume) -> Result<Options, Failure> {
         Atime::Relative => AtimePolicy::Relative,
         Atime::Always => AtimePolicy::Always,
     };
-    let (keep_commits, keep_for) = retention(url, args.keep_for);
+    let retention = retention(url, args.keep_for);
     let mut options = Options::new()
         .with_store_options(store_options())
         .with_level(level)
         .with_commit_interval(args.commit_interval.0)
         .with_atime(atime)
-        .with_retention(keep_commits, keep_for)
-        .with_auto_collect(true);
+        .with_auto_collect(retention.is_some());
+    if let Some((commits, time)) = retention {
+        options = options.with_retention(commits, time);
+    }
     if let Some(dir) = &args.local_dir {
         options = options.with_local_dir(dir);
     }
     Ok(options)
 }
 
-/// How many commits stay, and for how long after a newer one. A volume in memory has no other readers, and only so much
-/// room.
-fn retention(url: &str, keep_for: Option<Duration>) -> (usize, Duration) {
+/// How many commits stay, and for how long after a newer one; none when all stay. A volume in memory has no other
+/// readers, and only so much room.
+fn retention(url: &str, keep_for: Option<Interval>) -> Option<(usize, Duration)> {
     let in_memory = url.starts_with("memory:");
     let default = if in_memory { Duration::ZERO } else { Duration::from_hours(1) };
-    (if in_memory { 1 } else { 16 }, keep_for.unwrap_or(default))
+    let Interval(time) = keep_for.unwrap_or(Interval(Some(default)));
+    time.map(|time| (if in_memory { 1 } else { 16 }, time))
 }
 
 /// What the environment says of the store.

@@ -83,6 +83,32 @@ fn a_last_commit_that_fails_is_told() {
 }
 
 #[test]
+fn how_long_commits_stay_is_asked_for() {
+    if !has_fuse() {
+        return;
+    }
+    let commits = |keep: &str| {
+        let place = Place::new();
+        let script = "
+import os
+file = os.open('file', os.O_CREAT | os.O_WRONLY)
+for _ in range(600):
+    os.pwrite(file, b'x', 0)
+    os.fsync(file)
+";
+        let args =
+            ["exec", &place.url(), "--level", "remote", "--keep-for", keep, "--", "python3", "-c", script];
+        let done = rfs().args(args).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        let store = place.root.path().join("store");
+        let found = Command::new("find").arg(store).args(["-type", "f", "-path", "*/commits/*"]).output();
+        String::from_utf8(found.unwrap().stdout).unwrap().lines().count()
+    };
+    assert!(commits("0s") < 400, "those that image 256 is for are gone");
+    assert!(commits("forever") >= 600);
+}
+
+#[test]
 fn nobody_else_sees_the_mount() {
     if !has_fuse() {
         return;

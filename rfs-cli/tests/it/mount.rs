@@ -59,6 +59,74 @@ fn a_user_s_mount_ends_while_it_is_used() {
 }
 
 #[test]
+fn a_new_volume_is_its_maker_s_from_the_beginning() {
+    if !has_fuse() {
+        return;
+    }
+    for made_before in [false, true] {
+        let place = Place::new();
+        if made_before {
+            // As by a process that was killed before it did anything.
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            drop(runtime.block_on(rfs::Volume::create(&place.url(), rfs::Options::new())).unwrap());
+        }
+        place.give_to_user();
+        let failed = place
+            .rfs_as_user("chmod 0 /dev/fuse")
+            .args(["mount", &place.url()])
+            .arg(place.mnt())
+            .args(["--create", "--commit-interval", "never"])
+            .output()
+            .unwrap();
+        assert_eq!(failed.status.code(), Some(125), "{failed:?}");
+        assert!(String::from_utf8_lossy(&failed.stderr).contains("mount"), "{failed:?}");
+        let found = place.exec(&[], "stat -c %u:%g .");
+        assert_eq!(String::from_utf8_lossy(&found.stdout), "1000:1000\n", "{found:?}");
+    }
+    // What has a history is nobody else's.
+    let place = Place::new();
+    assert!(place.exec(&[], "true > file").status.success());
+    place.give_to_user();
+    let url = place.url();
+    let opened =
+        place.rfs_as_user("chmod 0 /dev/fuse").args(["mount", &url, "/", "--create"]).output().unwrap();
+    assert_eq!(opened.status.code(), Some(125), "{opened:?}");
+    assert_eq!(place.exec(&[], "stat -c %u:%g .").stdout, b"0:0\n");
+}
+
+#[cfg(feature = "s3")]
+#[test]
+fn a_signal_ends_the_opening() {
+    // It takes connections by its backlog, and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = Place::new();
+    let mnt = place.mnt();
+    let exec = ["exec", "s3://bucket/volume", "--", "true"];
+    let mount = ["mount", "s3://bucket/volume", mnt.to_str().unwrap()];
+    for (args, signal) in [(&mount[..], Signal::TERM), (&mount, Signal::HUP), (&exec, Signal::INT)] {
+        if args == exec && !has_fuse() {
+            continue;
+        }
+        let child = rfs_with_signals()
+            .args(args)
+            .env("AWS_ENDPOINT_URL", format!("http://{}", silent.local_addr().unwrap()))
+            .envs([("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "key"), ("AWS_REGION", "here")])
+            .env_remove("AWS_ENDPOINT_URL_S3")
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // It is asked for something: so it listens to signals.
+        let (_asked, _) = silent.accept().unwrap();
+        let pid = rustix::process::Pid::from_raw(child.id().try_into().unwrap()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+        let ended = child.wait_with_output().unwrap();
+        let told = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(128 + signal.as_raw()), "{told}");
+        assert!(told.contains("s3://bucket/volume"), "{told}");
+    }
+}
+
+#[test]
 fn a_last_commit_that_fails_is_told() {
     if !has_fuse() {
         return;
