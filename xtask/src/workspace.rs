@@ -17,9 +17,31 @@ pub fn task_directory() -> PathBuf {
     root().join(target).join("xtask")
 }
 
+/// This task's program. Cargo may have built it anew meanwhile, in another place of the disk: it is what stands there now.
+pub fn task() -> std::io::Result<PathBuf> {
+    std::env::current_exe().map(|program| replaced(&program).unwrap_or(program))
+}
+
+/// What Linux says of a running program whose file is gone.
+fn replaced(program: &Path) -> Option<PathBuf> {
+    let name = program.file_name()?.to_str()?.strip_suffix(" (deleted)")?;
+    Some(program.with_file_name(name))
+}
+
 /// The cargo that started this task, to be run in the workspace's root.
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_was_built_anew_is_found() {
+        assert_eq!(replaced(Path::new("/t/debug/xtask (deleted)")), Some(PathBuf::from("/t/debug/xtask")));
+        assert_eq!(replaced(Path::new("/t (deleted)/xtask")), None);
+    }
 }

@@ -24,7 +24,7 @@ const SHORT: [&str; 3] = ["/mnt", "/media", "/srv"];
 
 fn short() -> &'static str {
     let home = std::env::var_os("HOME").map(PathBuf::from);
-    let task = std::env::current_exe().ok();
+    let task = workspace::task().ok();
     let needed = [Some(workspace::root()), Some(tools::target_directory()), home, task];
     let free = |short: &&&str| {
         Path::new(short).is_dir() && !needed.iter().flatten().any(|path| path.starts_with(short))

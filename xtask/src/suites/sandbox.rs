@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::{Outcome, process, time};
+use crate::{Outcome, process, time, workspace};
 
 /// Mount point, store and local directory of a run, in its directory.
 pub(super) const SCRATCH: &str = "scratch";
@@ -32,8 +32,7 @@ pub(super) fn run(arguments: &[String], limit: Duration, directory: &Path) -> Re
     let log = directory.join("run.log");
     let output = File::create(&log).map_err(|error| format!("cannot create {}: {error}", log.display()))?;
     let errors = output.try_clone().map_err(|error| format!("cannot write {}: {error}", log.display()))?;
-    let task =
-        std::env::current_exe().map_err(|error| format!("cannot find this task's program: {error}"))?;
+    let task = workspace::task().map_err(|error| format!("cannot find this task's program: {error}"))?;
     let mut command = Command::new("setpriv");
     command
         .args(["--pdeathsig", "KILL", "--", "unshare", "--mount", "--propagation", "private"])
