@@ -67,6 +67,10 @@ const STRESSORS: &[&str] = &[
     "xattr",
 ];
 
+/// What the kernel passes on to no FUSE file system, whatever that can do. It is run all the same: what is not skipped is
+/// judged.
+const NOT_WITH_FUSE: &[(&str, &str)] = &[("fiemap", "FS_IOC_FIEMAP")];
+
 const SECONDS: u64 = 3;
 /// stress-ng ends a stressor itself; this is for one that hangs.
 const LIMIT: Duration = Duration::from_secs(SECONDS * 6 + 20);
@@ -120,9 +124,19 @@ fn compare_with_ext4(bench: &Bench, skipped: Vec<(&str, Verdict)>) -> Outcome {
     let directory = working_directory(ext4.directory())?;
     for (stressor, verdict) in skipped {
         let on_ext4 = stress(bench, stressor, &directory, &format!("{stressor}.ext4"))?;
-        bench.add(stressor, &judged_by(verdict, Some(&on_ext4)))?;
+        bench.add(stressor, &judged(stressor, verdict, &on_ext4))?;
     }
     ext4.unmount()
+}
+
+fn judged(stressor: &str, verdict: Verdict, on_ext4: &Verdict) -> Verdict {
+    let call = NOT_WITH_FUSE.iter().find(|(name, _)| *name == stressor).map(|(_, call)| *call);
+    match (&verdict, call) {
+        (Verdict::Skipped(said), Some(call)) if said.contains(call) => {
+            Verdict::Skipped(format!("{said} (the kernel passes it on to no FUSE file system)"))
+        }
+        _ => judged_by(verdict, Some(on_ext4)),
+    }
 }
 
 /// Some stressors run as a user without rights.
@@ -172,6 +186,15 @@ fn verdict(ending: &Ending, said: &str, excerpt: &str) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_fuse_lacks_may_be_skipped_for_that_reason_only() {
+        let skipped = |said: &str| Verdict::Skipped(said.to_owned());
+        let of = |stressor, said| judged(stressor, skipped(said), &Verdict::Passed);
+        assert!(matches!(of("fiemap", "FS_IOC_FIEMAP not supported"), Verdict::Skipped(_)));
+        assert!(matches!(of("fiemap", "no memory"), Verdict::Failed(_)));
+        assert!(matches!(of("xattr", "FS_IOC_FIEMAP not supported"), Verdict::Failed(_)));
+    }
 
     #[test]
     fn verdicts() {
