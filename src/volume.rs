@@ -11,7 +11,8 @@ use rfs_recovery::{History, Keys, commit_log, history};
 use tokio::sync::oneshot;
 
 use crate::engine::{
-    OpenReport, Receipt, Shared, collect_now, commit_named, commit_now, name_image, open_reader, open_writer,
+    OpenReport, Receipt, Shared, collect_at_close, collect_now, commit_named, commit_now, name_image,
+    note_fixed, open_reader, open_writer,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{Fs, path_bytes};
@@ -289,6 +290,7 @@ impl Volume {
                 live.run(shared.itself(), &Op::AddCheckpoint { name: name.to_owned(), commit }, &[])?;
                 let job = live.fix_commit(Some(name.to_owned()), metadata).ok_or(Errno::ReadOnly)?;
                 let position = job.boundary.lsn;
+                note_fixed(shared, &job);
                 let front = live.front.as_mut().ok_or(Errno::ReadOnly)?;
                 front.jobs.push_back(crate::engine::with_done(job, sender));
                 Ok(position)
@@ -381,24 +383,12 @@ impl Volume {
     /// As [`Volume::commit`]: the volume is closed all the same, and what the local directory holds is found again.
     pub async fn close(self) -> Result<()> {
         let shared = self.shared();
-        let committed = match &shared.driver {
-            Some(_)
-                if shared.live.read().failure.is_none()
-                    && self.position() > shared.commits.borrow().committed =>
-            {
-                commit_now(shared).await.map(drop)
-            }
-            _ => Ok(()),
-        };
-        if committed.is_ok() && shared.driver.is_some() {
-            match name_image(shared).await {
-                Ok(true) if shared.options.auto_collect => {
-                    // The next image tries again.
-                    let _ = collect_now(shared).await;
-                }
-                // Everything is committed all the same.
-                Ok(_) | Err(_) => {}
-            }
+        let mut committed = self.commit_rest().await;
+        if committed.is_ok() && shared.driver.is_some() && shared.live.read().failure.is_none() {
+            // Everything is committed, whether or not there will be an image.
+            let _ = name_image(shared).await;
+            collect_at_close(shared).await;
+            committed = self.commit_rest().await;
         }
         // Also what could not be committed: whoever opens the local directory again finds it.
         self.handle.write_out();
@@ -410,6 +400,15 @@ impl Volume {
             driver.stop();
         }
         committed
+    }
+
+    /// Commits what is not committed.
+    async fn commit_rest(&self) -> Result<()> {
+        let shared = self.shared();
+        let is_dirty = shared.driver.is_some()
+            && shared.live.read().failure.is_none()
+            && self.position() > shared.commits.borrow().committed;
+        if is_dirty { commit_now(shared).await.map(drop) } else { Ok(()) }
     }
 
     fn shared(&self) -> &Arc<Shared> {

@@ -70,7 +70,7 @@ pub async fn collect(
     let ids: BTreeSet<CommitId> =
         commits.iter().filter_map(|object| keys.parse_commit(&object.key)).collect();
     let needed = Needed::mark(store, keys, &ids, retention, learnt).await?;
-    learnt.forget_all_but(keys, &needed.keys);
+    learnt.forget_all_but(keys, &needed.keys, retention.newest);
     fence.run().await?;
 
     let aged = |object: &&ObjectInfo| object.last_modified_ms < retention.newest_until_ms;

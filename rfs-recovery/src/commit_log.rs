@@ -356,7 +356,13 @@ impl Publisher {
             // Nothing of this epoch is there: our own fence stands above the head of the one before.
             None => CommitId { epoch: next.epoch - 1, number: u64::MAX },
         };
-        FenceCheck { store: self.store.clone(), keys: self.keys, writer: self.writer, head }
+        FenceCheck {
+            store: self.store.clone(),
+            keys: self.keys,
+            writer: self.writer,
+            epoch: next.epoch,
+            head,
+        }
     }
 }
 
@@ -366,6 +372,7 @@ pub struct FenceCheck {
     store: Store,
     keys: Keys,
     writer: u128,
+    epoch: u64,
     head: CommitId,
 }
 
@@ -378,18 +385,16 @@ impl FenceCheck {
         let listed_from = self.head;
         let above = self.store.list(&self.keys.commits(), Some(&self.keys.commit(listed_from))).await?;
         let ids = above.iter().filter_map(|object| self.keys.parse_commit(&object.key));
-        for id in ids.filter(|id| *id > listed_from) {
-            let (by, epoch) = match fetch_commit(&self.store, self.keys, id).await {
-                Ok(object) => whose(object),
-                Err(RecoveryError::Store(error)) => return Err(error.into()),
-                Err(_) => (0, id.epoch + 1),
-            };
-            // Our own commit may stand there, its reply lost.
-            if by != self.writer {
-                return Err(RecoveryError::Fenced { by, epoch });
-            }
-        }
-        Ok(())
+        // The highest decides: below it there may be commits of our own, made since.
+        let Some(id) = ids.max().filter(|id| *id > listed_from) else { return Ok(()) };
+        let (by, epoch) = match fetch_commit(&self.store, self.keys, id).await {
+            Ok(object) => whose(object),
+            // It may be our own, and damaged.
+            Err(error) if id.epoch == self.epoch => return Err(error),
+            Err(RecoveryError::Store(error)) => return Err(error.into()),
+            Err(_) => (0, id.epoch + 1),
+        };
+        if by == self.writer { Ok(()) } else { Err(RecoveryError::Fenced { by, epoch }) }
     }
 }
 

@@ -72,6 +72,8 @@ impl Content {
                 let what = format!("the frame at byte {} does not have its checksum", frame.position);
                 return Err(crate::envelope::damaged(self.store.url(), &stored.key, &what));
             }
+            // A store in memory gives a part of the whole object, which would stay for as long as it is cached.
+            let payload = Bytes::copy_from_slice(&payload);
             let bytes = payload.len() as u64;
             self.payloads.lock().insert((place.segment, number), payload.clone(), bytes);
             payload

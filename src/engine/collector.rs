@@ -1,17 +1,23 @@
 //! Garbage collection, on call or by itself.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rfs_core::CommitId;
 use rfs_recovery::collect::{Collected, Learnt, LearntCommit, Retention, collect};
+use tokio::sync::MutexGuard;
 use tracing::{debug, warn};
 
 use super::Shared;
+use crate::clock::sleep;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Commits that were published since the last collection: beyond these a collection asks the store.
-const PUBLISHED_MAX: usize = 1 << 16;
+/// So many commits that were published since the last collection are noted: if there are more it asks the store.
+const PUBLISHED_MAX: usize = 1 << 12;
+/// How long closing a volume collects at most.
+const CLOSING: Duration = Duration::from_secs(60);
 
 /// What collections go by, beside the committer.
 #[derive(Debug, Default)]
@@ -19,22 +25,35 @@ pub(crate) struct Collector {
     /// One collection at a time.
     learnt: tokio::sync::Mutex<Learnt>,
     published: Mutex<Vec<(CommitId, LearntCommit)>>,
+    /// An image made garbage that no collection has looked for.
+    owed: AtomicBool,
+    /// One waits for its turn, and does for all who would come after it.
+    waiting: AtomicBool,
 }
 
 impl Collector {
     /// Notes a commit that was made.
     pub(crate) fn note(&self, id: CommitId, commit: LearntCommit) {
         let mut published = self.published.lock();
-        if published.len() < PUBLISHED_MAX {
-            published.push((id, commit));
+        if published.len() >= PUBLISHED_MAX {
+            published.clear();
         }
+        published.push((id, commit));
+    }
+
+    pub(crate) fn owe(&self) {
+        self.owed.store(true, Ordering::Release);
     }
 }
 
 /// Collects now, as of the newest commit. Later ones are made meanwhile.
 pub(crate) async fn collect_now(shared: &Shared) -> Result<Collected> {
+    let learnt = shared.collector.learnt.lock().await;
+    collect_with(shared, learnt).await
+}
+
+async fn collect_with(shared: &Shared, mut learnt: MutexGuard<'_, Learnt>) -> Result<Collected> {
     let doing = || format!("collect garbage in {}", shared.store.url());
-    let mut learnt = shared.collector.learnt.lock().await;
     let (retention, fence) = {
         let guard = shared.publisher.lock().await;
         shared.live.read().usable().map_err(|refused| refused.doing(doing))?;
@@ -54,12 +73,14 @@ pub(crate) async fn collect_now(shared: &Shared) -> Result<Collected> {
     for (id, commit) in std::mem::take(&mut *shared.collector.published.lock()) {
         learnt.add(id, commit);
     }
+    let owed = shared.collector.owed.swap(false, Ordering::AcqRel);
     let collected = collect(&shared.store, shared.keys, &fence, &retention, &mut learnt).await;
     let collected = collected.map_err(|error| Error::recovery(doing(), error));
-    if let Err(error) = &collected
-        && error.kind() == ErrorKind::Fenced
-    {
-        shared.fail(error);
+    if let Err(error) = &collected {
+        shared.collector.owed.fetch_or(owed, Ordering::AcqRel);
+        if error.kind() == ErrorKind::Fenced {
+            shared.fail(error);
+        }
     }
     let collected = collected?;
     if let Some(last) = retention.last_segment {
@@ -76,19 +97,55 @@ fn newest_until_ms(shared: &Shared) -> i64 {
 
 /// Collects in the background, for as long as the volume is open. `after` is the commit that made garbage of something.
 pub(crate) fn collect_soon(shared: &Arc<Shared>, after: CommitId) {
-    let shared = Arc::clone(shared);
+    if shared.collector.waiting.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    let waiting = Waiting(Arc::clone(shared));
     tokio::spawn(async move {
+        let shared = Arc::clone(&waiting.0);
         let mut commits = shared.commits.subscribe();
         let over = async {
             // It cannot end: `shared` has the sender.
             let _ = commits.wait_for(|state| state.failed).await;
         };
+        let collection = async {
+            let learnt = shared.collector.learnt.lock().await;
+            drop(waiting);
+            collect_with(&shared, learnt).await
+        };
         tokio::select! {
             () = over => {}
-            collected = collect_now(&shared) => match collected {
+            collected = collection => match collected {
                 Ok(Collected { objects, bytes, .. }) => debug!(%after, objects, bytes, "collected garbage"),
                 Err(error) => warn!(%after, %error, "garbage was not collected; the next image tries again"),
             },
         }
     });
+}
+
+/// Does what is owed before a volume is closed, if that takes no longer than a minute: the next writer does the rest.
+pub(crate) async fn collect_at_close(shared: &Shared) {
+    let collection = async {
+        let learnt = shared.collector.learnt.lock().await;
+        if shared.collector.owed.load(Ordering::Acquire)
+            && let Err(error) = collect_with(shared, learnt).await
+        {
+            warn!(%error, "garbage was not collected");
+        }
+    };
+    if shared.collector.owed.load(Ordering::Acquire) || shared.collector.learnt.try_lock().is_err() {
+        tokio::select! {
+            () = collection => {}
+            () = sleep(CLOSING) => {}
+        }
+    }
+}
+
+/// However a collection that waits ends, the next one may wait.
+struct Waiting(Arc<Shared>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.collector.waiting.store(false, Ordering::Release);
+    }
 }

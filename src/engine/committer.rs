@@ -88,17 +88,9 @@ pub(crate) struct ImageState {
     /// Whole, and to be named by the next commit.
     pub(crate) ready: Option<ImageRef>,
     pub(crate) running: bool,
-    /// The one that is whole is to be named though nothing else changed.
-    pub(crate) name_now: bool,
     /// Bytes and commits since the newest image.
     pub(crate) bytes_since: u64,
     pub(crate) commits_since: u64,
-}
-
-impl ImageState {
-    fn is_to_be_named(&self) -> bool {
-        self.name_now && self.ready.is_some()
-    }
 }
 
 /// What the committer goes by.
@@ -158,7 +150,7 @@ pub(crate) async fn run(ending: Ending) {
             continue;
         }
         let resting = rest.take().is_some();
-        let asked = shared.is_commit_asked() || shared.image.lock().is_to_be_named();
+        let asked = shared.is_commit_asked();
         let (dirty, journaled, jobs) = {
             let live = shared.live.read();
             let Some(front) = &live.front else { return };
@@ -180,7 +172,7 @@ pub(crate) async fn run(ending: Ending) {
             continue;
         }
         let wanted = asked || (dirty && (bytes_due || time_due));
-        let done = commit_all(&shared, wanted).await;
+        let done = commit_all(&shared, dirty && (bytes_due || time_due)).await;
         match done {
             Ok(()) => {
                 let fixed = shared.commits.borrow().fixed;
@@ -243,45 +235,36 @@ pub(crate) async fn commit_now(shared: &Shared) -> Result<Receipt> {
 }
 
 /// Waits for an image that is being made, and has a commit name it. A program that has volumes open for a short time
-/// only would else never name one, and each opening would replay more. Says whether there was one.
-pub(crate) async fn name_image(shared: &Shared) -> Result<bool> {
+/// only would else never name one, and each opening would replay more.
+pub(crate) async fn name_image(shared: &Shared) -> Result<()> {
+    let mut commits = shared.commits.subscribe();
     loop {
         let ended = shared.image_ended.notified();
         tokio::pin!(ended);
         ended.as_mut().enable();
+        shared.live.read().usable().map_err(|refused| refused.doing(|| "name an image".to_owned()))?;
         if !shared.image.lock().running {
             break;
         }
-        ended.await;
+        tokio::select! {
+            () = ended => {}
+            _ = commits.wait_for(|state| state.failed) => {}
+        }
     }
+    if shared.image.lock().ready.is_none() {
+        return Ok(());
+    }
+    let mut failures = shared.commits.borrow().failures;
+    let (sender, mut done) = tokio::sync::oneshot::channel();
     {
-        let mut image = shared.image.lock();
-        if image.ready.is_none() {
-            return Ok(false);
-        }
-        image.name_now = true;
+        let mut live = shared.live.write();
+        let Some(job) = live.fix_commit(None, Vec::new()) else { return Ok(()) };
+        note_fixed(shared, &job);
+        let Some(front) = &mut live.front else { return Ok(()) };
+        front.jobs.push_back(super::with_done(job, sender));
     }
-    let mut commits = shared.commits.subscribe();
-    let (before, failures) = {
-        let state = commits.borrow_and_update();
-        (state.receipt.as_ref().map(|receipt| receipt.commit), state.failures)
-    };
     shared.wake.notify_one();
-    loop {
-        {
-            let state = commits.borrow_and_update();
-            if state.receipt.as_ref().map(|receipt| receipt.commit) != before {
-                return Ok(true);
-            }
-            if state.failures > failures
-                && let Some(outage) = &state.outage
-            {
-                return Err(outage.error.during("name an image"));
-            }
-        }
-        shared.live.read().usable().map_err(|refused| refused.doing(|| "name an image".to_owned()))?;
-        wait_for_change(&mut commits).await?;
-    }
+    commit_named(shared, &mut done, &mut failures).await.map(drop)
 }
 
 /// Waits for a commit that was fixed for the caller.
@@ -317,14 +300,13 @@ pub(crate) async fn commit_named(
     }
 }
 
-/// Publishes what is fixed, in order, then, if `wanted`, everything up to now.
+/// Publishes what is fixed, in order, then, if that is due or was asked for and not done by that, everything up to now.
 async fn commit_all(shared: &Arc<Shared>, mut wanted: bool) -> Result<()> {
     let mut guard = shared.publisher.lock().await;
     let Some(committer) = guard.as_mut() else { return Ok(()) };
     loop {
         if committer.current.is_none() {
-            let has_commit = shared.commits.borrow().receipt.is_some();
-            let Some(job) = next_job(shared, &mut wanted, has_commit) else { return Ok(()) };
+            let Some(job) = next_job(shared, &mut wanted) else { return Ok(()) };
             committer.current = Some(Current {
                 job,
                 time: shared.options.clock.now(),
@@ -342,15 +324,15 @@ async fn commit_all(shared: &Arc<Shared>, mut wanted: bool) -> Result<()> {
 }
 
 /// Step 1, fix: the oldest job that was fixed already, or one for everything up to now.
-fn next_job(shared: &Shared, wanted: &mut bool, has_commit: bool) -> Option<Job> {
+fn next_job(shared: &Shared, wanted: &mut bool) -> Option<Job> {
     let mut live = shared.live.write();
     let front = live.front.as_mut()?;
     let job = match front.jobs.pop_front() {
         Some(job) => job,
         None => {
             let fixed = shared.commits.borrow().fixed;
-            let has_image = shared.image.lock().is_to_be_named();
-            let due = std::mem::take(wanted) && (front.is_dirty(fixed) || !has_commit || has_image);
+            // Not what was asked for when this began: a commit that was fixed before may be it.
+            let due = std::mem::take(wanted) && front.is_dirty(fixed) || shared.is_commit_asked();
             if !due {
                 return None;
             }
@@ -479,6 +461,7 @@ impl Committer {
         }
         self.image_if_due(shared, &receipt, journal_bytes);
         if has_new_image && shared.options.auto_collect {
+            shared.collector.owe();
             collect_soon(shared, receipt.commit);
         }
     }
@@ -501,8 +484,10 @@ impl Committer {
             (Arc::clone(shared), self.tree.clone(), receipt.clone(), self.writer);
         let next_segment = self.last_segment.map_or(SegmentId(0), SegmentId::next);
         let segments = shared.content.segments();
+        // Made here: a task that its runtime never runs ends, too.
+        let running = RunningImage(Arc::clone(&task));
         tokio::spawn(async move {
-            let _running = RunningImage(Arc::clone(&task));
+            let _running = running;
             let written = write_image(&task, writer, &receipt, next_segment, segments, tree).await;
             let mut image = task.image.lock();
             match written {

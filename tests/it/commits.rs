@@ -7,7 +7,8 @@ use rfs::backends::RequestKind;
 use rfs::{At, Entropy, Errno, ErrorKind, Level, Options, Volume};
 use rfs_testkit::{CallKind, CrashPlan, Fault};
 
-use crate::common::{listing, memory_url, options, sim};
+use crate::common::{listing, memory_url, options, sim, store_over};
+use crate::gate::Gate;
 
 /// A3, A9: nothing goes to the store between commits, and a new process finds what was committed.
 #[tokio::test]
@@ -80,6 +81,28 @@ async fn an_idle_commit_does_not_commit_what_comes_after() {
     }
     assert_eq!(volume.position_at(Level::Remote), receipt.position);
     assert_eq!(volume.commit().await.unwrap().position, volume.position());
+}
+
+/// A checkpoint that is on its way is the commit that was asked for at the same position: what comes after is not in it.
+#[tokio::test]
+async fn a_commit_beside_a_checkpoint_does_not_commit_what_comes_after() {
+    let (sim, _) = sim();
+    let (gate, mut keeper) = Gate::before(Arc::new(sim.clone()));
+    let volume = Volume::create("sim://", options(1).with_store(store_over(Arc::new(gate)))).await.unwrap();
+    volume.fs().write("/a", b"1").await.unwrap();
+    keeper.close();
+    let mut checkpoint = volume.checkpoint("one").await.unwrap();
+    let waiter = volume.clone();
+    let commit = tokio::spawn(async move { waiter.commit().await });
+    keeper.stopped().await;
+    volume.fs().write("/b", b"half of it").await.unwrap();
+    keeper.open();
+    let receipt = checkpoint.wait().await.unwrap();
+    assert_eq!(commit.await.unwrap().unwrap(), receipt);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(volume.position_at(Level::Remote), receipt.position);
 }
 
 /// Promise 6: an idle volume sends nothing.

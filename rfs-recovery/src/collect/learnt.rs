@@ -19,7 +19,13 @@ pub struct Learnt {
     commits: BTreeMap<CommitId, Option<LearntCommit>>,
     /// By an image's name, the objects of the segments that it needs.
     images: BTreeMap<String, Vec<String>>,
+    /// How many these are.
+    segments: usize,
 }
+
+/// Beyond these all is forgotten, and asked for again.
+const COMMITS_MAX: usize = 1 << 16;
+const SEGMENTS_MAX: usize = 1 << 18;
 
 /// Of a commit, what a collection goes by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +43,9 @@ pub struct LearntCommit {
 impl Learnt {
     /// Adds a commit that the caller has published.
     pub fn add(&mut self, id: CommitId, commit: LearntCommit) {
+        if self.commits.len() >= COMMITS_MAX {
+            self.commits.clear();
+        }
         self.commits.insert(id, Some(commit));
     }
 
@@ -72,21 +81,29 @@ impl Learnt {
         keys: Keys,
         image: &ImageRef,
     ) -> Result<&[String], RecoveryError> {
+        if self.segments > SEGMENTS_MAX {
+            self.images.clear();
+            self.segments = 0;
+        }
         match self.images.entry(image.key.clone()) {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(unknown) => {
                 let segments = read_image_segments(store, keys, image).await?;
                 let live = segments.into_iter().filter(|kept| kept.live).map(|kept| kept.stored.key);
                 let live: BTreeSet<String> = live.collect();
+                self.segments += live.len();
                 Ok(unknown.insert(live.into_iter().collect()))
             }
         }
     }
 
     /// Forgets what the collection that marked these objects did not need, but for fences: they stay in the store.
-    pub(super) fn forget_all_but(&mut self, keys: Keys, needed: &BTreeSet<String>) {
-        self.commits.retain(|id, commit| commit.is_none() || needed.contains(&keys.commit(*id)));
+    /// So do commits after the newest one that it knew.
+    pub(super) fn forget_all_but(&mut self, keys: Keys, needed: &BTreeSet<String>, newest: CommitId) {
+        self.commits
+            .retain(|id, commit| commit.is_none() || *id > newest || needed.contains(&keys.commit(*id)));
         self.images.retain(|key, _| needed.contains(key));
+        self.segments = self.images.values().map(Vec::len).sum();
     }
 }
 
