@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::engine::{
     OpenReport, Receipt, Shared, collect_at_close, collect_now, commit_named, commit_now, name_image,
-    note_fixed, open_reader, open_writer,
+    open_reader, open_writer, queue_commit,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{Fs, path_bytes};
@@ -288,11 +288,8 @@ impl Volume {
             .change(|live| {
                 let commit = live.front.as_ref().map_or_else(CommitId::default, |front| front.next_commit);
                 live.run(shared.itself(), &Op::AddCheckpoint { name: name.to_owned(), commit }, &[])?;
-                let job = live.fix_commit(Some(name.to_owned()), metadata).ok_or(Errno::ReadOnly)?;
-                let position = job.boundary.lsn;
-                note_fixed(shared, &job);
-                let front = live.front.as_mut().ok_or(Errno::ReadOnly)?;
-                front.jobs.push_back(crate::engine::with_done(job, sender));
+                let queued = queue_commit(shared, live, Some(name.to_owned()), metadata, sender);
+                let position = queued.ok_or(Errno::ReadOnly)?;
                 Ok(position)
             })
             .map_err(|refused| refused.doing(doing))?;

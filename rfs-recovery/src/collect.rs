@@ -125,20 +125,18 @@ impl Needed {
         let newest_first: Vec<CommitId> = ids.range(..=retention.newest).rev().copied().collect();
         let mut kept = 0;
         let mut superseded_ms = i64::MAX;
-        'looking: for some in newest_first.chunks(LOOK_UP) {
+        for (index, id) in newest_first.iter().enumerate() {
             if kept >= retention.keep_commits.max(1) && superseded_ms < retention.newest_until_ms {
                 break;
             }
-            learnt.look_up(store, keys, some).await;
-            for id in some {
-                if kept >= retention.keep_commits.max(1) && superseded_ms < retention.newest_until_ms {
-                    break 'looking;
-                }
-                if let Some(commit) = learnt.commit(store, keys, *id).await? {
-                    kept += 1;
-                    superseded_ms = commit.time_ms;
-                    others.push(*id);
-                }
+            if index.is_multiple_of(LOOK_UP) {
+                let next = newest_first[index..].chunks(LOOK_UP).next().unwrap_or_default();
+                learnt.look_up(store, keys, next).await;
+            }
+            if let Some(commit) = learnt.commit(store, keys, *id).await? {
+                kept += 1;
+                superseded_ms = commit.time_ms;
+                others.push(*id);
             }
         }
         let mut needed = Self::default();

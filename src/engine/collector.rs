@@ -40,10 +40,6 @@ impl Collector {
         }
         published.push((id, commit));
     }
-
-    pub(crate) fn owe(&self) {
-        self.owed.store(true, Ordering::Release);
-    }
 }
 
 /// Collects now, as of the newest commit. Later ones are made meanwhile.
@@ -97,6 +93,7 @@ fn newest_until_ms(shared: &Shared) -> i64 {
 
 /// Collects in the background, for as long as the volume is open. `after` is the commit that made garbage of something.
 pub(crate) fn collect_soon(shared: &Arc<Shared>, after: CommitId) {
+    shared.collector.owed.store(true, Ordering::Release);
     if shared.collector.waiting.swap(true, Ordering::AcqRel) {
         return;
     }

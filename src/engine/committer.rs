@@ -20,12 +20,13 @@ use rfs_recovery::collect::LearntCommit;
 use rfs_recovery::commit_log::{Draft, Published, Publisher};
 use rfs_recovery::image::{ImageOf, encode_image};
 use rfs_recovery::objects::{AddedSegment, ImageRef};
+use tokio::sync::oneshot::Sender;
 use tokio::time::{Duration, Instant};
 use tracing::{Instrument, Span, debug, info, info_span, warn};
 
 use super::Shared;
 use super::collector::collect_soon;
-use super::live::Job;
+use super::live::{Job, Live};
 use super::shared::wait_for_change;
 use crate::clock::sleep;
 use crate::error::{Error, ErrorKind, Result};
@@ -258,10 +259,9 @@ pub(crate) async fn name_image(shared: &Shared) -> Result<()> {
     let (sender, mut done) = tokio::sync::oneshot::channel();
     {
         let mut live = shared.live.write();
-        let Some(job) = live.fix_commit(None, Vec::new()) else { return Ok(()) };
-        note_fixed(shared, &job);
-        let Some(front) = &mut live.front else { return Ok(()) };
-        front.jobs.push_back(super::with_done(job, sender));
+        if queue_commit(shared, &mut live, None, Vec::new(), sender).is_none() {
+            return Ok(());
+        }
     }
     shared.wake.notify_one();
     commit_named(shared, &mut done, &mut failures).await.map(drop)
@@ -344,8 +344,25 @@ fn next_job(shared: &Shared, wanted: &mut bool) -> Option<Job> {
     Some(job)
 }
 
+/// Fixes a commit of the state as it is, whose outcome `done` is told, behind those that wait to be made. Gives the
+/// position that it makes durable; none on a volume that is open for reading only.
+pub(crate) fn queue_commit(
+    shared: &Shared,
+    live: &mut Live,
+    checkpoint: Option<String>,
+    metadata: Vec<u8>,
+    done: Sender<Result<Receipt>>,
+) -> Option<Lsn> {
+    let mut job = live.fix_commit(checkpoint, metadata)?;
+    job.done = Some(done);
+    let position = job.boundary.lsn;
+    note_fixed(shared, &job);
+    live.front.as_mut()?.jobs.push_back(job);
+    Some(position)
+}
+
 /// Tells writers which changes a commit will cover.
-pub(crate) fn note_fixed(shared: &Shared, job: &Job) {
+fn note_fixed(shared: &Shared, job: &Job) {
     shared.commits.send_if_modified(|state| {
         state.fixed = state.fixed.max(job.boundary.lsn);
         state.fixed_bytes = state.fixed_bytes.max(job.journaled_bytes);
@@ -461,7 +478,6 @@ impl Committer {
         }
         self.image_if_due(shared, &receipt, journal_bytes);
         if has_new_image && shared.options.auto_collect {
-            shared.collector.owe();
             collect_soon(shared, receipt.commit);
         }
     }

@@ -347,9 +347,3 @@ fn change_bytes(change: &Change) -> usize {
             _ => 0,
         }
 }
-
-/// The job, with someone who waits for it.
-pub(crate) fn with_done(mut job: Job, done: tokio::sync::oneshot::Sender<Result<super::Receipt>>) -> Job {
-    job.done = Some(done);
-    job
-}

@@ -11,8 +11,8 @@ mod watch;
 
 pub(crate) use collector::{Collector, collect_at_close, collect_now};
 pub use committer::Receipt;
-pub(crate) use committer::{CommitState, commit_named, commit_now, name_image, note_fixed};
-pub(crate) use live::{Caller, Live, Refused, with_done};
+pub(crate) use committer::{CommitState, commit_named, commit_now, name_image, queue_commit};
+pub(crate) use live::{Caller, Live, Refused};
 pub(crate) use locks::{LockRequest, Wanted};
 pub use open::{LocalLog, OpenReport};
 pub(crate) use open::{open_reader, open_writer};
