@@ -61,7 +61,7 @@ pub use ids::{CommitId, Cookie, Extent, Ino, Lsn, Name, OwnerId, Place, SegmentI
 pub use inode::{Attr, Body, Inode, Kind, Node, Times};
 pub use item::Item;
 pub use lock::{HeldRange, LockMode, LockOwner, LockRange};
-pub use map::Map;
+pub use map::{Map, PageObject, PageRef};
 pub use op::{
     Access, Allocate, At, AtimePolicy, Context, Op, OpenFlags, Outcome, Precondition, RenameMode, SetTime,
     Target, WriteAt,

@@ -3,12 +3,15 @@
 //! It shares structure: cloning is O(1), and a clone stays as it was while the original goes on. This module is
 //! the only one that knows which library provides it.
 
+mod page_ref;
+
 use std::fmt::{self, Debug};
 use std::ops::RangeBounds;
 
 use equivalent::Comparable;
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
+pub use page_ref::{PageObject, PageRef};
 
 /// A persistent ordered map.
 #[derive(Clone)]
