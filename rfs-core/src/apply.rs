@@ -1,8 +1,9 @@
 //! The only function that changes a tree.
 //!
 //! Each Change is checked in full before the first map is touched: the new form of every inode is worked out on the
-//! side, with checked arithmetic, and put in place when nothing can fail any more. So a Change that does not fit
-//! leaves the tree as it was, whatever it holds.
+//! side, with checked arithmetic, every page is loaded that is going to be changed, and the new forms are put in place
+//! when nothing can fail any more. So a Change that does not fit, or misses a page, leaves the tree as it was, whatever
+//! it holds.
 
 mod attributes;
 mod content;
@@ -13,8 +14,8 @@ mod quotas;
 use thiserror::Error;
 
 use crate::{
-    Body, Change, Checkpoint, CommitId, EntryKey, Ino, Inode, Kind, LockOwner, LockRange, NAME_MAX, Name,
-    OwnerId, PATH_MAX, Place, QuotaSubject, Times, Timestamp, Tree, XattrName,
+    Body, Change, Checkpoint, CommitId, EntryKey, Ino, Inode, Kind, LockOwner, LockRange, Missing, NAME_MAX,
+    Name, NotLoaded, OwnerId, PATH_MAX, Place, QuotaSubject, Times, Timestamp, Tree, XattrName,
 };
 
 /// A Change that does not fit the tree: the journal is damaged, or belongs to another tree. The tree is unchanged;
@@ -90,6 +91,21 @@ enum Misfit {
     NoCheckpoint,
     #[error("a number is exhausted")]
     Exhausted,
+    #[error(transparent)]
+    Missing(#[from] Missing),
+    #[error(transparent)]
+    NotLoaded(#[from] NotLoaded),
+}
+
+impl ApplyError {
+    /// The page that has to be loaded before the Change can be applied; it may fit then.
+    #[must_use]
+    pub const fn missing(&self) -> Option<&Missing> {
+        match &self.misfit {
+            Misfit::Missing(missing) => Some(missing),
+            _ => None,
+        }
+    }
 }
 
 impl Tree {
@@ -97,7 +113,7 @@ impl Tree {
     /// ignores it.
     ///
     /// # Errors
-    /// The Change does not fit this tree; then the tree is as it was.
+    /// The Change does not fit this tree, or a page is missing ([`ApplyError::missing`]); then the tree is as it was.
     pub fn apply(&mut self, change: &Change, place: Place) -> Result<(), ApplyError> {
         self.apply_checked(change, place).map_err(|misfit| ApplyError {
             change: name_of(change),
@@ -149,14 +165,8 @@ impl Tree {
             Change::Lock { ino, owner, mode } => self.lock_file(*ino, version_1(*owner), *mode),
             Change::Unlock { ino, owner } => self.unlock_file(*ino, version_1(*owner)),
             Change::Reap { ino } => self.reap_nameless(*ino),
-            Change::NewSession => {
-                self.new_session();
-                Ok(())
-            }
-            Change::EndOwner { owner } => {
-                self.end_owner(*owner);
-                Ok(())
-            }
+            Change::NewSession => self.new_session(),
+            Change::EndOwner { owner } => self.end_owner(*owner),
             Change::AddCheckpoint { name, commit, time } => self.add_checkpoint(name, *commit, *time),
             Change::DropCheckpoint { name } => {
                 self.checkpoints.remove(name).map(|_| ()).ok_or(Misfit::NoCheckpoint)
@@ -190,7 +200,7 @@ impl Tree {
     }
 
     fn get(&self, ino: Ino) -> Result<&Inode, Misfit> {
-        self.inode(ino).ok_or(Misfit::NoInode(ino))
+        self.inode(ino)?.ok_or(Misfit::NoInode(ino))
     }
 
     fn file(&self, ino: Ino) -> Result<&Inode, Misfit> {

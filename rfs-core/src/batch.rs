@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::decide::{Copies, decide_with};
-use crate::{Change, Context, Decision, Errno, Op, Outcome, Place, Tree};
+use crate::{Change, Context, Decision, Errno, Fault, Op, Outcome, Place, Tree};
 
 /// What a batch comes to.
 #[derive(Clone, Debug)]
@@ -31,11 +31,14 @@ impl Batch {
     /// # Errors
     /// Why it is refused; `EFBIG` also when its payload would not fit behind the batch's place, and for a copy of more
     /// than [`COPY_RUNS_MAX`](crate::COPY_RUNS_MAX) runs, which is not done in part here.
-    pub fn decide(&mut self, context: &Context<'_>, op: &Op) -> Result<Outcome, Errno> {
+    pub fn decide(&mut self, context: &Context<'_>, op: &Op) -> Result<Outcome, Fault> {
         let Decision { changes, outcome } = decide_with(&self.tree, context, op, Copies::Whole)?;
         for change in &changes {
             // What was decided on this very tree fits it, unless a number runs out: the end of the segment.
-            self.tree.apply(change, self.place).map_err(|_| Errno::TooBig)?;
+            self.tree.apply(change, self.place).map_err(|misfit| match misfit.missing() {
+                Some(missing) => Fault::Missing(missing.clone()),
+                None => Errno::TooBig.into(),
+            })?;
             self.place.position += change.payload_len();
         }
         self.changes.extend(changes);
@@ -45,14 +48,14 @@ impl Batch {
 }
 
 /// Why a batch was refused. Nothing of it happens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("Op {index} of the batch: {errno}")]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("Op {index} of the batch: {fault}")]
 pub struct BatchError {
     /// Which Op was refused, counted from 0.
     pub index: usize,
     /// Why.
     #[source]
-    pub errno: Errno,
+    pub fault: Fault,
 }
 
 /// Decides several Ops, each on the tree as the ones before it leave it. `tree` itself is only read.
@@ -79,7 +82,7 @@ pub fn decide_batch(
 ) -> Result<Batch, BatchError> {
     let mut batch = Batch::new(tree, place);
     for (index, op) in ops.iter().enumerate() {
-        batch.decide(context, op).map_err(|errno| BatchError { index, errno })?;
+        batch.decide(context, op).map_err(|fault| BatchError { index, fault })?;
     }
     Ok(batch)
 }

@@ -11,7 +11,7 @@ use crate::apply::is_symlink_target;
 use crate::xattr::fits;
 use crate::{
     Body, EntryKey, Extent, FILE_SIZE_MAX, HeldRange, Ino, Inode, Kind, LockMode, LockOwner, LockRange,
-    NAME_MAX, Name, QuotaSubject, SegmentId, Tree,
+    NAME_MAX, Name, SegmentId, Tree,
 };
 
 /// How many violations are reported at most.
@@ -128,12 +128,16 @@ impl Violations {
 }
 
 impl Tree {
-    /// Checks every invariant.
+    /// Checks every invariant. All pages have to be loaded: [`Tree::missing_pages`] tells which are not.
     ///
     /// # Errors
     /// What is wrong: the first hundred violations.
     pub fn check(&self) -> Result<(), Vec<Violation>> {
         let mut violations = Violations::default();
+        if let Err(missing) = self.whole() {
+            violations.tree(format!("it cannot be checked: {missing}"));
+            return violations.into_result();
+        }
         let names = Names::count(self, &mut violations);
         self.check_inodes(&names, &mut violations);
         self.check_reachable(&mut violations);
@@ -148,11 +152,11 @@ impl Tree {
     }
 
     fn check_inodes(&self, names: &Names, violations: &mut Violations) {
-        match self.inode(Ino::ROOT).map(|root| &root.body) {
+        match self.known(Ino::ROOT).map(|root| &root.body) {
             Some(Body::Directory { parent: Ino::ROOT, .. }) => {}
             _ => violations.inode(Ino::ROOT, "the root is not a directory that holds itself"),
         }
-        for (&ino, inode) in self.inodes.iter() {
+        for (&ino, inode) in self.inodes.loaded() {
             if ino.0 == 0 || ino >= self.next_ino {
                 violations
                     .inode(ino, format!("is not among the numbers given out, next is {}", self.next_ino));
@@ -210,7 +214,7 @@ impl Tree {
             if held != 0 || named != 0 {
                 violations.inode(ino, "a removed directory has entries or a name");
             }
-            if self.inode(parent).is_some_and(|parent| !parent.is_dir()) {
+            if self.known(parent).is_some_and(|parent| !parent.is_dir()) {
                 violations.inode(ino, format!("its last parent {parent} is not a directory"));
             }
             return;
@@ -232,7 +236,7 @@ impl Tree {
     /// directory has a name in its parent.
     fn check_reachable(&self, violations: &mut Violations) {
         let mut reached = BTreeSet::from([Ino::ROOT]);
-        for (&ino, inode) in self.inodes.iter() {
+        for (&ino, inode) in self.inodes.loaded() {
             if !inode.is_dir() || inode.nlink == 0 {
                 continue;
             }
@@ -243,7 +247,7 @@ impl Tree {
                     violations.inode(ino, "cannot be reached from the root: directories hold one another");
                     break;
                 }
-                let Some(Body::Directory { parent, .. }) = self.inode(at).map(|inode| &inode.body) else {
+                let Some(Body::Directory { parent, .. }) = self.known(at).map(|inode| &inode.body) else {
                     violations.inode(ino, format!("is below {at}, which is not a directory"));
                     break;
                 };
@@ -258,10 +262,10 @@ impl Tree {
         let mut allocated: BTreeMap<Ino, u64> = BTreeMap::new();
         let mut total: u64 = 0;
         let mut before: Option<(Ino, u64, Extent)> = None;
-        for (&(ino, offset), &extent) in self.extents.iter() {
+        for (&(ino, offset), &extent) in self.extents.loaded() {
             let left = before.filter(|(holder, ..)| *holder == ino);
             before = None;
-            let Some(inode) = self.inode(ino).filter(|inode| inode.kind() == Kind::File) else {
+            let Some(inode) = self.known(ino).filter(|inode| inode.kind() == Kind::File) else {
                 violations.extent(ino, offset, "there is no such file");
                 continue;
             };
@@ -294,7 +298,7 @@ impl Tree {
             *allocated.entry(ino).or_default() += extent.len;
             before = Some((ino, end, extent));
         }
-        for (segment, count) in self.segments.iter() {
+        for (segment, count) in self.segments.loaded() {
             let found = live.remove(segment).unwrap_or(0);
             if *count != found || found == 0 {
                 violations
@@ -307,7 +311,7 @@ impl Tree {
         if self.allocated != total {
             violations.tree(format!("counts {} stored bytes, but extents have {total}", self.allocated));
         }
-        for (&ino, inode) in self.inodes.iter() {
+        for (&ino, inode) in self.inodes.loaded() {
             let stored = allocated.get(&ino).copied().unwrap_or(0);
             if inode.allocated != stored {
                 let counted = inode.allocated;
@@ -319,11 +323,11 @@ impl Tree {
 
     fn check_orphans(&self, violations: &mut Violations) {
         for (&ino, ()) in self.orphans.iter() {
-            if self.inode(ino).is_none_or(|inode| inode.nlink != 0) {
+            if self.known(ino).is_none_or(|inode| inode.nlink != 0) {
                 violations.inode(ino, "is listed as nameless, but has a name or does not exist");
             }
         }
-        for (&ino, inode) in self.inodes.iter() {
+        for (&ino, inode) in self.inodes.loaded() {
             if inode.nlink == 0 && !self.orphans.contains_key(&ino) {
                 violations.inode(ino, "has no name, and is not listed as such");
             }
@@ -338,7 +342,7 @@ impl Tree {
             }
         }
         for (&ino, ()) in self.linkable.iter() {
-            let file = self.inode(ino).is_some_and(|inode| inode.kind() == Kind::File);
+            let file = self.known(ino).is_some_and(|inode| inode.kind() == Kind::File);
             if !file || !self.orphans.contains_key(&ino) {
                 violations.inode(ino, "may get a first name, but is not a nameless file");
             }
@@ -346,8 +350,8 @@ impl Tree {
     }
 
     fn check_xattrs(&self, violations: &mut Violations) {
-        for ((ino, name), value) in self.xattrs.iter() {
-            match self.inode(*ino) {
+        for ((ino, name), value) in self.xattrs.loaded() {
+            match self.known(*ino) {
                 None => violations.inode(*ino, format!("has an attribute {name}, but does not exist")),
                 Some(inode) if !fits(inode, name, value) => {
                     violations.inode(*ino, format!("cannot have its value of the attribute {name}"));
@@ -413,29 +417,32 @@ impl Tree {
     }
 
     fn check_lockable(&self, ino: Ino, owner: LockOwner, violations: &mut Violations) {
-        if self.inode(ino).is_none_or(|inode| inode.kind() == Kind::Symlink) {
+        if self.known(ino).is_none_or(|inode| inode.kind() == Kind::Symlink) {
             violations.lock(ino, owner, "there is no such file or directory");
         }
     }
 
     fn check_quotas(&self, violations: &mut Violations) {
-        if self.quotas.is_empty() {
-            return;
-        }
-        let users = self.usage_by_user();
-        for (subject, quota) in self.quotas.iter() {
-            let found = match subject {
-                QuotaSubject::Volume => self.usage(),
-                QuotaSubject::User(uid) => users.get(uid).copied().unwrap_or_default(),
-            };
-            if quota.limits.are_none() {
+        for (subject, limits) in self.quotas.iter() {
+            if limits.are_none() {
                 violations.tree(format!("the quota of {subject:?} limits nothing"));
             }
-            if quota.used != found {
-                violations
-                    .tree(format!("the quota of {subject:?} counts {:?} instead of {found:?}", quota.used));
+        }
+        let mut users = self.usage_by_user();
+        for (uid, counted) in self.users.iter() {
+            let found = users.remove(uid);
+            if found != Some(*counted) {
+                violations.tree(format!("counts {counted:?} of user {uid} instead of {found:?}"));
             }
         }
+        for (uid, found) in users {
+            violations.tree(format!("does not count {found:?} of user {uid}"));
+        }
+    }
+
+    /// The inode, as far as it is loaded.
+    fn known(&self, ino: Ino) -> Option<&Inode> {
+        self.inode(ino).ok().flatten()
     }
 
     fn check_checkpoints(&self, violations: &mut Violations) {
@@ -492,14 +499,14 @@ struct Names {
 impl Names {
     fn count(tree: &Tree, violations: &mut Violations) -> Self {
         let mut names = Self::default();
-        for (key, entry) in tree.entries.iter() {
+        for (key, entry) in tree.entries.loaded() {
             *names.links.entry(entry.ino).or_default() += 1;
             *names.entries.entry(key.parent).or_default() += 1;
             if entry.kind == Kind::Directory {
                 *names.directories.entry(key.parent).or_default() += 1;
                 names.parents.insert(entry.ino, key.parent);
             }
-            match tree.inode(key.parent).map(|inode| &inode.body) {
+            match tree.known(key.parent).map(|inode| &inode.body) {
                 Some(Body::Directory { next_cookie, .. }) => {
                     if entry.cookie.0 == 0 || entry.cookie.0 >= *next_cookie {
                         violations.entry(key, "its cookie is not among those given out");
@@ -507,12 +514,12 @@ impl Names {
                 }
                 _ => violations.entry(key, "there is no such directory"),
             }
-            match tree.inode(entry.ino) {
+            match tree.known(entry.ino) {
                 Some(inode) if inode.kind() == entry.kind => {}
                 Some(_) => violations.entry(key, format!("inode {} is of another kind", entry.ino)),
                 None => violations.entry(key, format!("inode {} does not exist", entry.ino)),
             }
-            if tree.listing.get(&(key.parent, entry.cookie)) != Some(&key.name) {
+            if tree.listing.get(&(key.parent, entry.cookie)) != Ok(Some(&key.name)) {
                 violations.entry(key, "is not listed at its cookie");
             }
         }

@@ -10,9 +10,10 @@ mod open_state;
 mod quotas;
 mod xattrs;
 
+use crate::fault::refused;
 use crate::{
-    Capabilities, Change, CommitId, Context, Errno, Ino, Inode, Kind, NAME_MAX, Op, Outcome, Permission,
-    Precondition, Target, Tree,
+    Capabilities, Change, CommitId, Context, Errno, Fault, Ino, Inode, Kind, NAME_MAX, Op, Outcome,
+    Permission, Precondition, Target, Tree,
 };
 
 /// What an Op comes to.
@@ -30,12 +31,12 @@ pub struct Decision {
 /// use rfs_core::{At, Context, Errno, Op, Timestamp, Tree, decide};
 /// let tree = Tree::new(Timestamp::from_nanos(0));
 /// let context = Context::new(Timestamp::from_nanos(1));
-/// assert_eq!(decide(&tree, &context, &Op::Rmdir { at: At::root("/") }), Err(Errno::Busy));
+/// assert_eq!(decide(&tree, &context, &Op::Rmdir { at: At::root("/") }), Err(Errno::Busy.into()));
 /// ```
 ///
 /// # Errors
-/// What Linux's system call of the same name gives to this caller.
-pub fn decide(tree: &Tree, context: &Context<'_>, op: &Op) -> Result<Decision, Errno> {
+/// What Linux's system call of the same name gives to this caller; or a page is missing.
+pub fn decide(tree: &Tree, context: &Context<'_>, op: &Op) -> Result<Decision, Fault> {
     decide_with(tree, context, op, Copies::Part)
 }
 
@@ -44,7 +45,7 @@ pub(crate) fn decide_with(
     context: &Context<'_>,
     op: &Op,
     copies: Copies,
-) -> Result<Decision, Errno> {
+) -> Result<Decision, Fault> {
     let decider = Decider { copies, tree, context };
     let decision = decider.decide(op)?;
     decider.within_quotas(decision)
@@ -74,7 +75,7 @@ struct Decider<'a> {
 }
 
 impl<'a> Decider<'a> {
-    fn decide(&self, op: &Op) -> Result<Decision, Errno> {
+    fn decide(&self, op: &Op) -> Result<Decision, Fault> {
         match op {
             Op::Open { at, access, flags, mode } => self.open(at, *access, *flags, *mode),
             Op::Mkdir { at, mode } => self.mkdir(at, *mode),
@@ -114,50 +115,50 @@ impl<'a> Decider<'a> {
         }
     }
 
-    fn add_checkpoint(&self, name: &String, commit: CommitId) -> Result<Decision, Errno> {
+    fn add_checkpoint(&self, name: &String, commit: CommitId) -> Result<Decision, Fault> {
         if name.is_empty() {
-            return Err(Errno::Invalid);
+            return Err(Errno::Invalid.into());
         }
         if name.len() > NAME_MAX {
-            return Err(Errno::NameTooLong);
+            return Err(Errno::NameTooLong.into());
         }
         if self.tree.checkpoints.contains_key(name) {
-            return Err(Errno::Exists);
+            return Err(Errno::Exists.into());
         }
         Ok(done(Change::AddCheckpoint { name: name.clone(), commit, time: self.context.now }))
     }
 
-    fn drop_checkpoint(&self, name: &String) -> Result<Decision, Errno> {
+    fn drop_checkpoint(&self, name: &String) -> Result<Decision, Fault> {
         if !self.tree.checkpoints.contains_key(name) {
-            return Err(Errno::NotFound);
+            return Err(Errno::NotFound.into());
         }
         Ok(done(Change::DropCheckpoint { name: name.clone() }))
     }
 
-    fn require(&self, condition: &Precondition) -> Result<Decision, Errno> {
-        let found = |target| self.target(target).and_then(|ino| self.inode(ino));
+    fn require(&self, condition: &Precondition) -> Result<Decision, Fault> {
+        let found = |target| refused(self.target(target).and_then(|ino| self.inode(ino)));
         let holds = match condition {
-            Precondition::Exists(target) => found(target).is_ok(),
+            Precondition::Exists(target) => found(target)?.is_ok(),
             // A path that cannot be resolved for another reason says nothing of what is there.
             Precondition::Missing(target) => {
-                matches!(found(target), Err(Errno::NotFound | Errno::NotADirectory | Errno::Stale))
+                matches!(found(target)?, Err(Errno::NotFound | Errno::NotADirectory | Errno::Stale))
             }
             Precondition::Size(target, size) => {
-                found(target).is_ok_and(|inode| inode.kind() == Kind::File && inode.size == *size)
+                found(target)?.is_ok_and(|inode| inode.kind() == Kind::File && inode.size == *size)
             }
             Precondition::ChangedAt(target, time) => {
-                found(target).is_ok_and(|inode| inode.times.changed == *time)
+                found(target)?.is_ok_and(|inode| inode.times.changed == *time)
             }
         };
-        if holds { Ok(nothing()) } else { Err(Errno::Canceled) }
+        if holds { Ok(nothing()) } else { Err(Errno::Canceled.into()) }
     }
 
-    fn target(&self, target: &Target) -> Result<Ino, Errno> {
+    fn target(&self, target: &Target) -> Result<Ino, Fault> {
         self.tree.target(self.context.credential, target)
     }
 
     /// Whether the caller may do this with an inode that there is.
-    fn permits(&self, ino: Ino, access: Permission) -> Result<(), Errno> {
+    fn permits(&self, ino: Ino, access: Permission) -> Result<(), Fault> {
         let credential = self.context.credential;
         // Without a look at the inode, since most callers are like this.
         if credential.has(Capabilities::DAC_OVERRIDE) && !access.contains(Permission::EXECUTE) {
@@ -167,7 +168,7 @@ impl<'a> Decider<'a> {
     }
 
     /// Whether the caller may change the entries of a directory.
-    fn permits_entries(&self, dir: Ino) -> Result<(), Errno> {
+    fn permits_entries(&self, dir: Ino) -> Result<(), Fault> {
         let credential = self.context.credential;
         if credential.has(Capabilities::DAC_OVERRIDE) {
             return Ok(());
@@ -175,7 +176,7 @@ impl<'a> Decider<'a> {
         self.tree.permits(credential, dir, Permission::WRITE | Permission::EXECUTE)
     }
 
-    fn inode(&self, ino: Ino) -> Result<&'a Inode, Errno> {
-        self.tree.inode(ino).ok_or(Errno::Stale)
+    fn inode(&self, ino: Ino) -> Result<&'a Inode, Fault> {
+        self.tree.existing(ino)
     }
 }

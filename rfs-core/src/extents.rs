@@ -4,7 +4,7 @@
 //! another both in the file and in one segment are one. So the form depends on what was written where only, not
 //! on how many Writes did it. For each segment the tree counts the bytes that extents refer to.
 
-use crate::{COPY_RUNS_MAX, Extent, Ino, Place, SegmentId, Tree};
+use crate::{COPY_RUNS_MAX, Extent, Ino, Missing, NotLoaded, Place, SegmentId, Tree};
 
 impl Extent {
     /// The part of it from `skip` bytes on, which is not past its end.
@@ -25,19 +25,46 @@ impl Tree {
         self.allocated.checked_add(len).is_some()
     }
 
+    /// Loads what a change of a file's bytes from `start` up to `end` touches.
+    pub(crate) fn load_extents(&self, ino: Ino, start: u64, end: u64) -> Result<(), Missing> {
+        if start >= end {
+            return Ok(());
+        }
+        // What comes before may reach into it, or be joined with what is put there.
+        if let Some((_, extent)) = self.extents.before(&(ino, start))? {
+            self.segments.load(&extent.place.segment)?;
+        }
+        for run in self.extents.range((ino, start)..(ino, end)) {
+            self.segments.load(&run?.1.place.segment)?;
+        }
+        // What ends at `end`, or begins there, may be cut or joined.
+        self.extents.load(&(ino, end))
+    }
+
+    /// Loads what an extent that is put into a file touches.
+    pub(crate) fn load_put(&self, ino: Ino, offset: u64, extent: Extent) -> Result<(), Missing> {
+        self.segments.load(&extent.place.segment)?;
+        self.load_extents(ino, offset, offset + extent.len)
+    }
+
     /// Puts an extent into a file, over what is there, and tells how many bytes were there. Nothing overflows: the
     /// caller has checked the file's size, the extent's end in the segment, and [`Tree::can_store`].
-    pub(crate) fn put_extent(&mut self, ino: Ino, mut offset: u64, mut extent: Extent) -> u64 {
-        self.refer(extent.place.segment, extent.len);
-        let replaced = self.cut_extents(ino, offset, offset + extent.len);
+    pub(crate) fn put_extent(
+        &mut self,
+        ino: Ino,
+        mut offset: u64,
+        mut extent: Extent,
+    ) -> Result<u64, NotLoaded> {
+        self.refer(extent.place.segment, extent.len)?;
+        let replaced = self.cut_extents(ino, offset, offset + extent.len)?;
         let end = offset + extent.len;
-        if let Some(right) = self.extents.get(&(ino, end)).copied()
+        if let Some(right) = self.extents.get(&(ino, end))?.copied()
             && extent.continues(&right)
         {
-            self.extents.remove(&(ino, end));
+            self.extents.remove(&(ino, end))?;
             extent.len += right.len;
         }
-        if let Some((&(holder, start), left)) = self.extents.at_or_before(&(ino, offset))
+        if let Some((&(holder, start), left)) = self.extents.at_or_before(&(ino, offset))?
             && holder == ino
             && start + left.len == offset
             && left.continues(&extent)
@@ -45,55 +72,61 @@ impl Tree {
             extent = Extent { place: left.place, len: left.len + extent.len };
             offset = start;
         }
-        self.extents.insert((ino, offset), extent);
-        replaced
+        self.extents.insert((ino, offset), extent)?;
+        Ok(replaced)
     }
 
     /// Makes a hole of a file's bytes from `start` up to `end`, and tells how many bytes were stored there.
-    pub(crate) fn cut_extents(&mut self, ino: Ino, start: u64, end: u64) -> u64 {
+    pub(crate) fn cut_extents(&mut self, ino: Ino, start: u64, end: u64) -> Result<u64, NotLoaded> {
         let mut removed = 0;
         while let Some(last) = end.checked_sub(1)
-            && let Some((&(holder, offset), &extent)) = self.extents.at_or_before(&(ino, last))
+            && let Some((&(holder, offset), &extent)) = self.extents.at_or_before(&(ino, last))?
             && holder == ino
             && offset + extent.len > start
         {
             let extent_end = offset + extent.len;
             if offset < start {
                 let kept = Extent { place: extent.place, len: start - offset };
-                self.extents.insert((ino, offset), kept);
+                self.extents.insert((ino, offset), kept)?;
             } else {
-                self.extents.remove(&(ino, offset));
+                self.extents.remove(&(ino, offset))?;
             }
             if extent_end > end {
-                self.extents.insert((ino, end), extent.from(end - offset));
+                self.extents.insert((ino, end), extent.from(end - offset))?;
             }
             let len = extent_end.min(end) - offset.max(start);
-            self.forget(extent.place.segment, len);
+            self.forget(extent.place.segment, len)?;
             removed += len;
             if offset <= start {
                 break;
             }
         }
-        removed
+        Ok(removed)
     }
 
     /// The runs of a file between `start` and `end`, clipped to them: offset and extent, in order.
-    pub(crate) fn extents_between(&self, ino: Ino, start: u64, end: u64) -> Vec<(u64, Extent)> {
+    pub(crate) fn extents_between(
+        &self,
+        ino: Ino,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<(u64, Extent)>, Missing> {
         let mut runs = Vec::new();
-        if let Some((&(holder, offset), &extent)) = self.extents.at_or_before(&(ino, start))
+        if let Some((&(holder, offset), &extent)) = self.extents.at_or_before(&(ino, start))?
             && holder == ino
             && offset < start
             && offset + extent.len > start
         {
             runs.push((start, extent.from(start - offset)));
         }
-        runs.extend(
-            self.extents.range((ino, start)..(ino, end)).map(|(&(_, offset), &extent)| (offset, extent)),
-        );
+        for run in self.extents.range((ino, start)..(ino, end)) {
+            let (&(_, offset), &extent) = run?;
+            runs.push((offset, extent));
+        }
         if let Some((offset, extent)) = runs.last_mut() {
             extent.len = extent.len.min(end - *offset);
         }
-        runs
+        Ok(runs)
     }
 
     /// How many of a file's `len` bytes from `offset` on one [`Op::Copy`](crate::Op::Copy) copies: all, unless they lie
@@ -102,89 +135,100 @@ impl Tree {
     /// ```
     /// use rfs_core::{Ino, Timestamp, Tree};
     /// let tree = Tree::new(Timestamp::from_nanos(0));
-    /// assert_eq!(tree.copy_len(Ino(2), 5, 100), 100);
+    /// assert_eq!(tree.copy_len(Ino(2), 5, 100), Ok(100));
     /// ```
-    #[must_use]
-    pub fn copy_len(&self, ino: Ino, offset: u64, len: u64) -> u64 {
+    ///
+    /// # Errors
+    /// A page is missing.
+    pub fn copy_len(&self, ino: Ino, offset: u64, len: u64) -> Result<u64, Missing> {
         let end = offset.saturating_add(len);
-        let first = self.run_start(ino, offset);
-        let mut beyond = self.extents.range((ino, first)..(ino, end)).skip(COPY_RUNS_MAX);
-        beyond.next().map_or(len, |(&(_, start), _)| start - offset)
+        let beyond = self.run_after(ino, offset, end, COPY_RUNS_MAX)?;
+        Ok(beyond.map_or(len, |start| start - offset))
     }
 
     /// Whether a file has more than `most` runs from `offset` on.
-    pub(crate) fn has_more_runs(&self, ino: Ino, offset: u64, most: usize) -> bool {
-        let first = self.run_start(ino, offset);
-        self.extents.range((ino, first)..(ino.next(), 0)).nth(most).is_some()
+    pub(crate) fn has_more_runs(&self, ino: Ino, offset: u64, most: usize) -> Result<bool, Missing> {
+        Ok(self.run_after(ino, offset, u64::MAX, most)?.is_some())
     }
 
-    /// Where the run that has the byte at `offset` begins; `offset` itself when none has it.
-    fn run_start(&self, ino: Ino, offset: u64) -> u64 {
-        match self.extents.at_or_before(&(ino, offset)) {
+    /// Where the run begins that comes after `most` others, from the one at `offset` on.
+    fn run_after(&self, ino: Ino, offset: u64, end: u64, most: usize) -> Result<Option<u64>, Missing> {
+        let first = match self.extents.at_or_before(&(ino, offset))? {
             Some((&(holder, start), extent)) if holder == ino && start + extent.len > offset => start,
             _ => offset,
+        };
+        for (count, run) in self.extents.range((ino, first)..(ino, end)).enumerate() {
+            let (&(_, start), _) = run?;
+            if count == most {
+                return Ok(Some(start));
+            }
         }
+        Ok(None)
     }
 
     /// Takes a file's bytes from `start` up to `end` out: what is behind them moves forward. It tells how many bytes
     /// were stored there.
-    pub(crate) fn collapse_extents(&mut self, ino: Ino, start: u64, end: u64) -> u64 {
-        let removed = self.cut_extents(ino, start, end);
-        for (offset, extent) in self.extents_between(ino, end, u64::MAX) {
-            self.extents.remove(&(ino, offset));
-            self.extents.insert((ino, offset - (end - start)), extent);
+    pub(crate) fn collapse_extents(&mut self, ino: Ino, start: u64, end: u64) -> Result<u64, NotLoaded> {
+        let removed = self.cut_extents(ino, start, end)?;
+        for (offset, extent) in self.extents_between(ino, end, u64::MAX)? {
+            self.extents.remove(&(ino, offset))?;
+            self.extents.insert((ino, offset - (end - start)), extent)?;
         }
-        self.merge_at(ino, start);
-        removed
+        self.merge_at(ino, start)?;
+        Ok(removed)
     }
 
     /// Puts a hole of `len` bytes in at `at`: what is there, and behind it, moves back. The file's size has been
     /// checked.
-    pub(crate) fn spread_extents(&mut self, ino: Ino, at: u64, len: u64) {
+    pub(crate) fn spread_extents(&mut self, ino: Ino, at: u64, len: u64) -> Result<(), NotLoaded> {
         // Those at the back first, so that none comes to lie where another still is.
-        for (offset, extent) in self.extents_between(ino, at, u64::MAX).into_iter().rev() {
-            self.extents.remove(&(ino, offset));
-            self.extents.insert((ino, offset + len), extent);
+        for (offset, extent) in self.extents_between(ino, at, u64::MAX)?.into_iter().rev() {
+            self.extents.remove(&(ino, offset))?;
+            self.extents.insert((ino, offset + len), extent)?;
         }
-        if let Some((&key, left)) = self.extents.at_or_before(&(ino, at))
+        if let Some((&key, left)) = self.extents.at_or_before(&(ino, at))?
             && key.0 == ino
             && key.1 + left.len > at
         {
             let kept = Extent { len: at - key.1, ..*left };
-            self.extents.insert(key, kept);
+            self.extents.insert(key, kept)?;
         }
+        Ok(())
     }
 
     /// Makes one extent of two that meet at `at`, if they can be one.
-    fn merge_at(&mut self, ino: Ino, at: u64) {
-        let (Some(right), Some(before)) = (self.extents.get(&(ino, at)).copied(), at.checked_sub(1)) else {
-            return;
+    fn merge_at(&mut self, ino: Ino, at: u64) -> Result<(), NotLoaded> {
+        let (Some(right), Some(before)) = (self.extents.get(&(ino, at))?.copied(), at.checked_sub(1)) else {
+            return Ok(());
         };
-        if let Some((&key, left)) = self.extents.at_or_before(&(ino, before))
+        if let Some((&key, left)) = self.extents.at_or_before(&(ino, before))?
             && key.0 == ino
             && key.1 + left.len == at
             && left.continues(&right)
         {
             let merged = Extent { len: left.len + right.len, ..*left };
-            self.extents.remove(&(ino, at));
-            self.extents.insert(key, merged);
+            self.extents.remove(&(ino, at))?;
+            self.extents.insert(key, merged)?;
         }
+        Ok(())
     }
 
-    fn refer(&mut self, segment: SegmentId, len: u64) {
-        if let Some(live) = self.segments.get_mut(&segment) {
+    fn refer(&mut self, segment: SegmentId, len: u64) -> Result<(), NotLoaded> {
+        if let Some(live) = self.segments.get_mut(&segment)? {
             *live += len;
         } else {
-            self.segments.insert(segment, len);
+            self.segments.insert(segment, len)?;
         }
+        Ok(())
     }
 
-    fn forget(&mut self, segment: SegmentId, len: u64) {
-        if let Some(live) = self.segments.get_mut(&segment) {
+    fn forget(&mut self, segment: SegmentId, len: u64) -> Result<(), NotLoaded> {
+        if let Some(live) = self.segments.get_mut(&segment)? {
             *live -= len;
             if *live == 0 {
-                self.segments.remove(&segment);
+                self.segments.remove(&segment)?;
             }
         }
+        Ok(())
     }
 }

@@ -4,7 +4,7 @@
 //! by themselves (AdHash: Bellare and Micciancio, 1997). A sum can be updated: taking an item away subtracts its
 //! hash. So bringing it up to date costs what changed, not what is there.
 //!
-//! The maps that follow from others (listing, orphans, segments) are not in it. An extent is hashed by its place in
+//! The maps that follow from others (listing, orphans, segments, users) are not in it. An extent is hashed by its place in
 //! the journal, not by the bytes there: equal hashes mean the same tree over the same journal.
 //!
 //! It finds damage and drift. It is no defence against somebody who makes up items to reach a given sum: four lanes
@@ -17,11 +17,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::map::Difference;
 use crate::tree::RangeLock;
 use crate::{
-    Body, Checkpoint, Entry, EntryKey, Extent, Ino, Inode, Kind, LockMode, LockOwner, Map, OwnerId, Quota,
-    QuotaSubject, Times, Tree, XattrName, XattrValue,
+    Body, Checkpoint, Difference, Entry, EntryKey, Extent, Ino, Inode, Key, Kind, Limits, LockMode,
+    LockOwner, Map, Missing, OwnerId, QuotaSubject, Times, Tree, Value, XattrName, XattrValue,
 };
 
 const TAG_NEXT_INO: u8 = 1;
@@ -41,8 +40,9 @@ const TAG_QUOTA: u8 = 11;
 /// ```
 /// use rfs_core::{StateHash, Timestamp, Tree};
 /// let tree = Tree::new(Timestamp::from_nanos(7));
-/// assert_eq!(StateHash::of(&tree), StateHash::of(&tree.clone()));
-/// assert_ne!(StateHash::of(&tree), StateHash::of(&Tree::new(Timestamp::from_nanos(8))));
+/// assert_eq!(StateHash::of(&tree)?, StateHash::of(&tree.clone())?);
+/// assert_ne!(StateHash::of(&tree)?, StateHash::of(&Tree::new(Timestamp::from_nanos(8)))?);
+/// # Ok::<(), rfs_core::Missing>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -50,43 +50,47 @@ pub struct StateHash([u8; 32]);
 
 impl StateHash {
     /// The hash of a tree, computed from all of it.
-    #[must_use]
-    pub fn of(tree: &Tree) -> Self {
+    ///
+    /// # Errors
+    /// A page is missing.
+    pub fn of(tree: &Tree) -> Result<Self, Missing> {
         let mut sum = Sum::default();
         sum.add(&tree.next_ino);
-        sum.add_all(&tree.inodes);
-        sum.add_all(&tree.entries);
-        sum.add_all(&tree.extents);
-        sum.add_all(&tree.xattrs);
-        sum.add_all(&tree.holds);
-        sum.add_all(&tree.linkable);
-        sum.add_all(&tree.file_locks);
-        sum.add_all(&tree.range_locks);
-        sum.add_all(&tree.checkpoints);
-        sum.add_all(&tree.quotas);
-        sum.into()
+        sum.add_all(&tree.inodes)?;
+        sum.add_all(&tree.entries)?;
+        sum.add_all(&tree.extents)?;
+        sum.add_all(&tree.xattrs)?;
+        sum.add_all(tree.holds.as_map())?;
+        sum.add_all(tree.linkable.as_map())?;
+        sum.add_all(tree.file_locks.as_map())?;
+        sum.add_all(tree.range_locks.as_map())?;
+        sum.add_all(tree.checkpoints.as_map())?;
+        sum.add_all(tree.quotas.as_map())?;
+        Ok(sum.into())
     }
 
     /// The hash of `new`, where `self` is the hash of `old`. It costs the difference between the two, if one was
     /// made from the other.
-    #[must_use]
-    pub fn update(self, old: &Tree, new: &Tree) -> Self {
+    ///
+    /// # Errors
+    /// A page is missing of what differs.
+    pub fn update(self, old: &Tree, new: &Tree) -> Result<Self, Missing> {
         let mut sum = Sum::from(self);
         if old.next_ino != new.next_ino {
             sum.subtract(&old.next_ino);
             sum.add(&new.next_ino);
         }
-        sum.differ(&old.inodes, &new.inodes);
-        sum.differ(&old.entries, &new.entries);
-        sum.differ(&old.extents, &new.extents);
-        sum.differ(&old.xattrs, &new.xattrs);
-        sum.differ(&old.holds, &new.holds);
-        sum.differ(&old.linkable, &new.linkable);
-        sum.differ(&old.file_locks, &new.file_locks);
-        sum.differ(&old.range_locks, &new.range_locks);
-        sum.differ(&old.checkpoints, &new.checkpoints);
-        sum.differ(&old.quotas, &new.quotas);
-        sum.into()
+        sum.differ(&old.inodes, &new.inodes)?;
+        sum.differ(&old.entries, &new.entries)?;
+        sum.differ(&old.extents, &new.extents)?;
+        sum.differ(&old.xattrs, &new.xattrs)?;
+        sum.differ(old.holds.as_map(), new.holds.as_map())?;
+        sum.differ(old.linkable.as_map(), new.linkable.as_map())?;
+        sum.differ(old.file_locks.as_map(), new.file_locks.as_map())?;
+        sum.differ(old.range_locks.as_map(), new.range_locks.as_map())?;
+        sum.differ(old.checkpoints.as_map(), new.checkpoints.as_map())?;
+        sum.differ(old.quotas.as_map(), new.quotas.as_map())?;
+        Ok(sum.into())
     }
 
     /// The bytes.
@@ -136,24 +140,22 @@ impl Sum {
         }
     }
 
-    fn add_all<'a, K, V>(&mut self, map: &'a Map<K, V>)
+    fn add_all<'a, K: Key, V: Value>(&mut self, map: &'a Map<K, V>) -> Result<(), Missing>
     where
-        K: Ord + Clone,
-        V: Clone,
         (&'a K, &'a V): Encode,
     {
         for pair in map.iter() {
-            self.add(&pair);
+            self.add(&pair?);
         }
+        Ok(())
     }
 
-    fn differ<'a, K, V>(&mut self, old: &'a Map<K, V>, new: &'a Map<K, V>)
+    fn differ<'a, K: Key, V: Value>(&mut self, old: &'a Map<K, V>, new: &'a Map<K, V>) -> Result<(), Missing>
     where
-        K: Ord + Clone,
-        V: Clone + PartialEq,
         (&'a K, &'a V): Encode,
     {
-        for Difference { key, old, new } in new.since(old) {
+        for difference in new.since(old) {
+            let Difference { key, old, new } = difference?;
             if let Some(old) = old {
                 self.subtract(&(key, old));
             }
@@ -161,6 +163,7 @@ impl Sum {
                 self.add(&(key, new));
             }
         }
+        Ok(())
     }
 
     fn hash(&mut self, item: &impl Encode) -> [u64; 4] {
@@ -307,10 +310,9 @@ impl Encode for (&(Ino, LockOwner, u64), &RangeLock) {
     }
 }
 
-impl Encode for (&QuotaSubject, &Quota) {
+impl Encode for (&QuotaSubject, &Limits) {
     fn encode(&self, out: &mut Vec<u8>) {
-        // What is used follows from the inodes.
-        let (subject, Quota { limits, used: _ }) = self;
+        let (subject, limits) = self;
         out.push(TAG_QUOTA);
         match subject {
             QuotaSubject::Volume => out.push(0),

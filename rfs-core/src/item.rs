@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::check::Violations;
 use crate::tree::RangeLock;
 use crate::{
-    Checkpoint, Cookie, Entry, EntryKey, Extent, Ino, Inode, Limits, LockMode, LockOwner, LockRange, Map,
-    Name, OwnerId, Quota, QuotaSubject, SegmentId, Timestamp, Tree, Violation, XattrName, XattrValue,
+    Checkpoint, Entry, EntryKey, Extent, Ino, Inode, Limits, LockMode, LockOwner, LockRange, Missing,
+    OwnerId, QuotaSubject, Resident, SegmentId, Timestamp, Tree, Violation, XattrName, XattrValue,
 };
 
 /// One piece of a tree. The items of a tree are all that is needed to make it again.
@@ -101,13 +101,18 @@ impl Tree {
     /// ```
     /// use rfs_core::{Timestamp, Tree};
     /// let tree = Tree::new(Timestamp::from_nanos(0));
-    /// assert_eq!(Tree::from_items(tree.items()), Ok(tree));
+    /// assert_eq!(Tree::from_items(tree.items()?), Ok(tree));
+    /// # Ok::<(), rfs_core::Missing>(())
     /// ```
-    pub fn items(&self) -> impl Iterator<Item = Item> + '_ {
-        let inodes = self.inodes.iter().map(|(ino, inode)| Item::Inode(*ino, inode.clone()));
-        let entries = self.entries.iter().map(|(key, entry)| Item::Entry(key.clone(), *entry));
-        let extents = self.extents.iter().map(|(key, extent)| item_of_extent(*key, *extent));
-        let xattrs = self.xattrs.iter().map(|((ino, name), value)| Item::Xattr {
+    ///
+    /// # Errors
+    /// A page is missing: all of them have to be loaded.
+    pub fn items(&self) -> Result<impl Iterator<Item = Item> + '_, Missing> {
+        self.whole()?;
+        let inodes = self.inodes.loaded().map(|(ino, inode)| Item::Inode(*ino, inode.clone()));
+        let entries = self.entries.loaded().map(|(key, entry)| Item::Entry(key.clone(), *entry));
+        let extents = self.extents.loaded().map(|(key, extent)| item_of_extent(*key, *extent));
+        let xattrs = self.xattrs.loaded().map(|((ino, name), value)| Item::Xattr {
             ino: *ino,
             name: name.clone(),
             value: value.clone(),
@@ -125,15 +130,13 @@ impl Tree {
             range: LockRange { start, end: lock.end },
             mode: lock.mode,
         });
-        let quotas = self
-            .quotas
-            .iter()
-            .map(|(subject, quota)| Item::Quota { subject: *subject, limits: quota.limits });
+        let quotas =
+            self.quotas.iter().map(|(subject, limits)| Item::Quota { subject: *subject, limits: *limits });
         let checkpoints = self
             .checkpoints
             .iter()
             .map(|(name, checkpoint)| Item::Checkpoint { name: name.clone(), checkpoint: *checkpoint });
-        std::iter::once(Item::NextIno(self.next_ino))
+        let items = std::iter::once(Item::NextIno(self.next_ino))
             .chain(inodes)
             .chain(entries)
             .chain(extents)
@@ -143,7 +146,8 @@ impl Tree {
             .chain(file_locks)
             .chain(range_locks)
             .chain(checkpoints)
-            .chain(quotas)
+            .chain(quotas);
+        Ok(items)
     }
 
     /// Makes a tree of its items, in any order, and checks it.
@@ -153,7 +157,7 @@ impl Tree {
     pub fn from_items(items: impl IntoIterator<Item = Item>) -> Result<Self, Vec<Violation>> {
         let mut violations = Violations::default();
         let mut tree = Self::new(Timestamp::default());
-        tree.inodes = Map::default();
+        let mut paged = Paged::default();
         let mut next_ino = None;
         for item in items {
             match item {
@@ -164,17 +168,17 @@ impl Tree {
                 }
                 Item::Inode(ino, inode) => {
                     let inode = Inode { allocated: 0, ..inode };
-                    if tree.inodes.insert(ino, inode).is_some() {
+                    if paged.inodes.insert(ino, inode).is_some() {
                         violations.inode(ino, "is there twice");
                     }
                 }
                 Item::Entry(key, entry) => {
-                    if tree.entries.insert(key.clone(), entry).is_some() {
+                    if paged.entries.insert(key.clone(), entry).is_some() {
                         violations.entry(&key, "is there twice");
                     }
                 }
                 Item::Extent { ino, offset, extent } => {
-                    if tree.extents.insert((ino, offset), extent).is_some() {
+                    if paged.extents.insert((ino, offset), extent).is_some() {
                         violations.extent(ino, offset, "is there twice");
                     }
                 }
@@ -196,7 +200,7 @@ impl Tree {
                     }
                 }
                 Item::Xattr { ino, name, value } => {
-                    if tree.xattrs.insert((ino, name.clone()), value).is_some() {
+                    if paged.xattrs.insert((ino, name.clone()), value).is_some() {
                         violations.inode(ino, format!("its attribute {name} is there twice"));
                     }
                 }
@@ -211,8 +215,7 @@ impl Tree {
                     }
                 }
                 Item::Quota { subject, limits } => {
-                    let quota = Quota { limits, ..Quota::default() };
-                    if tree.quotas.insert(subject, quota).is_some() {
+                    if tree.quotas.insert(subject, limits).is_some() {
                         violations.tree(format!("the quota of {subject:?} is there twice"));
                     }
                 }
@@ -227,42 +230,57 @@ impl Tree {
             Some(ino) => tree.next_ino = ino,
             None => violations.tree("its next inode number is missing"),
         }
-        tree.derive(&mut violations);
+        paged.derive(&mut tree, &mut violations);
         violations.into_result()?;
         tree.check()?;
         Ok(tree)
     }
+}
 
-    /// Fills the maps that follow from the others.
-    fn derive(&mut self, violations: &mut Violations) {
-        let mut listing: Map<(Ino, Cookie), Name> = Map::default();
+/// The maps that are stored in pages, while a tree is made of items.
+#[derive(Default)]
+struct Paged {
+    inodes: Resident<Ino, Inode>,
+    entries: Resident<EntryKey, Entry>,
+    extents: Resident<(Ino, u64), Extent>,
+    xattrs: Resident<(Ino, XattrName), XattrValue>,
+}
+
+impl Paged {
+    /// Puts them in place, with the maps that follow from them.
+    fn derive(mut self, tree: &mut Tree, violations: &mut Violations) {
+        let mut listing = Resident::default();
         for (key, entry) in self.entries.iter() {
             if listing.insert((key.parent, entry.cookie), key.name.clone()).is_some() {
                 violations.entry(key, "another entry of the directory has its cookie");
             }
         }
-        self.listing = listing;
-        let mut orphans = Map::default();
+        tree.listing = listing.into_map();
         for (ino, inode) in self.inodes.iter() {
             if inode.nlink == 0 {
-                orphans.insert(*ino, ());
+                tree.orphans.insert(*ino, ());
             }
         }
-        self.orphans = orphans;
-        self.derive_stored(violations);
-        self.recount_quotas();
+        self.count_stored(tree, violations);
+        tree.inodes = self.inodes.into_map();
+        tree.entries = self.entries.into_map();
+        tree.extents = self.extents.into_map();
+        tree.xattrs = self.xattrs.into_map();
+        tree.users = Resident::default();
+        for (uid, used) in tree.usage_by_user() {
+            tree.users.insert(uid, used);
+        }
     }
 
     /// Counts what extents refer to: by segment, by inode, and in the whole.
-    fn derive_stored(&mut self, violations: &mut Violations) {
-        let mut segments: Map<SegmentId, u64> = Map::default();
-        let extents = std::mem::take(&mut self.extents);
-        for ((ino, offset), extent) in extents.iter() {
-            let Some(total) = self.allocated.checked_add(extent.len) else {
+    fn count_stored(&mut self, tree: &mut Tree, violations: &mut Violations) {
+        let mut segments: Resident<SegmentId, u64> = Resident::default();
+        for ((ino, offset), extent) in self.extents.iter() {
+            let Some(total) = tree.allocated.checked_add(extent.len) else {
                 violations.extent(*ino, *offset, "the tree would store over 2^64 bytes");
                 continue;
             };
-            self.allocated = total;
+            tree.allocated = total;
             // Neither overflows: both are parts of the total.
             if let Some(live) = segments.get_mut(&extent.place.segment) {
                 *live += extent.len;
@@ -273,8 +291,7 @@ impl Tree {
                 inode.allocated += extent.len;
             }
         }
-        self.extents = extents;
-        self.segments = segments;
+        tree.segments = segments.into_map();
     }
 }
 

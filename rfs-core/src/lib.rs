@@ -36,6 +36,7 @@ mod credential;
 mod decide;
 mod errno;
 mod extents;
+mod fault;
 mod hash;
 mod ids;
 mod inode;
@@ -56,12 +57,16 @@ pub use check::Violation;
 pub use credential::{Capabilities, Credential};
 pub use decide::{Decision, decide};
 pub use errno::Errno;
+pub use fault::Fault;
 pub use hash::StateHash;
 pub use ids::{CommitId, Cookie, Extent, Ino, Lsn, Name, OwnerId, Place, SegmentId, Timestamp};
 pub use inode::{Attr, Body, Inode, Kind, Node, Times};
 pub use item::Item;
 pub use lock::{HeldRange, LockMode, LockOwner, LockRange};
-pub use map::{Map, PageObject, PageRef};
+pub use map::{
+    BRANCH_MAX, Difference, Footprint, Held, Key, LEAF_MAX, Map, Missing, NodeParts, NodeView, NotLoaded,
+    PageObject, PageRef, Range, Resident, Root, Stored, Unfit, Value,
+};
 pub use op::{
     Access, Allocate, At, AtimePolicy, Context, Op, OpenFlags, Outcome, Precondition, RenameMode, SetTime,
     Target, WriteAt,

@@ -111,10 +111,13 @@ impl Tree {
         owner: LockOwner,
         range: LockRange,
     ) -> impl Iterator<Item = (LockRange, LockMode)> {
-        let held = self.range_locks.range((ino, owner, 0)..(ino, owner, range.end));
-        held.rev()
-            .map(|(&(_, _, start), lock)| (LockRange { start, end: lock.end }, lock.mode))
-            .take_while(move |(held, _)| held.end > range.start)
+        let at_or_before = move |last: u64| {
+            let (&(of, by, start), lock) = self.range_locks.at_or_before(&(ino, owner, last))?;
+            let held = LockRange { start, end: lock.end };
+            ((of, by) == (ino, owner) && held.end > range.start).then_some((held, lock.mode))
+        };
+        let last = range.end.checked_sub(1).and_then(at_or_before);
+        std::iter::successors(last, move |(held, _)| held.start.checked_sub(1).and_then(at_or_before))
     }
 
     /// Whether an owner has locked any byte of a range.

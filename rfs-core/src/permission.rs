@@ -3,7 +3,7 @@
 use std::ops::BitOr;
 
 use crate::acl::{self, ACCESS_ACL};
-use crate::{Capabilities, Credential, Errno, Ino, Inode, Tree};
+use crate::{Capabilities, Credential, Errno, Fault, Ino, Inode, Missing, Tree};
 
 pub(crate) const SET_USER_ID: u32 = 0o4000;
 pub(crate) const SET_GROUP_ID: u32 = 0o2000;
@@ -72,13 +72,13 @@ impl Tree {
     /// let tree = Tree::new(Timestamp::from_nanos(0));
     /// let user = Credential::user(1000, 1000, &[]);
     /// assert_eq!(tree.permits(&user, Ino::ROOT, Permission::READ), Ok(()));
-    /// assert_eq!(tree.permits(&user, Ino::ROOT, Permission::WRITE), Err(Errno::AccessDenied));
+    /// assert_eq!(tree.permits(&user, Ino::ROOT, Permission::WRITE), Err(Errno::AccessDenied.into()));
     /// ```
     ///
     /// # Errors
     /// `EACCES` when it may not; `ESTALE` when the inode is gone.
-    pub fn permits(&self, credential: &Credential, ino: Ino, access: Permission) -> Result<(), Errno> {
-        let inode = self.inode(ino).ok_or(Errno::Stale)?;
+    pub fn permits(&self, credential: &Credential, ino: Ino, access: Permission) -> Result<(), Fault> {
+        let inode = self.existing(ino)?;
         self.permits_inode(credential, ino, inode, access)
     }
 
@@ -88,16 +88,16 @@ impl Tree {
         ino: Ino,
         inode: &Inode,
         access: Permission,
-    ) -> Result<(), Errno> {
-        if overrides(credential, inode, access) || self.is_given(credential, ino, inode, access) {
+    ) -> Result<(), Fault> {
+        if overrides(credential, inode, access) || self.is_given(credential, ino, inode, access)? {
             Ok(())
         } else {
-            Err(Errno::AccessDenied)
+            Err(Errno::AccessDenied.into())
         }
     }
 
     /// Whether names may be looked up in a directory: asked for every step of every path.
-    pub(crate) fn permits_search(&self, credential: &Credential, dir: Ino) -> Result<(), Errno> {
+    pub(crate) fn permits_search(&self, credential: &Credential, dir: Ino) -> Result<(), Fault> {
         if credential.has(Capabilities::DAC_OVERRIDE) || credential.has(Capabilities::DAC_READ_SEARCH) {
             return Ok(());
         }
@@ -105,19 +105,25 @@ impl Tree {
     }
 
     /// Whether the inode's own permissions give it: those of the first class that the caller is in.
-    fn is_given(&self, credential: &Credential, ino: Ino, inode: &Inode, access: Permission) -> bool {
+    fn is_given(
+        &self,
+        credential: &Credential,
+        ino: Ino,
+        inode: &Inode,
+        access: Permission,
+    ) -> Result<bool, Missing> {
         let mode = inode.mode;
         if credential.uid == inode.uid {
-            return access.is_given_by(mode >> 6);
+            return Ok(access.is_given_by(mode >> 6));
         }
         // A list whose mask gives nothing is not looked at, as in Linux: who it names is in the last class then.
         if mode & 0o070 != 0
-            && let Some(value) = self.find_xattr(ino, ACCESS_ACL)
+            && let Some(value) = self.find_xattr(ino, ACCESS_ACL)?
         {
-            return acl::permits(value.as_bytes(), credential, inode, access);
+            return Ok(acl::permits(value.as_bytes(), credential, inode, access));
         }
         let class = if credential.is_in_group(inode.gid) { mode >> 3 } else { mode };
-        access.is_given_by(class)
+        Ok(access.is_given_by(class))
     }
 }
 
@@ -163,15 +169,16 @@ mod tests {
 
     fn tree(mode: u32, body: Body) -> Tree {
         let mut tree = Tree::new(Timestamp::default());
-        let root = tree.inode(Ino::ROOT).expect("a tree has one").clone();
-        tree.inodes.insert(Ino(2), crate::Inode { mode, uid: USER, gid: GROUP, nlink: 1, body, ..root });
+        let root = tree.inode(Ino::ROOT).expect("it is loaded").expect("a tree has one").clone();
+        let inode = crate::Inode { mode, uid: USER, gid: GROUP, nlink: 1, body, ..root };
+        tree.inodes.insert(Ino(2), inode).expect("it is loaded");
         tree
     }
 
     fn given(tree: &Tree, credential: &Credential) -> u32 {
         let one = |access| {
             let answer = tree.permits(credential, Ino(2), access);
-            assert!(matches!(answer, Ok(()) | Err(Errno::AccessDenied)));
+            assert!(answer.as_ref().map_or_else(|fault| *fault == Errno::AccessDenied, |()| true));
             if answer.is_ok() { access.bits() } else { 0 }
         };
         one(Permission::READ) | one(Permission::WRITE) | one(Permission::EXECUTE)
@@ -213,8 +220,8 @@ mod tests {
         let reader = able(Capabilities::DAC_READ_SEARCH);
         let tree = tree(0o002, Body::File);
         let both = Permission::READ | Permission::WRITE;
-        assert_eq!(tree.permits(&reader, Ino(2), both), Err(Errno::AccessDenied));
+        assert_eq!(tree.permits(&reader, Ino(2), both), Err(Errno::AccessDenied.into()));
         assert_eq!(tree.permits(&reader, Ino(2), Permission::NONE), Ok(()));
-        assert_eq!(tree.permits(&reader, Ino(3), Permission::NONE), Err(Errno::Stale));
+        assert_eq!(tree.permits(&reader, Ino(3), Permission::NONE), Err(Errno::Stale.into()));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Ino, Inode, NAME_MAX, Tree};
+use crate::{Ino, Inode, NAME_MAX, NotLoaded, Tree};
 
 /// Bytes that a volume without a quota says it has room for: more than anybody stores, and little enough that
 /// programs can calculate with it.
@@ -97,7 +97,7 @@ impl Tree {
     /// How much the volume has room for.
     #[must_use]
     pub fn stat_fs(&self) -> StatFs {
-        let limits = self.quotas.get(&QuotaSubject::Volume).map(|quota| quota.limits).unwrap_or_default();
+        let limits = self.quotas.get(&QuotaSubject::Volume).copied().unwrap_or_default();
         let used = self.usage();
         let bytes = limits.bytes.unwrap_or_else(|| UNLIMITED_BYTES.max(used.bytes));
         let inodes = limits.inodes.unwrap_or_else(|| UNLIMITED_INODES.max(used.inodes));
@@ -111,83 +111,66 @@ impl Tree {
         }
     }
 
-    /// What a subject uses, counted anew: of a user, that takes time in proportion to the tree.
+    /// What a subject uses.
     pub(crate) fn usage_of(&self, subject: QuotaSubject) -> Usage {
         match subject {
             QuotaSubject::Volume => self.usage(),
-            QuotaSubject::User(uid) => self.usage_by_user().remove(&uid).unwrap_or_default(),
+            QuotaSubject::User(uid) => self.users.get(&uid).copied().unwrap_or_default(),
         }
     }
 
-    /// What each user uses, counted anew.
+    /// What each user uses, counted anew from what is loaded.
     pub(crate) fn usage_by_user(&self) -> BTreeMap<u32, Usage> {
         let mut users: BTreeMap<u32, Usage> = BTreeMap::new();
-        for (_, inode) in self.inodes.iter() {
+        for (_, inode) in self.inodes.loaded() {
             let used = users.entry(inode.uid).or_default();
             *used = used.plus(Usage::of(inode));
         }
         users
     }
 
-    /// Counts anew what is used of every quota.
-    pub(crate) fn recount_quotas(&mut self) {
-        if self.quotas.is_empty() {
-            return;
-        }
-        let users = self.usage_by_user();
-        for subject in self.quotas.iter().map(|(subject, _)| *subject).collect::<Vec<_>>() {
-            let used = match subject {
-                QuotaSubject::Volume => self.usage(),
-                QuotaSubject::User(uid) => users.get(&uid).copied().unwrap_or_default(),
-            };
-            if let Some(quota) = self.quotas.get_mut(&subject) {
-                quota.used = used;
-            }
-        }
-    }
-
     /// Puts an inode in place, and counts what it uses.
-    pub(crate) fn put_inode(&mut self, ino: Ino, inode: Inode) {
+    pub(crate) fn put_inode(&mut self, ino: Ino, inode: Inode) -> Result<(), NotLoaded> {
         let new = (inode.uid, Usage::of(&inode));
-        let old = self.inodes.insert(ino, inode).map(|old| (old.uid, Usage::of(&old)));
+        let old = self.inodes.insert(ino, inode)?.map(|old| (old.uid, Usage::of(&old)));
         self.count(old, Some(new));
+        Ok(())
     }
 
     /// Takes an inode out, and no longer counts it.
-    pub(crate) fn take_inode(&mut self, ino: Ino) {
-        if let Some(old) = self.inodes.remove(&ino) {
+    pub(crate) fn take_inode(&mut self, ino: Ino) -> Result<(), NotLoaded> {
+        if let Some(old) = self.inodes.remove(&ino)? {
             self.count(Some((old.uid, Usage::of(&old))), None);
         }
+        Ok(())
     }
 
-    /// What an owner uses of the volume changes. Nothing overflows: no quota counts more than the whole tree has,
-    /// and that is bounded where extents are put.
+    /// What an owner uses of the volume changes. Nothing overflows: no user has more than the whole tree, and that is
+    /// bounded where extents are put.
     fn count(&mut self, old: Option<(u32, Usage)>, new: Option<(u32, Usage)>) {
         if old == new {
             return;
         }
-        if let Some((_, usage)) = old {
-            self.allocated -= usage.bytes;
-        }
-        if let Some((_, usage)) = new {
-            self.allocated += usage.bytes;
-        }
-        if self.quotas.is_empty() {
+        if let (Some((old_uid, was)), Some((uid, is))) = (old, new)
+            && old_uid == uid
+            && let Some(used) = self.users.get_mut(&uid)
+        {
+            self.allocated = self.allocated - was.bytes + is.bytes;
+            *used = used.minus(was).plus(is);
             return;
         }
         if let Some((uid, usage)) = old {
-            self.count_quotas(uid, |used| used.minus(usage));
+            self.allocated -= usage.bytes;
+            let left = self.usage_of(QuotaSubject::User(uid)).minus(usage);
+            if left == Usage::default() {
+                self.users.remove(&uid);
+            } else {
+                self.users.insert(uid, left);
+            }
         }
         if let Some((uid, usage)) = new {
-            self.count_quotas(uid, |used| used.plus(usage));
-        }
-    }
-
-    fn count_quotas(&mut self, uid: u32, count: impl Fn(Usage) -> Usage) {
-        for subject in [QuotaSubject::Volume, QuotaSubject::User(uid)] {
-            if let Some(quota) = self.quotas.get_mut(&subject) {
-                quota.used = count(quota.used);
-            }
+            self.allocated += usage.bytes;
+            self.users.insert(uid, self.usage_of(QuotaSubject::User(uid)).plus(usage));
         }
     }
 }

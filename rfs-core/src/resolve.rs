@@ -5,7 +5,9 @@
 //! waits on a stack while the link's target is walked.
 
 use crate::tree::Entry;
-use crate::{At, Body, Credential, Errno, Ino, Kind, NAME_MAX, Name, PATH_MAX, SYMLINKS_MAX, Target, Tree};
+use crate::{
+    At, Body, Credential, Errno, Fault, Ino, Kind, NAME_MAX, Name, PATH_MAX, SYMLINKS_MAX, Target, Tree,
+};
 
 /// The last component of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,13 +56,13 @@ impl Tree {
     /// let tree = Tree::new(Timestamp::from_nanos(0));
     /// let root = Credential::root();
     /// assert_eq!(tree.lookup(&root, &At::root("/.."), true), Ok(Ino::ROOT));
-    /// assert_eq!(tree.lookup(&root, &At::root("missing"), true), Err(Errno::NotFound));
+    /// assert_eq!(tree.lookup(&root, &At::root("missing"), true), Err(Errno::NotFound.into()));
     /// ```
     ///
     /// # Errors
     /// `ENOENT`, `ENOTDIR`, `EACCES`, `ELOOP`, `ENAMETOOLONG`; `EINVAL` for a path with a NUL; `ESTALE` when the inode that
     /// the path starts from is gone.
-    pub fn lookup(&self, credential: &Credential, at: &At, follow: bool) -> Result<Ino, Errno> {
+    pub fn lookup(&self, credential: &Credential, at: &At, follow: bool) -> Result<Ino, Fault> {
         let (mut walk, mut path) = Walk::start(self, credential, at)?;
         let mut follow = follow;
         let mut directory = false;
@@ -76,7 +78,7 @@ impl Tree {
             let (_, entry) = self.child(walk.ino, name)?.ok_or(Errno::NotFound)?;
             if entry.kind != Kind::Symlink || !follow {
                 return if directory && entry.kind != Kind::Directory {
-                    Err(Errno::NotADirectory)
+                    Err(Errno::NotADirectory.into())
                 } else {
                     Ok(entry.ino)
                 };
@@ -92,10 +94,10 @@ impl Tree {
     ///
     /// # Errors
     /// Those of [`Tree::lookup`]; `ESTALE` when an inode given by number is gone.
-    pub fn target(&self, credential: &Credential, target: &Target) -> Result<Ino, Errno> {
+    pub fn target(&self, credential: &Credential, target: &Target) -> Result<Ino, Fault> {
         match target {
             Target::Path { at, follow } => self.lookup(credential, at, *follow),
-            Target::Ino(ino) => self.inode(*ino).map(|_| *ino).ok_or(Errno::Stale),
+            Target::Ino(ino) => self.existing(*ino).map(|_| *ino),
         }
     }
 
@@ -105,20 +107,20 @@ impl Tree {
     /// ```
     /// use rfs_core::{Credential, Errno, Ino, Timestamp, Tree};
     /// let tree = Tree::new(Timestamp::from_nanos(0));
-    /// assert_eq!(tree.child_of(&Credential::root(), Ino::ROOT, b"missing"), Err(Errno::NotFound));
+    /// assert_eq!(tree.child_of(&Credential::root(), Ino::ROOT, b"missing"), Err(Errno::NotFound.into()));
     /// ```
     ///
     /// # Errors
     /// `ENOENT`, `ENOTDIR`, `EACCES` when the caller may not search the directory, `ENAMETOOLONG`, `ESTALE`.
-    pub fn child_of(&self, credential: &Credential, dir: Ino, name: &[u8]) -> Result<Ino, Errno> {
-        if !self.inode(dir).ok_or(Errno::Stale)?.is_dir() {
-            return Err(Errno::NotADirectory);
+    pub fn child_of(&self, credential: &Credential, dir: Ino, name: &[u8]) -> Result<Ino, Fault> {
+        if !self.existing(dir)?.is_dir() {
+            return Err(Errno::NotADirectory.into());
         }
         self.permits_search(credential, dir)?;
         match name {
             b"." => Ok(dir),
             b".." => self.parent(dir),
-            _ => self.child(dir, name)?.map(|(_, entry)| entry.ino).ok_or(Errno::NotFound),
+            _ => Ok(self.child(dir, name)?.map(|(_, entry)| entry.ino).ok_or(Errno::NotFound)?),
         }
     }
 
@@ -126,11 +128,11 @@ impl Tree {
     ///
     /// # Errors
     /// `ENOTDIR`, `ESTALE`; `ENOENT` for a removed directory whose parent is gone too.
-    pub fn parent(&self, dir: Ino) -> Result<Ino, Errno> {
-        match self.inode(dir).ok_or(Errno::Stale)?.body {
-            Body::Directory { parent, .. } if self.inode(parent).is_some() => Ok(parent),
-            Body::Directory { .. } => Err(Errno::NotFound),
-            _ => Err(Errno::NotADirectory),
+    pub fn parent(&self, dir: Ino) -> Result<Ino, Fault> {
+        match self.existing(dir)?.body {
+            Body::Directory { parent, .. } if self.inode(parent)?.is_some() => Ok(parent),
+            Body::Directory { .. } => Err(Errno::NotFound.into()),
+            _ => Err(Errno::NotADirectory.into()),
         }
     }
 
@@ -139,20 +141,21 @@ impl Tree {
         &'a self,
         credential: &'a Credential,
         at: &'a At,
-    ) -> Result<Resolved<'a>, Errno> {
+    ) -> Result<Resolved<'a>, Fault> {
         let (mut walk, path) = Walk::start(self, credential, at)?;
         walk.reach_last(path)?;
         Ok(Resolved { parent: walk.ino, last: walk.last, trailing_slash: walk.trailing_slash })
     }
 
     /// The entry of a directory with this name, if there is one.
-    pub(crate) fn child(&self, parent: Ino, name: &[u8]) -> Result<Option<(&Name, Entry)>, Errno> {
+    pub(crate) fn child(&self, parent: Ino, name: &[u8]) -> Result<Option<(&Name, Entry)>, Fault> {
         if name.len() > NAME_MAX {
             // A removed directory answers before the length is looked at.
-            let removed = self.inode(parent).is_none_or(|inode| inode.nlink == 0);
-            return Err(if removed { Errno::NotFound } else { Errno::NameTooLong });
+            let removed = self.inode(parent)?.is_none_or(|inode| inode.nlink == 0);
+            let errno = if removed { Errno::NotFound } else { Errno::NameTooLong };
+            return Err(errno.into());
         }
-        Ok(self.find_entry(parent, name))
+        Ok(self.find_entry(parent, name)?)
     }
 }
 
@@ -162,27 +165,27 @@ impl<'a> Walk<'a> {
         tree: &'a Tree,
         credential: &'a Credential,
         at: &'a At,
-    ) -> Result<(Self, &'a [u8]), Errno> {
+    ) -> Result<(Self, &'a [u8]), Fault> {
         let path = at.path.as_slice();
         if path.is_empty() {
-            return Err(Errno::NotFound);
+            return Err(Errno::NotFound.into());
         }
         if path.len() >= PATH_MAX {
-            return Err(Errno::NameTooLong);
+            return Err(Errno::NameTooLong.into());
         }
         if path.contains(&0) {
-            return Err(Errno::Invalid);
+            return Err(Errno::Invalid.into());
         }
         let ino = if path[0] == b'/' { Ino::ROOT } else { at.base };
-        if !tree.inode(ino).ok_or(Errno::Stale)?.is_dir() {
-            return Err(Errno::NotADirectory);
+        if !tree.existing(ino)?.is_dir() {
+            return Err(Errno::NotADirectory.into());
         }
         Ok((Self { tree, credential, ino, last: Last::Root, trailing_slash: false, symlinks: 0 }, path))
     }
 
     /// Takes every component of a path but the last. Each, and the last too, is looked up in a directory that the
     /// caller may search.
-    pub(crate) fn reach_last(&mut self, path: &'a [u8]) -> Result<(), Errno> {
+    pub(crate) fn reach_last(&mut self, path: &'a [u8]) -> Result<(), Fault> {
         let mut path = skip_slashes(path);
         if path.is_empty() {
             return Ok(());
@@ -213,15 +216,15 @@ impl<'a> Walk<'a> {
     }
 
     /// Where `.`, `..` or no component at all leads to.
-    pub(crate) fn dots(&self) -> Result<Ino, Errno> {
+    pub(crate) fn dots(&self) -> Result<Ino, Fault> {
         if self.last == Last::DotDot { self.tree.parent(self.ino) } else { Ok(self.ino) }
     }
 
     /// Follows a symlink in the directory where the walk stands. Yields the path that is to be walked next; it is
     /// empty when the link leads to the root itself.
-    pub(crate) fn follow(&mut self, symlink: Ino) -> Result<&'a [u8], Errno> {
+    pub(crate) fn follow(&mut self, symlink: Ino) -> Result<&'a [u8], Fault> {
         if self.symlinks == SYMLINKS_MAX {
-            return Err(Errno::TooManySymlinks);
+            return Err(Errno::TooManySymlinks.into());
         }
         self.symlinks += 1;
         let target = self.tree.read_link(symlink)?;
@@ -233,7 +236,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Takes the component that is next. Yields the path to walk before the rest, when it is a symlink.
-    fn take(&mut self) -> Result<Option<&'a [u8]>, Errno> {
+    fn take(&mut self) -> Result<Option<&'a [u8]>, Fault> {
         let Last::Normal(name) = self.last else {
             self.ino = self.dots()?;
             return Ok(None);
@@ -248,7 +251,7 @@ impl<'a> Walk<'a> {
                 let target = self.follow(entry.ino)?;
                 Ok((!target.is_empty()).then_some(target))
             }
-            _ => Err(Errno::NotADirectory),
+            _ => Err(Errno::NotADirectory.into()),
         }
     }
 }

@@ -8,9 +8,9 @@ use equivalent::{Comparable, Equivalent};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Attr, Body, CommitId, Cookie, Errno, Extent, HeldRange, Ino, Inode, Kind, LockMode, LockOwner, LockRange,
-    Map, Name, OwnerId, Place, Quota, QuotaSubject, SegmentId, Times, Timestamp, Usage, XattrName,
-    XattrValue,
+    Attr, Body, CommitId, Cookie, Errno, Extent, Fault, HeldRange, Ino, Inode, Kind, Limits, LockMode,
+    LockOwner, LockRange, Map, Missing, Name, OwnerId, Place, Quota, QuotaSubject, Resident, SegmentId,
+    Times, Timestamp, Usage, XattrName, XattrValue,
 };
 
 /// The key of a directory entry.
@@ -99,20 +99,22 @@ pub struct Tree {
     pub(crate) extents: Map<(Ino, u64), Extent>,
     pub(crate) xattrs: Map<(Ino, XattrName), XattrValue>,
     /// Inodes without a name, kept for the handles that hold them.
-    pub(crate) orphans: Map<Ino, ()>,
+    pub(crate) orphans: Resident<Ino, ()>,
     /// Which owners hold an inode without a name open.
-    pub(crate) holds: Map<(Ino, OwnerId), ()>,
+    pub(crate) holds: Resident<(Ino, OwnerId), ()>,
     /// Inodes that never had a name, and may get one.
-    pub(crate) linkable: Map<Ino, ()>,
-    pub(crate) file_locks: Map<(Ino, LockOwner), LockMode>,
+    pub(crate) linkable: Resident<Ino, ()>,
+    pub(crate) file_locks: Resident<(Ino, LockOwner), LockMode>,
     /// By the first byte of the range. The ranges of one owner on one file do not overlap, and are merged as far as
     /// possible.
-    pub(crate) range_locks: Map<(Ino, LockOwner, u64), RangeLock>,
+    pub(crate) range_locks: Resident<(Ino, LockOwner, u64), RangeLock>,
     /// For each segment that content lies in, how many of its bytes are live.
     pub(crate) segments: Map<SegmentId, u64>,
-    pub(crate) checkpoints: Map<String, Checkpoint>,
-    /// The quotas that are set; what is used of each follows from the inodes.
-    pub(crate) quotas: Map<QuotaSubject, Quota>,
+    pub(crate) checkpoints: Resident<String, Checkpoint>,
+    /// The quotas that are set.
+    pub(crate) quotas: Resident<QuotaSubject, Limits>,
+    /// What each user owns; it follows from the inodes. Who owns nothing is not in it.
+    pub(crate) users: Resident<u32, Usage>,
     /// Bytes of all extents; it follows from them.
     pub(crate) allocated: u64,
     pub(crate) next_ino: Ino,
@@ -125,39 +127,47 @@ impl Tree {
         let times = Times { accessed: time, modified: time, changed: time, born: time };
         let body = Body::Directory { parent: Ino::ROOT, entries: 0, next_cookie: 1 };
         let root = Inode { mode: 0o755, uid: 0, gid: 0, nlink: 2, size: 0, times, body, allocated: 0 };
-        let mut inodes = Map::default();
-        inodes.insert(Ino::ROOT, root);
+        let mut users = Resident::default();
+        users.insert(root.uid, Usage { bytes: 0, inodes: 1 });
         Self {
-            inodes,
+            inodes: Map::from_ascending([(Ino::ROOT, root)]),
             entries: Map::default(),
             listing: Map::default(),
             extents: Map::default(),
             xattrs: Map::default(),
-            orphans: Map::default(),
-            holds: Map::default(),
-            linkable: Map::default(),
-            file_locks: Map::default(),
-            range_locks: Map::default(),
+            orphans: Resident::default(),
+            holds: Resident::default(),
+            linkable: Resident::default(),
+            file_locks: Resident::default(),
+            range_locks: Resident::default(),
             segments: Map::default(),
-            checkpoints: Map::default(),
-            quotas: Map::default(),
+            checkpoints: Resident::default(),
+            quotas: Resident::default(),
+            users,
             allocated: 0,
             next_ino: Ino(2),
         }
     }
 
     /// The inode with this number.
-    #[must_use]
-    pub fn inode(&self, ino: Ino) -> Option<&Inode> {
+    ///
+    /// # Errors
+    /// A page is missing.
+    pub fn inode(&self, ino: Ino) -> Result<Option<&Inode>, Missing> {
         self.inodes.get(&ino)
+    }
+
+    /// The inode with this number, which a handle or an entry leads to.
+    pub(crate) fn existing(&self, ino: Ino) -> Result<&Inode, Fault> {
+        Ok(self.inode(ino)?.ok_or(Errno::Stale)?)
     }
 
     /// The attributes of an inode.
     ///
     /// # Errors
-    /// `ESTALE` when there is no such inode (any more).
-    pub fn attr(&self, ino: Ino) -> Result<Attr, Errno> {
-        let inode = self.inode(ino).ok_or(Errno::Stale)?;
+    /// `ESTALE` when there is no such inode (any more); or a page is missing, as everywhere here.
+    pub fn attr(&self, ino: Ino) -> Result<Attr, Fault> {
+        let inode = self.existing(ino)?;
         Ok(Attr {
             ino,
             kind: inode.kind(),
@@ -173,15 +183,16 @@ impl Tree {
     }
 
     /// The entry `name` of a directory.
-    #[must_use]
-    pub fn entry(&self, parent: Ino, name: &Name) -> Option<Entry> {
-        self.find_entry(parent, name.as_bytes()).map(|(_, entry)| entry)
+    ///
+    /// # Errors
+    /// A page is missing.
+    pub fn entry(&self, parent: Ino, name: &Name) -> Result<Option<Entry>, Missing> {
+        Ok(self.find_entry(parent, name.as_bytes())?.map(|(_, entry)| entry))
     }
 
     /// The entry with these bytes as its name, and the name as it is kept: it can be shared.
-    pub(crate) fn find_entry(&self, parent: Ino, name: &[u8]) -> Option<(&Name, Entry)> {
-        let (key, entry) = self.entries.find(&EntryRef { parent, name })?;
-        Some((&key.name, *entry))
+    pub(crate) fn find_entry(&self, parent: Ino, name: &[u8]) -> Result<Option<(&Name, Entry)>, Missing> {
+        Ok(self.entries.find(&EntryRef { parent, name })?.map(|(key, entry)| (&key.name, *entry)))
     }
 
     /// At most `limit` entries of a directory, from the one after `after`, in a stable order. `.` and `..` are
@@ -190,29 +201,33 @@ impl Tree {
     ///
     /// # Errors
     /// `ENOTDIR`, `ESTALE`.
-    pub fn read_dir(&self, dir: Ino, after: Cookie, limit: usize) -> Result<Vec<DirEntry>, Errno> {
-        if !self.inode(dir).ok_or(Errno::Stale)?.is_dir() {
-            return Err(Errno::NotADirectory);
+    pub fn read_dir(&self, dir: Ino, after: Cookie, limit: usize) -> Result<Vec<DirEntry>, Fault> {
+        if !self.existing(dir)?.is_dir() {
+            return Err(Errno::NotADirectory.into());
         }
         let after = Bound::Excluded((dir, after));
         let listed = self.listing.range((after, Bound::Included((dir, Cookie(u64::MAX))))).take(limit);
-        let entries = listed.filter_map(|((_, cookie), name)| {
-            let entry = self.entry(dir, name)?;
-            Some(DirEntry { name: name.clone(), ino: entry.ino, kind: entry.kind, cookie: *cookie })
-        });
-        Ok(entries.collect())
+        let mut entries = Vec::new();
+        for pair in listed {
+            let ((_, cookie), name) = pair?;
+            if let Some(entry) = self.entry(dir, name)? {
+                let Entry { ino, kind, .. } = entry;
+                entries.push(DirEntry { name: name.clone(), ino, kind, cookie: *cookie });
+            }
+        }
+        Ok(entries)
     }
 
     /// Where the bytes of a file's range are: runs in order, without a gap, clipped to the file's size.
     ///
     /// # Errors
     /// `EISDIR` for a directory, `EINVAL` for what else is no file, `ESTALE`.
-    pub fn file_ranges(&self, ino: Ino, range: Range<u64>) -> Result<Vec<FileRange>, Errno> {
+    pub fn file_ranges(&self, ino: Ino, range: Range<u64>) -> Result<Vec<FileRange>, Fault> {
         let end = range.end.min(self.regular_file(ino)?.size);
         let mut at = range.start;
         let mut ranges = Vec::new();
         while at < end {
-            let (next, place) = self.run_at(ino, at, end);
+            let (next, place) = self.run_at(ino, at, end)?;
             ranges.push(FileRange { range: at..next, place });
             at = next;
         }
@@ -223,15 +238,15 @@ impl Tree {
     ///
     /// # Errors
     /// `ENXIO` when there is none before the end of the file; else as [`Tree::file_ranges`].
-    pub fn seek_data(&self, ino: Ino, offset: u64) -> Result<u64, Errno> {
+    pub fn seek_data(&self, ino: Ino, offset: u64) -> Result<u64, Fault> {
         let size = self.regular_file(ino)?.size;
         if offset >= size {
-            return Err(Errno::NoSuchData);
+            return Err(Errno::NoSuchData.into());
         }
-        match self.run_at(ino, offset, size) {
+        match self.run_at(ino, offset, size)? {
             (_, Some(_)) => Ok(offset),
             (end, None) if end < size => Ok(end),
-            _ => Err(Errno::NoSuchData),
+            _ => Err(Errno::NoSuchData.into()),
         }
     }
 
@@ -240,14 +255,14 @@ impl Tree {
     ///
     /// # Errors
     /// `ENXIO` at or past the end of the file; else as [`Tree::file_ranges`].
-    pub fn seek_hole(&self, ino: Ino, offset: u64) -> Result<u64, Errno> {
+    pub fn seek_hole(&self, ino: Ino, offset: u64) -> Result<u64, Fault> {
         let size = self.regular_file(ino)?.size;
         if offset >= size {
-            return Err(Errno::NoSuchData);
+            return Err(Errno::NoSuchData.into());
         }
         let mut at = offset;
         while at < size {
-            match self.run_at(ino, at, size) {
+            match self.run_at(ino, at, size)? {
                 (end, Some(_)) => at = end,
                 (_, None) => break,
             }
@@ -255,12 +270,12 @@ impl Tree {
         Ok(at)
     }
 
-    fn regular_file(&self, ino: Ino) -> Result<&Inode, Errno> {
-        let inode = self.inode(ino).ok_or(Errno::Stale)?;
+    fn regular_file(&self, ino: Ino) -> Result<&Inode, Fault> {
+        let inode = self.existing(ino)?;
         match inode.kind() {
             Kind::File => Ok(inode),
-            Kind::Directory => Err(Errno::IsADirectory),
-            _ => Err(Errno::Invalid),
+            Kind::Directory => Err(Errno::IsADirectory.into()),
+            _ => Err(Errno::Invalid.into()),
         }
     }
 
@@ -268,10 +283,10 @@ impl Tree {
     ///
     /// # Errors
     /// `EINVAL` when it is not a symlink, `ESTALE`.
-    pub fn read_link(&self, ino: Ino) -> Result<&[u8], Errno> {
-        match &self.inode(ino).ok_or(Errno::Stale)?.body {
+    pub fn read_link(&self, ino: Ino) -> Result<&[u8], Fault> {
+        match &self.existing(ino)?.body {
             Body::Symlink { target } => Ok(target),
-            _ => Err(Errno::Invalid),
+            _ => Err(Errno::Invalid.into()),
         }
     }
 
@@ -325,18 +340,20 @@ impl Tree {
 
     /// The quotas that are set, and how much of each is used.
     pub fn quotas(&self) -> impl Iterator<Item = (QuotaSubject, Quota)> {
-        self.quotas.iter().map(|(subject, quota)| (*subject, *quota))
+        self.quotas
+            .iter()
+            .map(|(subject, limits)| (*subject, Quota { limits: *limits, used: self.usage_of(*subject) }))
     }
 
     /// What the whole volume holds.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        Usage { bytes: self.allocated, inodes: self.inodes.len() as u64 }
+        Usage { bytes: self.allocated, inodes: self.inodes.len() }
     }
 
     /// The named commits.
     #[must_use]
-    pub const fn checkpoints(&self) -> &Map<String, Checkpoint> {
+    pub const fn checkpoints(&self) -> &Resident<String, Checkpoint> {
         &self.checkpoints
     }
 
@@ -348,21 +365,43 @@ impl Tree {
 
     /// How many inodes there are.
     #[must_use]
-    pub fn inode_count(&self) -> usize {
+    pub const fn inode_count(&self) -> u64 {
         self.inodes.len()
     }
 
+    /// Whether all of it is loaded.
+    ///
+    /// # Errors
+    /// A page is missing.
+    pub fn whole(&self) -> Result<(), Missing> {
+        self.missing_pages(1).pop().map_or(Ok(()), Err)
+    }
+
+    /// Pages that are missing, at most so many: those that can be known of, as pages that only missing ones lead to
+    /// cannot.
+    #[must_use]
+    pub fn missing_pages(&self, most: usize) -> Vec<Missing> {
+        let mut missing = Vec::new();
+        self.inodes.missing(most, &mut missing);
+        self.entries.missing(most, &mut missing);
+        self.listing.missing(most, &mut missing);
+        self.extents.missing(most, &mut missing);
+        self.xattrs.missing(most, &mut missing);
+        self.segments.missing(most, &mut missing);
+        missing
+    }
+
     /// The end of the run of like bytes at `at`, and where its first byte is.
-    fn run_at(&self, ino: Ino, at: u64, end: u64) -> (u64, Option<Place>) {
-        if let Some((&(holder, start), extent)) = self.extents.at_or_before(&(ino, at))
+    fn run_at(&self, ino: Ino, at: u64, end: u64) -> Result<(u64, Option<Place>), Missing> {
+        if let Some((&(holder, start), extent)) = self.extents.at_or_before(&(ino, at))?
             && holder == ino
             && start + extent.len > at
         {
             let position = extent.place.position + (at - start);
             let place = Place { segment: extent.place.segment, position };
-            return ((start + extent.len).min(end), Some(place));
+            return Ok(((start + extent.len).min(end), Some(place)));
         }
-        let next = self.extents.range((ino, at)..(ino, end)).next();
-        (next.map_or(end, |(&(_, start), _)| start), None)
+        let next = self.extents.range((ino, at)..(ino, end)).next().transpose()?;
+        Ok((next.map_or(end, |(&(_, start), _)| start), None))
     }
 }

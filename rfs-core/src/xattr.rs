@@ -9,7 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::acl::{self, ACCESS_ACL, DEFAULT_ACL};
 use crate::{
-    Capabilities, Credential, Errno, Ino, Inode, Kind, Permission, Tree, XATTR_NAME_MAX, XATTR_VALUE_MAX,
+    Capabilities, Credential, Errno, Fault, Ino, Inode, Kind, Missing, Permission, Tree, XATTR_NAME_MAX,
+    XATTR_VALUE_MAX,
 };
 
 /// Whether setting an extended attribute may make it, replace it, or both.
@@ -159,48 +160,65 @@ impl Tree {
     /// # Errors
     /// `ENODATA` when there is none, or the caller may not know of it; `EACCES`, `EOPNOTSUPP` for a namespace that
     /// there is not, `EINVAL` for a namespace without a name, `ERANGE`, `ESTALE`.
-    pub fn xattr(&self, credential: &Credential, ino: Ino, name: &[u8]) -> Result<&XattrValue, Errno> {
+    pub fn xattr(&self, credential: &Credential, ino: Ino, name: &[u8]) -> Result<&XattrValue, Fault> {
         XattrName::check(name)?;
-        let inode = self.inode(ino).ok_or(Errno::Stale)?;
+        let inode = self.existing(ino)?;
         let namespace = Namespace::of(name);
         match namespace {
-            Namespace::Acl if inode.kind() == Kind::Symlink => return Err(Errno::NotSupported),
-            Namespace::Trusted if !credential.has(Capabilities::SYS_ADMIN) => return Err(Errno::NoAttribute),
-            Namespace::User if !has_user_xattrs(inode) => return Err(Errno::NoAttribute),
+            Namespace::Acl if inode.kind() == Kind::Symlink => return Err(Errno::NotSupported.into()),
+            Namespace::Trusted if !credential.has(Capabilities::SYS_ADMIN) => {
+                return Err(Errno::NoAttribute.into());
+            }
+            Namespace::User if !has_user_xattrs(inode) => return Err(Errno::NoAttribute.into()),
             Namespace::User | Namespace::Unknown => {
                 self.permits_inode(credential, ino, inode, Permission::READ)?;
             }
             _ => {}
         }
         namespace.check(name)?;
-        self.find_xattr(ino, name).ok_or(Errno::NoAttribute)
+        Ok(self.find_xattr(ino, name)?.ok_or(Errno::NoAttribute)?)
     }
 
     /// The names of an inode's extended attributes that a caller may know of, as `listxattr(2)`.
     ///
     /// # Errors
     /// `ESTALE`
-    pub fn xattr_names(&self, credential: &Credential, ino: Ino) -> Result<Vec<XattrName>, Errno> {
-        self.inode(ino).ok_or(Errno::Stale)?;
+    pub fn xattr_names(&self, credential: &Credential, ino: Ino) -> Result<Vec<XattrName>, Fault> {
+        self.existing(ino)?;
         let shown = |name: &XattrName| {
             Namespace::of(name.as_bytes()) != Namespace::Trusted || credential.has(Capabilities::SYS_ADMIN)
         };
-        Ok(self.xattrs_of(ino).map(|(name, _)| name).filter(|name| shown(name)).cloned().collect())
+        let mut names = Vec::new();
+        for attribute in self.xattrs_of(ino) {
+            let (name, _) = attribute?;
+            if shown(name) {
+                names.push(name.clone());
+            }
+        }
+        Ok(names)
     }
 
     /// The value of an attribute, whoever asks.
-    pub(crate) fn find_xattr(&self, ino: Ino, name: &[u8]) -> Option<&XattrValue> {
+    pub(crate) fn find_xattr(&self, ino: Ino, name: &[u8]) -> Result<Option<&XattrValue>, Missing> {
         if self.xattrs.is_empty() {
-            return None;
+            return Ok(None);
         }
-        self.xattrs.find(&XattrRef { ino, name }).map(|(_, value)| value)
+        Ok(self.xattrs.find(&XattrRef { ino, name })?.map(|(_, value)| value))
     }
 
     /// All attributes of an inode, in order of their names.
-    pub(crate) fn xattrs_of(&self, ino: Ino) -> impl Iterator<Item = (&XattrName, &XattrValue)> {
-        let least = |ino| (ino, XattrName(Arc::from([])));
-        self.xattrs.range(least(ino)..least(ino.next())).map(|((_, name), value)| (name, value))
+    pub(crate) fn xattrs_of(
+        &self,
+        ino: Ino,
+    ) -> impl Iterator<Item = Result<(&XattrName, &XattrValue), Missing>> {
+        let attributes = self.xattrs.range(least_xattr(ino)..least_xattr(ino.next()));
+        attributes.map(|pair| pair.map(|((_, name), value)| (name, value)))
     }
+}
+
+/// Before every attribute of an inode.
+pub(crate) fn least_xattr(ino: Ino) -> (Ino, XattrName) {
+    (ino, XattrName(Arc::from([])))
 }
 
 /// Whether an inode can have this attribute, whoever sets it.

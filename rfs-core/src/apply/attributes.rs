@@ -22,7 +22,7 @@ impl Tree {
         inode.times.accessed = accessed.unwrap_or(inode.times.accessed);
         inode.times.modified = modified.unwrap_or(inode.times.modified);
         inode.times.changed = time;
-        self.put_inode(ino, inode);
+        self.put_inode(ino, inode)?;
         Ok(())
     }
 
@@ -38,25 +38,29 @@ impl Tree {
             return Err(Misfit::Xattr { ino, name: name.clone() });
         }
         inode.times.changed = time;
-        self.put_inode(ino, inode);
-        self.xattrs.insert((ino, name.clone()), value.clone());
+        let key = (ino, name.clone());
+        self.xattrs.load(&key)?;
+        self.put_inode(ino, inode)?;
+        self.xattrs.insert(key, value.clone())?;
         Ok(())
     }
 
     pub(super) fn remove_xattr(&mut self, ino: Ino, name: &XattrName, time: Timestamp) -> Result<(), Misfit> {
         let mut inode = self.get(ino)?.clone();
-        if self.xattrs.remove(&(ino, name.clone())).is_none() {
+        let key = (ino, name.clone());
+        self.xattrs.load(&key)?;
+        if self.xattrs.remove(&key)?.is_none() {
             return Err(Misfit::NoXattr { ino, name: name.clone() });
         }
         inode.times.changed = time;
-        self.put_inode(ino, inode);
+        self.put_inode(ino, inode)?;
         Ok(())
     }
 
     pub(super) fn access(&mut self, ino: Ino, time: Timestamp) -> Result<(), Misfit> {
         let mut inode = self.get(ino)?.clone();
         inode.times.accessed = time;
-        self.put_inode(ino, inode);
+        self.put_inode(ino, inode)?;
         Ok(())
     }
 }

@@ -20,11 +20,12 @@ impl Tree {
         if !self.can_store(len) {
             return Err(Misfit::Exhausted);
         }
+        let extent = Extent { place, len };
+        self.load_put(ino, offset, extent)?;
         inode.size = inode.size.max(end);
-        inode.allocated -= self.put_extent(ino, offset, Extent { place, len });
+        inode.allocated -= self.put_extent(ino, offset, extent)?;
         inode.allocated += len;
-        self.put_modified(ino, inode, time);
-        Ok(())
+        self.put_modified(ino, inode, time)
     }
 
     pub(super) fn truncate(&mut self, ino: Ino, size: u64, time: Timestamp) -> Result<(), Misfit> {
@@ -32,18 +33,19 @@ impl Tree {
         if size > FILE_SIZE_MAX {
             return Err(Misfit::Range { offset: 0, len: size });
         }
-        inode.allocated -= self.cut_extents(ino, size, inode.size);
+        self.load_extents(ino, size, inode.size.max(size))?;
+        inode.allocated -= self.cut_extents(ino, size, inode.size)?;
         inode.size = size;
-        self.put_modified(ino, inode, time);
-        Ok(())
+        self.put_modified(ino, inode, time)
     }
 
     pub(super) fn punch(&mut self, ino: Ino, offset: u64, len: u64, time: Timestamp) -> Result<(), Misfit> {
         let mut inode = self.file(ino)?.clone();
         let end = range_end(offset, len)?;
-        inode.allocated -= self.cut_extents(ino, offset, end.min(inode.size));
-        self.put_modified(ino, inode, time);
-        Ok(())
+        let end = end.min(inode.size).max(offset);
+        self.load_extents(ino, offset, end)?;
+        inode.allocated -= self.cut_extents(ino, offset, end)?;
+        self.put_modified(ino, inode, time)
     }
 
     pub(super) fn collapse(
@@ -58,10 +60,10 @@ impl Tree {
         if end >= inode.size {
             return Err(Misfit::Range { offset, len });
         }
-        inode.allocated -= self.collapse_extents(ino, offset, end);
+        self.load_extents(ino, offset, u64::MAX)?;
+        inode.allocated -= self.collapse_extents(ino, offset, end)?;
         inode.size -= len;
-        self.put_modified(ino, inode, time);
-        Ok(())
+        self.put_modified(ino, inode, time)
     }
 
     pub(super) fn insert(&mut self, ino: Ino, offset: u64, len: u64, time: Timestamp) -> Result<(), Misfit> {
@@ -69,10 +71,10 @@ impl Tree {
         if offset >= inode.size || len == 0 || len > FILE_SIZE_MAX - inode.size {
             return Err(Misfit::Range { offset, len });
         }
-        self.spread_extents(ino, offset, len);
+        self.load_extents(ino, offset, u64::MAX)?;
+        self.spread_extents(ino, offset, len)?;
         inode.size += len;
-        self.put_modified(ino, inode, time);
-        Ok(())
+        self.put_modified(ino, inode, time)
     }
 
     pub(super) fn share(
@@ -92,29 +94,32 @@ impl Tree {
         }
         let mut inode = self.file(to)?.clone();
         // A made-up journal must not fill memory.
-        if self.copy_len(from, from_offset, len) < len {
+        if self.copy_len(from, from_offset, len)? < len {
             return Err(Misfit::Range { offset: from_offset, len });
         }
-        let runs = self.extents_between(from, from_offset, from_end);
+        let runs = self.extents_between(from, from_offset, from_end)?;
         // It does not overflow: the runs of a file do not overlap, and its size is bounded.
         let stored = runs.iter().map(|(_, extent)| extent.len).sum();
         if !self.can_store(stored) {
             return Err(Misfit::Exhausted);
         }
-        inode.allocated -= self.cut_extents(to, to_offset, to_end);
+        self.load_extents(to, to_offset, to_end)?;
+        for (_, extent) in &runs {
+            self.segments.load(&extent.place.segment)?;
+        }
+        inode.allocated -= self.cut_extents(to, to_offset, to_end)?;
         inode.allocated += stored;
         for (offset, extent) in runs {
-            self.put_extent(to, offset - from_offset + to_offset, extent);
+            self.put_extent(to, offset - from_offset + to_offset, extent)?;
         }
         inode.size = inode.size.max(to_end);
-        self.put_modified(to, inode, time);
-        Ok(())
+        self.put_modified(to, inode, time)
     }
 
-    fn put_modified(&mut self, ino: Ino, mut inode: Inode, time: Timestamp) {
+    fn put_modified(&mut self, ino: Ino, mut inode: Inode, time: Timestamp) -> Result<(), Misfit> {
         inode.times.modified = time;
         inode.times.changed = time;
-        self.put_inode(ino, inode);
+        Ok(self.put_inode(ino, inode)?)
     }
 }
 

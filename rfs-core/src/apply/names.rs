@@ -2,7 +2,8 @@
 
 use super::{Misfit, is_symlink_target};
 use crate::{
-    Body, Cookie, Entry, EntryKey, Ino, Inode, Kind, Name, Node, OwnerId, Replaced, Timestamp, Tree,
+    Body, Cookie, Entry, EntryKey, Ino, Inode, Kind, Missing, Name, Node, NotLoaded, OwnerId, Replaced,
+    Timestamp, Tree,
 };
 
 impl Tree {
@@ -35,9 +36,10 @@ impl Tree {
         let mut dir = Dir::living(self, key.parent)?;
         dir.touch(inode.times.changed);
         let entry = dir.gain(self, &key, ino, inode.kind())?;
-        dir.store(self);
-        self.add_entry(key, entry);
-        self.put_inode(ino, inode);
+        self.inodes.load(&ino)?;
+        dir.store(self)?;
+        self.add_entry(key, entry)?;
+        self.put_inode(ino, inode)?;
         self.next_ino = next_ino;
         Ok(())
     }
@@ -49,8 +51,10 @@ impl Tree {
         linkable: bool,
         inode: Inode,
     ) -> Result<(), Misfit> {
-        self.next_ino = self.next_ino_after(ino)?;
-        self.put_inode(ino, Inode { nlink: 0, ..inode });
+        let next_ino = self.next_ino_after(ino)?;
+        self.inodes.load(&ino)?;
+        self.next_ino = next_ino;
+        self.put_inode(ino, Inode { nlink: 0, ..inode })?;
         self.orphans.insert(ino, ());
         self.holds.insert((ino, owner), ());
         if linkable {
@@ -82,9 +86,9 @@ impl Tree {
         dir.touch(time);
         let key = EntryKey { parent, name: name.clone() };
         let entry = dir.gain(self, &key, ino, inode.kind())?;
-        dir.store(self);
-        self.add_entry(key, entry);
-        self.put_inode(ino, inode);
+        dir.store(self)?;
+        self.add_entry(key, entry)?;
+        self.put_inode(ino, inode)?;
         if nameless {
             self.orphans.remove(&ino);
             self.linkable.remove(&ino);
@@ -110,10 +114,9 @@ impl Tree {
         let mut dir = Dir::living(self, parent)?;
         dir.touch(time);
         dir.lose(entry.kind)?;
-        dir.store(self);
-        self.remove_entry(&key, entry.cookie);
-        unnamed.store(self);
-        Ok(())
+        dir.store(self)?;
+        self.remove_entry(&key, entry.cookie)?;
+        unnamed.store(self)
     }
 
     pub(super) fn rmdir(
@@ -130,10 +133,9 @@ impl Tree {
         let mut dir = Dir::living(self, parent)?;
         dir.touch(time);
         dir.lose(Kind::Directory)?;
-        dir.store(self);
-        self.remove_entry(&key, entry.cookie);
-        unnamed.store(self);
-        Ok(())
+        dir.store(self)?;
+        self.remove_entry(&key, entry.cookie)?;
+        unnamed.store(self)
     }
 
     pub(super) fn rename(
@@ -145,7 +147,7 @@ impl Tree {
         time: Timestamp,
     ) -> Result<(), Misfit> {
         let moving = self.held_entry(from, ino)?;
-        let taken = self.entries.get(&to).copied();
+        let taken = self.entries.get(&to)?.copied();
         if taken.map(|entry| entry.ino) != replaced.map(|replaced| replaced.ino) || *from == to {
             return Err(Misfit::OtherReplaced { parent: to.parent, name: to.name });
         }
@@ -170,7 +172,7 @@ impl Tree {
         let mut to_dir = if from.parent == to.parent {
             None
         } else {
-            if is_dir && self.is_within(to.parent, ino) {
+            if is_dir && self.is_within(to.parent, ino)? {
                 return Err(Misfit::Cycle(ino));
             }
             let mut to_dir = Dir::living(self, to.parent)?;
@@ -182,6 +184,7 @@ impl Tree {
             // The name was there all the time, so a listing that goes on has to find it where it was.
             Some(taken) => {
                 target_dir.swap(taken.kind, moving.kind)?;
+                self.listing.load(&(to.parent, taken.cookie))?;
                 Entry { ino, kind: moving.kind, cookie: taken.cookie }
             }
             None => target_dir.gain(self, &to, ino, moving.kind)?,
@@ -192,17 +195,14 @@ impl Tree {
             *parent = to.parent;
         }
 
-        from_dir.store(self);
+        from_dir.store(self)?;
         if let Some(to_dir) = to_dir {
-            to_dir.store(self);
+            to_dir.store(self)?;
         }
-        self.remove_entry(from, moving.cookie);
-        self.add_entry(to, entry);
-        self.put_inode(ino, inode);
-        if let Some(unnamed) = unnamed {
-            unnamed.store(self);
-        }
-        Ok(())
+        self.remove_entry(from, moving.cookie)?;
+        self.add_entry(to, entry)?;
+        self.put_inode(ino, inode)?;
+        unnamed.map_or(Ok(()), |unnamed| unnamed.store(self))
     }
 
     pub(super) fn exchange(
@@ -219,7 +219,7 @@ impl Tree {
         let first_entry = self.held_entry(first, first_ino)?;
         let second_entry = self.held_entry(second, second_ino)?;
         for (entry, to) in [(first_entry, second.parent), (second_entry, first.parent)] {
-            if entry.kind == Kind::Directory && self.is_within(to, entry.ino) {
+            if entry.kind == Kind::Directory && self.is_within(to, entry.ino)? {
                 return Err(Misfit::Cycle(entry.ino));
             }
         }
@@ -239,51 +239,56 @@ impl Tree {
             if let Body::Directory { parent, .. } = &mut inode.body {
                 *parent = parent_now;
             }
-            Ok(inode)
+            Ok::<_, Misfit>(inode)
         };
         let (first_inode, second_inode) =
             (moved(first_ino, second.parent)?, moved(second_ino, first.parent)?);
 
-        first_dir.store(self);
+        first_dir.store(self)?;
         if let Some(dir) = second_dir {
-            dir.store(self);
+            dir.store(self)?;
         }
-        self.put_inode(first_ino, first_inode);
-        self.put_inode(second_ino, second_inode);
+        self.put_inode(first_ino, first_inode)?;
+        self.put_inode(second_ino, second_inode)?;
         // The names were there all the time, so a listing that goes on has to find them where they were.
-        self.entries.insert(first.clone(), Entry { cookie: first_entry.cookie, ..second_entry });
-        self.entries.insert(second.clone(), Entry { cookie: second_entry.cookie, ..first_entry });
+        self.entries.insert(first.clone(), Entry { cookie: first_entry.cookie, ..second_entry })?;
+        self.entries.insert(second.clone(), Entry { cookie: second_entry.cookie, ..first_entry })?;
         Ok(())
     }
 
     /// Whether a directory is `ancestor`, or below it.
-    pub(crate) fn is_within(&self, dir: Ino, ancestor: Ino) -> bool {
+    pub(crate) fn is_within(&self, dir: Ino, ancestor: Ino) -> Result<bool, Missing> {
         let mut at = dir;
         loop {
             if at == ancestor {
-                return true;
+                return Ok(true);
             }
-            match self.inode(at).map(|inode| &inode.body) {
+            match self.inode(at)?.map(|inode| &inode.body) {
                 Some(Body::Directory { parent, .. }) if *parent != at => at = *parent,
-                _ => return false,
+                _ => return Ok(false),
             }
         }
     }
 
     /// The entry, if it leads to this inode.
     fn held_entry(&self, key: &EntryKey, ino: Ino) -> Result<Entry, Misfit> {
-        let entry = self.entries.get(key).copied().filter(|entry| entry.ino == ino);
-        entry.ok_or_else(|| Misfit::NoSuchEntry { parent: key.parent, name: key.name.clone(), ino })
+        let entry = self.entries.get(key)?.copied().filter(|entry| entry.ino == ino);
+        let missing = || Misfit::NoSuchEntry { parent: key.parent, name: key.name.clone(), ino };
+        let entry = entry.ok_or_else(missing)?;
+        self.listing.load(&(key.parent, entry.cookie))?;
+        Ok(entry)
     }
 
-    fn add_entry(&mut self, key: EntryKey, entry: Entry) {
-        self.listing.insert((key.parent, entry.cookie), key.name.clone());
-        self.entries.insert(key, entry);
+    fn add_entry(&mut self, key: EntryKey, entry: Entry) -> Result<(), NotLoaded> {
+        self.listing.insert((key.parent, entry.cookie), key.name.clone())?;
+        self.entries.insert(key, entry)?;
+        Ok(())
     }
 
-    fn remove_entry(&mut self, key: &EntryKey, cookie: Cookie) {
-        self.entries.remove(key);
-        self.listing.remove(&(key.parent, cookie));
+    fn remove_entry(&mut self, key: &EntryKey, cookie: Cookie) -> Result<(), NotLoaded> {
+        self.entries.remove(key)?;
+        self.listing.remove(&(key.parent, cookie))?;
+        Ok(())
     }
 }
 
@@ -316,10 +321,11 @@ impl Dir {
 
     /// A new entry, behind all others in the listing.
     fn gain(&mut self, tree: &Tree, key: &EntryKey, ino: Ino, kind: Kind) -> Result<Entry, Misfit> {
-        if tree.entries.contains_key(key) {
+        if tree.entries.contains_key(key)? {
             return Err(Misfit::NameTaken { parent: key.parent, name: key.name.clone() });
         }
         let cookie = Cookie(self.next_cookie);
+        tree.listing.load(&(key.parent, cookie))?;
         self.next_cookie = self.next_cookie.checked_add(1).ok_or(Misfit::Exhausted)?;
         self.entries = self.entries.checked_add(1).ok_or(Misfit::Exhausted)?;
         self.link(kind)?;
@@ -349,10 +355,10 @@ impl Dir {
         Ok(())
     }
 
-    fn store(mut self, tree: &mut Tree) {
+    fn store(mut self, tree: &mut Tree) -> Result<(), NotLoaded> {
         self.inode.body =
             Body::Directory { parent: self.parent, entries: self.entries, next_cookie: self.next_cookie };
-        tree.put_inode(self.ino, self.inode);
+        tree.put_inode(self.ino, self.inode)
     }
 }
 
@@ -374,7 +380,7 @@ impl Unnamed {
             return Err(Misfit::StillNamed(ino));
         }
         inode.times.changed = time;
-        Ok(Self { ino, inode, reap })
+        Self { ino, inode, reap }.loaded(tree)
     }
 
     fn directory(tree: &Tree, ino: Ino, reap: bool, time: Timestamp) -> Result<Self, Misfit> {
@@ -387,16 +393,24 @@ impl Unnamed {
         }
         inode.nlink = 0;
         inode.times.changed = time;
-        Ok(Self { ino, inode, reap })
+        Self { ino, inode, reap }.loaded(tree)
     }
 
-    fn store(self, tree: &mut Tree) {
-        let nameless = self.inode.nlink == 0;
-        tree.put_inode(self.ino, self.inode);
+    fn loaded(self, tree: &Tree) -> Result<Self, Misfit> {
         if self.reap {
-            tree.reap(self.ino);
+            tree.load_reap(self.ino)?;
+        }
+        Ok(self)
+    }
+
+    fn store(self, tree: &mut Tree) -> Result<(), Misfit> {
+        let nameless = self.inode.nlink == 0;
+        tree.put_inode(self.ino, self.inode)?;
+        if self.reap {
+            tree.reap(self.ino)?;
         } else if nameless {
             tree.orphans.insert(self.ino, ());
         }
+        Ok(())
     }
 }

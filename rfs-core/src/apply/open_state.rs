@@ -1,7 +1,8 @@
 //! Changes of what is held: locks, and inodes that are open without a name.
 
 use super::Misfit;
-use crate::{Ino, Kind, LockMode, LockOwner, LockRange, Map, OwnerId, Tree};
+use crate::xattr::least_xattr;
+use crate::{Ino, Kind, LockMode, LockOwner, LockRange, NotLoaded, OwnerId, Resident, Tree};
 
 impl Tree {
     pub(super) fn lock_file(&mut self, ino: Ino, owner: LockOwner, mode: LockMode) -> Result<(), Misfit> {
@@ -61,7 +62,13 @@ impl Tree {
         Ok(())
     }
 
-    pub(super) fn end_owner(&mut self, owner: OwnerId) {
+    pub(super) fn end_owner(&mut self, owner: OwnerId) -> Result<(), Misfit> {
+        let held: Vec<Ino> = self.held_by(owner).collect();
+        for ino in &held {
+            if self.holders(*ino).all(|holder| holder == owner) {
+                self.load_reap(*ino)?;
+            }
+        }
         let files: Vec<_> =
             self.file_locks.iter().map(|(key, _)| *key).filter(|(_, holder)| holder.owner == owner).collect();
         for key in files {
@@ -76,42 +83,58 @@ impl Tree {
         for key in ranges {
             self.range_locks.remove(&key);
         }
-        let held: Vec<Ino> = self.held_by(owner).collect();
         for ino in held {
             self.holds.remove(&(ino, owner));
             if self.holders(ino).next().is_none() {
-                self.reap(ino);
+                self.reap(ino)?;
             }
         }
+        Ok(())
     }
 
-    pub(super) fn new_session(&mut self) {
-        self.file_locks = Map::default();
-        self.range_locks = Map::default();
+    pub(super) fn new_session(&mut self) -> Result<(), Misfit> {
+        for (ino, ()) in self.orphans.iter() {
+            self.load_reap(*ino)?;
+        }
+        self.file_locks = Resident::default();
+        self.range_locks = Resident::default();
         let orphans = std::mem::take(&mut self.orphans);
         for (ino, ()) in orphans.iter() {
-            self.reap(*ino);
+            self.reap(*ino)?;
         }
+        Ok(())
     }
 
     pub(super) fn reap_nameless(&mut self, ino: Ino) -> Result<(), Misfit> {
         self.nameless(ino)?;
-        self.reap(ino);
+        self.load_reap(ino)?;
+        Ok(self.reap(ino)?)
+    }
+
+    /// Loads what removing an inode touches.
+    pub(super) fn load_reap(&self, ino: Ino) -> Result<(), Misfit> {
+        if let Some(size) = self.inode(ino)?.map(|inode| inode.size) {
+            self.load_extents(ino, 0, size)?;
+        }
+        if !self.xattrs.is_empty() {
+            for attribute in self.xattrs_of(ino) {
+                attribute?;
+            }
+        }
         Ok(())
     }
 
     /// Removes an inode that has no name, with all that hangs on it.
-    pub(super) fn reap(&mut self, ino: Ino) {
-        if let Some(size) = self.inode(ino).map(|inode| inode.size) {
-            self.cut_extents(ino, 0, size);
+    pub(super) fn reap(&mut self, ino: Ino) -> Result<(), NotLoaded> {
+        if let Some(size) = self.inode(ino)?.map(|inode| inode.size) {
+            self.cut_extents(ino, 0, size)?;
         }
-        self.take_inode(ino);
+        self.take_inode(ino)?;
         self.orphans.remove(&ino);
         self.linkable.remove(&ino);
         self.forget_holders(ino);
-        let names: Vec<_> = self.xattrs_of(ino).map(|(name, _)| name.clone()).collect();
-        for name in names {
-            self.xattrs.remove(&(ino, name));
+        if !self.xattrs.is_empty() {
+            self.xattrs.remove_range(least_xattr(ino)..least_xattr(ino.next()))?;
         }
         let locked: Vec<LockOwner> = self.file_locks(ino).map(|(owner, _)| owner).collect();
         for owner in locked {
@@ -121,6 +144,7 @@ impl Tree {
         for key in ranges {
             self.range_locks.remove(&key);
         }
+        Ok(())
     }
 
     pub(super) fn forget_holders(&mut self, ino: Ino) {

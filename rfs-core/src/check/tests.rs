@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::*;
 use crate::tree::RangeLock;
 use crate::{
-    Access, At, Context, Cookie, Entry, Limits, Node, Op, OpenFlags, OwnerId, Place, Target, Timestamp,
-    WriteAt, XattrMode, XattrName, XattrValue, decide,
+    Access, At, Context, Cookie, Entry, Limits, Node, Op, OpenFlags, OwnerId, Place, QuotaSubject, Target,
+    Timestamp, WriteAt, XattrMode, XattrName, XattrValue, decide,
 };
 
 /// The owner that holds what is open.
@@ -71,7 +71,7 @@ fn tree() -> Tree {
 type Damage = fn(&mut Tree);
 
 fn inode(tree: &mut Tree, ino: u64) -> &mut Inode {
-    tree.inodes.get_mut(&Ino(ino)).expect("it was made")
+    tree.inodes.get_mut(&Ino(ino)).expect("it is loaded").expect("it was made")
 }
 
 fn key(parent: u64, name: &str) -> EntryKey {
@@ -81,7 +81,7 @@ fn key(parent: u64, name: &str) -> EntryKey {
 #[test]
 fn each_broken_invariant_is_named() {
     assert_eq!(tree().check(), Ok(()));
-    let cases: [(&str, Damage); 47] = [
+    let cases: [(&str, Damage); 49] = [
         ("the root is not", |tree| inode(tree, 1).body = Body::File),
         ("not among the numbers given out", |tree| tree.next_ino = Ino(5)),
         ("has unknown bits", |tree| inode(tree, 3).mode = 0o10_000),
@@ -95,39 +95,47 @@ fn each_broken_invariant_is_named() {
         ("says that 5 holds it", |tree| set_directory(tree, 2, 5, 1, 2)),
         ("its last parent 3", |tree| set_directory(tree, 5, 3, 0, 1)),
         ("a removed directory has", |tree| {
-            tree.entries.insert(key(5, "x"), Entry { ino: Ino(3), kind: Kind::File, cookie: Cookie(1) });
+            tree.entries
+                .insert(key(5, "x"), Entry { ino: Ino(3), kind: Kind::File, cookie: Cookie(1) })
+                .expect("it is loaded");
         }),
         ("has 2 names instead of 1", |tree| {
-            tree.entries.insert(key(1, "x"), Entry { ino: Ino(2), kind: Kind::Directory, cookie: Cookie(9) });
+            tree.entries
+                .insert(key(1, "x"), Entry { ino: Ino(2), kind: Kind::Directory, cookie: Cookie(9) })
+                .expect("it is loaded");
         }),
         ("its cookie is not among", |tree| set_directory(tree, 2, 1, 1, 1)),
         ("inode 3 is of another kind", |tree| {
-            tree.entries.insert(key(2, "f"), Entry { ino: Ino(3), kind: Kind::Symlink, cookie: Cookie(1) });
+            tree.entries
+                .insert(key(2, "f"), Entry { ino: Ino(3), kind: Kind::Symlink, cookie: Cookie(1) })
+                .expect("it is loaded");
         }),
         ("inode 9 does not exist", |tree| {
-            tree.entries.insert(key(2, "f"), Entry { ino: Ino(9), kind: Kind::File, cookie: Cookie(1) });
+            tree.entries
+                .insert(key(2, "f"), Entry { ino: Ino(9), kind: Kind::File, cookie: Cookie(1) })
+                .expect("it is loaded");
         }),
         ("there is no such directory", |tree| {
-            tree.inodes.remove(&Ino(2));
+            tree.inodes.remove(&Ino(2)).expect("it is loaded");
         }),
         ("is not listed at its cookie", |tree| {
-            tree.listing.remove(&(Ino(2), Cookie(1)));
+            tree.listing.remove(&(Ino(2), Cookie(1))).expect("it is loaded");
         }),
         ("names that are no entries", |tree| {
-            tree.listing.insert((Ino(2), Cookie(7)), key(2, "x").name);
+            tree.listing.insert((Ino(2), Cookie(7)), key(2, "x").name).expect("it is loaded");
         }),
         ("there is no such file", |tree| {
-            tree.inodes.remove(&Ino(3));
+            tree.inodes.remove(&Ino(3)).expect("it is loaded");
         }),
         ("is not inside the file", |tree| inode(tree, 3).size = 7),
         ("counts 9 live bytes", |tree| {
-            tree.segments.insert(SegmentId(0), 9);
+            tree.segments.insert(SegmentId(0), 9).expect("it is loaded");
         }),
         ("but extents refer to 0", |tree| {
-            tree.segments.insert(SegmentId(5), 0);
+            tree.segments.insert(SegmentId(5), 0).expect("it is loaded");
         }),
         ("but it is not counted", |tree| {
-            tree.segments.remove(&SegmentId(0));
+            tree.segments.remove(&SegmentId(0)).expect("it is loaded");
         }),
         ("is listed as nameless", |tree| {
             tree.orphans.insert(Ino(3), ());
@@ -164,10 +172,12 @@ fn each_broken_invariant_is_named() {
         ("its range at 5 overlaps", |tree| lock_range(tree, 3, 1, 5..12, LockMode::Exclusive)),
         ("its range at 9 is not merged", |tree| lock_range(tree, 3, 1, 9..10, LockMode::Shared)),
         ("its range at 10 conflicts", |tree| lock_range(tree, 3, 1, 0..11, LockMode::Shared)),
-        ("limits nothing", |tree| set_quota(tree, Limits::default(), 8, 7)),
-        ("instead of Usage { bytes: 8, inodes: 7 }", |tree| {
-            set_quota(tree, Limits { bytes: Some(1), inodes: None }, 8, 6);
+        ("limits nothing", |tree| {
+            tree.quotas.insert(QuotaSubject::User(0), Limits::default());
         }),
+        ("instead of Some(Usage { bytes: 8, inodes: 7 })", |tree| set_usage(tree, 0, 8, 6)),
+        ("of user 1 instead of None", |tree| set_usage(tree, 1, 0, 1)),
+        ("does not count Usage { bytes: 8, inodes: 7 } of user 0", |tree| drop(tree.users.remove(&0))),
         ("a name has 1 to 255", |tree| {
             let checkpoint =
                 crate::Checkpoint { commit: crate::CommitId::default(), time: Timestamp::default() };
@@ -191,16 +201,15 @@ fn set_directory(tree: &mut Tree, ino: u64, parent: u64, entries: u64, next_cook
 
 fn set_xattr(tree: &mut Tree, ino: u64, name: &[u8]) {
     let name = XattrName::new(name).expect("a name");
-    tree.xattrs.insert((Ino(ino), name), XattrValue::new(b"").expect("a value"));
+    tree.xattrs.insert((Ino(ino), name), XattrValue::new(b"").expect("a value")).expect("it is loaded");
 }
 
 fn lock_range(tree: &mut Tree, ino: u64, key: u64, range: std::ops::Range<u64>, mode: LockMode) {
     tree.range_locks.insert((Ino(ino), locker(key), range.start), RangeLock { end: range.end, mode });
 }
 
-fn set_quota(tree: &mut Tree, limits: Limits, bytes: u64, inodes: u64) {
-    let used = crate::Usage { bytes, inodes };
-    tree.quotas.insert(QuotaSubject::User(0), crate::Quota { limits, used });
+fn set_usage(tree: &mut Tree, uid: u32, bytes: u64, inodes: u64) {
+    tree.users.insert(uid, crate::Usage { bytes, inodes });
 }
 
 /// Against each pair of locks, which is how the invariant reads.
@@ -214,7 +223,7 @@ fn conflicts_of_ranges_are_found_as_by_pairs() {
     let (mut sound, mut wrong) = (0, 0);
     for _ in 0..2000 {
         let mut tree = tree();
-        tree.range_locks = crate::Map::default();
+        tree.range_locks = crate::Resident::default();
         let mut locks: Vec<(u64, u64, u64, LockMode)> = Vec::new();
         for _ in 0..2 + next(4) {
             let (key, start) = (next(3), next(20));

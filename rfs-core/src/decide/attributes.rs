@@ -5,19 +5,19 @@ use crate::acl::{ACCESS_ACL, Acl};
 use crate::permission::{GROUP_EXECUTE, SET_GROUP_ID, SET_USER_ID};
 use crate::xattr::CAPABILITY;
 use crate::{
-    Capabilities, Change, Errno, Ino, Inode, Kind, Outcome, Permission, SetTime, Target, Timestamp,
+    Capabilities, Change, Errno, Fault, Ino, Inode, Kind, Outcome, Permission, SetTime, Target, Timestamp,
     XattrName, XattrValue,
 };
 
 impl Decider<'_> {
-    pub(super) fn set_mode(&self, target: &Target, mode: u32) -> Result<Decision, Errno> {
+    pub(super) fn set_mode(&self, target: &Target, mode: u32) -> Result<Decision, Fault> {
         let ino = self.target(target)?;
         let inode = self.inode(ino)?;
         if inode.kind() == Kind::Symlink {
-            return Err(Errno::NotSupported);
+            return Err(Errno::NotSupported.into());
         }
         if !self.context.credential.owns(inode) {
-            return Err(Errno::NotPermitted);
+            return Err(Errno::NotPermitted.into());
         }
         let mut mode = mode & 0o7777;
         if !self.context.credential.may_set_group_id(inode.gid) {
@@ -25,7 +25,7 @@ impl Decider<'_> {
         }
         let set = Attributes { mode: Some(mode), ..Attributes::default() }.set(ino, self.context.now);
         let mut changes = vec![set];
-        if let Some(held) = self.tree.find_xattr(ino, ACCESS_ACL) {
+        if let Some(held) = self.tree.find_xattr(ino, ACCESS_ACL)? {
             let mut acl = Acl::parse(held.as_bytes())?.ok_or(Errno::Invalid)?;
             acl.set_mode(mode);
             let (name, value) = (XattrName::new(ACCESS_ACL)?, XattrValue::new(&acl.to_bytes())?);
@@ -39,19 +39,19 @@ impl Decider<'_> {
         target: &Target,
         uid: Option<u32>,
         gid: Option<u32>,
-    ) -> Result<Decision, Errno> {
+    ) -> Result<Decision, Fault> {
         let ino = self.target(target)?;
         let inode = self.inode(ino)?;
         // The number that stands for "no number" cannot be an owner.
         if uid == Some(u32::MAX) || gid == Some(u32::MAX) {
-            return Err(Errno::Invalid);
+            return Err(Errno::Invalid.into());
         }
         let credential = self.context.credential;
         if !credential.has(Capabilities::CHOWN) {
             let own = credential.uid == inode.uid;
             let group = |gid| gid == inode.gid || credential.is_in_group(gid);
             if uid.is_some_and(|uid| !own || uid != inode.uid) || gid.is_some_and(|gid| !own || !group(gid)) {
-                return Err(Errno::NotPermitted);
+                return Err(Errno::NotPermitted.into());
             }
         }
         // A file that others own must not go on running with the rights of its old owner; as in Linux, this is
@@ -62,7 +62,7 @@ impl Decider<'_> {
             kept = self.without_set_id(inode);
             if kept != inode.mode {
                 if !credential.owns(inode) {
-                    return Err(Errno::NotPermitted);
+                    return Err(Errno::NotPermitted.into());
                 }
                 if !credential.may_set_group_id(gid.unwrap_or(inode.gid)) {
                     kept &= !SET_GROUP_ID;
@@ -80,7 +80,7 @@ impl Decider<'_> {
         target: &Target,
         accessed: SetTime,
         modified: SetTime,
-    ) -> Result<Decision, Errno> {
+    ) -> Result<Decision, Fault> {
         // Linux does not even look at the path then.
         if accessed == SetTime::Keep && modified == SetTime::Keep {
             return Ok(nothing());
@@ -89,7 +89,7 @@ impl Decider<'_> {
         if !self.context.credential.owns(self.inode(ino)?) {
             // Who may write to a file may say that it was just written.
             if accessed != SetTime::Now || modified != SetTime::Now {
-                return Err(Errno::NotPermitted);
+                return Err(Errno::NotPermitted.into());
             }
             self.permits(ino, Permission::WRITE)?;
         }
@@ -105,7 +105,7 @@ impl Decider<'_> {
 
     /// What has to come before a change of a file's content by this caller: others do not run what it wrote with the
     /// rights that the file was given before.
-    pub(super) fn write_privileges(&self, ino: Ino) -> Result<Vec<Change>, Errno> {
+    pub(super) fn write_privileges(&self, ino: Ino) -> Result<Vec<Change>, Fault> {
         let mut changes = Vec::new();
         let keeps_ids = self.context.credential.has(Capabilities::FSETID);
         if keeps_ids && self.tree.xattrs.is_empty() {
@@ -136,8 +136,8 @@ impl Decider<'_> {
         mode
     }
 
-    fn without_capability(&self, ino: Ino) -> Result<Option<Change>, Errno> {
-        if self.tree.find_xattr(ino, CAPABILITY).is_none() {
+    fn without_capability(&self, ino: Ino) -> Result<Option<Change>, Fault> {
+        if self.tree.find_xattr(ino, CAPABILITY)?.is_none() {
             return Ok(None);
         }
         let name = XattrName::new(CAPABILITY)?;

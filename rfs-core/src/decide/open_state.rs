@@ -1,16 +1,16 @@
 //! Ops on what is held: locks, and inodes that are open without a name.
 
 use super::{Decider, Decision, done, nothing};
-use crate::{Change, Errno, Ino, Kind, LockMode, LockOwner, LockRange, Outcome, OwnerId};
+use crate::{Change, Errno, Fault, Ino, Kind, LockMode, LockOwner, LockRange, Outcome, OwnerId};
 
 /// Most Changes of one [`Op::NewSession`](crate::Op::NewSession): they have to fit into one frame of the journal.
 const SESSION_CHANGES_MAX: usize = 10_000;
 
 impl Decider<'_> {
-    pub(super) fn lock_file(&self, ino: Ino, owner: LockOwner, mode: LockMode) -> Result<Decision, Errno> {
+    pub(super) fn lock_file(&self, ino: Ino, owner: LockOwner, mode: LockMode) -> Result<Decision, Fault> {
         self.lockable(ino)?;
         if self.tree.file_lock_conflict(ino, owner, mode).is_some() {
-            return Err(Errno::WouldBlock);
+            return Err(Errno::WouldBlock.into());
         }
         if self.tree.file_locks.get(&(ino, owner)) == Some(&mode) {
             return Ok(nothing());
@@ -18,7 +18,7 @@ impl Decider<'_> {
         Ok(done(Change::LockFile { ino, owner, mode }))
     }
 
-    pub(super) fn unlock_file(&self, ino: Ino, owner: LockOwner) -> Result<Decision, Errno> {
+    pub(super) fn unlock_file(&self, ino: Ino, owner: LockOwner) -> Result<Decision, Fault> {
         self.inode(ino)?;
         let held = self.tree.file_locks.contains_key(&(ino, owner));
         Ok(if held { done(Change::UnlockFile { ino, owner }) } else { nothing() })
@@ -30,13 +30,13 @@ impl Decider<'_> {
         owner: LockOwner,
         range: LockRange,
         mode: LockMode,
-    ) -> Result<Decision, Errno> {
+    ) -> Result<Decision, Fault> {
         self.lockable(ino)?;
         if !range.is_valid() {
-            return Err(Errno::Invalid);
+            return Err(Errno::Invalid.into());
         }
         if self.tree.range_lock_conflict(ino, owner, range, mode).is_some() {
-            return Err(Errno::WouldBlock);
+            return Err(Errno::WouldBlock.into());
         }
         if self.tree.covers_range(ino, owner, range, mode) {
             return Ok(nothing());
@@ -49,16 +49,16 @@ impl Decider<'_> {
         ino: Ino,
         owner: LockOwner,
         range: LockRange,
-    ) -> Result<Decision, Errno> {
+    ) -> Result<Decision, Fault> {
         self.inode(ino)?;
         if !range.is_valid() {
-            return Err(Errno::Invalid);
+            return Err(Errno::Invalid.into());
         }
         let held = self.tree.has_range_lock(ino, owner, range);
         Ok(if held { done(Change::UnlockRange { ino, owner, range }) } else { nothing() })
     }
 
-    pub(super) fn hold(&self, ino: Ino) -> Result<Decision, Errno> {
+    pub(super) fn hold(&self, ino: Ino) -> Result<Decision, Fault> {
         let owner = self.context.owner;
         let named = self.inode(ino)?.nlink > 0;
         if named || self.tree.holds.contains_key(&(ino, owner)) {
@@ -105,7 +105,7 @@ impl Decider<'_> {
         Decision { changes, outcome: Outcome::Done }
     }
 
-    fn lockable(&self, ino: Ino) -> Result<(), Errno> {
-        if self.inode(ino)?.kind() == Kind::Symlink { Err(Errno::Invalid) } else { Ok(()) }
+    fn lockable(&self, ino: Ino) -> Result<(), Fault> {
+        if self.inode(ino)?.kind() == Kind::Symlink { Err(Errno::Invalid.into()) } else { Ok(()) }
     }
 }

@@ -44,11 +44,11 @@ fn the_first_refusal_refuses_all() {
         Op::Require(Precondition::Exists(path("g", true))),
     ];
     let refused = decide_batch(&fs.tree, &Context::new(Timestamp::default()), &ops, Place::default());
-    assert_eq!(refused.expect_err("g is missing"), BatchError { index: 2, errno: Errno::Canceled });
+    assert_eq!(refused.expect_err("g is missing"), BatchError { index: 2, fault: Errno::Canceled.into() });
     let end = Place { segment: SegmentId(0), position: u64::MAX - 2 };
     let ops = [open("f"), Op::Write { target: path("f", true), at: WriteAt::End, len: 3 }];
     let refused = decide_batch(&fs.tree, &Context::new(Timestamp::default()), &ops, end);
-    assert_eq!(refused.expect_err("no room").errno, Errno::TooBig);
+    assert_eq!(refused.expect_err("no room").fault, Errno::TooBig);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn a_batch_is_its_ops_one_after_another() {
             for (index, op) in ops.iter().enumerate() {
                 fs.now = now - 1;
                 if let Err(errno) = fs.run(op) {
-                    failed = Some(BatchError { index, errno });
+                    failed = Some(BatchError { index, fault: errno.into() });
                     break;
                 }
             }

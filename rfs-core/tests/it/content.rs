@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use rfs_core::{
-    Allocate, At, Change, Context, Credential, Errno, Ino, Node, Op, Place, SegmentId, StateHash, Target,
-    Timestamp, Tree, WriteAt, decide,
+    Allocate, At, Change, Context, Credential, Errno, Ino, Node, Op, Place, SegmentId, Target, Timestamp,
+    Tree, WriteAt, decide,
 };
 
-use crate::support::{Fs, Random};
+use crate::support::{Fs, Random, live_bytes, state_hash};
 
 /// Where a byte is.
 type Byte = Option<(u64, u64)>;
@@ -62,7 +62,7 @@ fn extents_say_of_each_byte_where_it_is() {
                 assert_eq!(&bytes_of(&fs.tree, *ino), bytes, "seed {seed}");
             }
             assert_eq!(fs.tree.check(), Ok(()), "seed {seed}");
-            let live: u64 = fs.tree.segments().iter().map(|(_, live)| live).sum();
+            let live = live_bytes(&fs.tree);
             let written = table.values().flatten().flatten().count() as u64;
             assert_eq!(live, written, "seed {seed}");
         }
@@ -97,7 +97,7 @@ fn adjacent_writes_are_one_write() {
         }
         merged.apply(&Change::Write { ino, offset: start, len, time }, place).expect("it fits");
         assert_eq!(fs.tree, merged, "seed {seed}");
-        assert_eq!(StateHash::of(&fs.tree), StateHash::of(&merged), "seed {seed}");
+        assert_eq!(state_hash(&fs.tree), state_hash(&merged), "seed {seed}");
         assert_eq!(merged.check(), Ok(()), "seed {seed}");
     }
 }
@@ -144,7 +144,7 @@ fn content_by_path_is_refused_as_an_open_would_be() {
         let allocate = Op::Allocate { target: target.clone(), mode: Allocate::Extend, offset: 0, len: 9 };
         let copy = Op::Copy { from: target.clone(), from_offset: 0, to: target, to_offset: 0, len: 1 };
         for op in [write, allocate, copy] {
-            assert_eq!(decide(&fs.tree, &context, &op), Err(errno), "{op:?}");
+            assert_eq!(decide(&fs.tree, &context, &op), Err(errno.into()), "{op:?}");
         }
     }
 }

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use rfs_core::{
-    Change, Errno, HeldRange, Ino, Item, LockMode, LockOwner, LockRange, Op, OwnerId, StateHash, Tree,
-    WriteAt,
+    Change, Errno, HeldRange, Ino, Item, LockMode, LockOwner, LockRange, Op, OwnerId, Tree, WriteAt,
 };
 
-use crate::support::{Fs, Random};
+use crate::support::{Fs, Random, items, loaded, state_hash};
 
 /// Bytes of the table; the last stands for all that follow.
 const BYTES: usize = 24;
@@ -87,7 +86,7 @@ fn byte_range_locks_are_those_of_a_table() {
                 assert!(runs(&table).contains(&told) && told.owner != owner, "{at}: {told:?}");
                 assert!(told.range.overlaps(&range), "{at}: {told:?}");
             }
-            let (before, hash) = (fs.tree.clone(), StateHash::of(&fs.tree));
+            let (before, hash) = (fs.tree.clone(), state_hash(&fs.tree));
             let had = table.clone();
             let expected = if lock && conflicts { Err(Errno::WouldBlock) } else { Ok(()) };
             if expected.is_ok() {
@@ -105,8 +104,8 @@ fn byte_range_locks_are_those_of_a_table() {
             assert_eq!(fs.tree.range_locks(ino).collect::<Vec<_>>(), runs(&table), "{at}");
             assert_eq!(fs.tree.range_locks(other).count(), 1, "{at}");
             assert_eq!(fs.tree.check(), Ok(()), "{at}");
-            assert_eq!(hash.update(&before, &fs.tree), StateHash::of(&fs.tree), "{at}");
-            assert_eq!(Tree::from_items(fs.tree.items()).as_ref(), Ok(&fs.tree), "{at}");
+            assert_eq!(loaded(hash.update(&before, &fs.tree)), state_hash(&fs.tree), "{at}");
+            assert_eq!(Tree::from_items(items(&fs.tree)).as_ref(), Ok(&fs.tree), "{at}");
         }
     }
     assert!(done > 2000 && refused > 2000 && idle > 500, "{done} done, {refused} refused, {idle} idle");
@@ -198,7 +197,7 @@ fn locks_of_version_1_are_those_of_owner_0() {
     let before = fs.tree.clone();
     fs.tree.apply(&Change::Lock { ino, owner: OwnerId(9), mode }, fs.place).expect("it fits");
     assert_eq!(fs.tree.file_locks(ino).collect::<Vec<_>>(), [(owner(0, 9), mode)]);
-    let items = before.items().chain([Item::Lock { ino, owner: OwnerId(9), mode }]);
+    let items = items(&before).chain([Item::Lock { ino, owner: OwnerId(9), mode }]);
     assert_eq!(Tree::from_items(items).as_ref(), Ok(&fs.tree));
     fs.run(&Op::UnlockFile { ino, owner: owner(0, 9) }).expect("it is held");
     assert_eq!(fs.tree, before);

@@ -87,13 +87,13 @@ fn a_nameless_file_lives_by_its_handle() {
     assert_eq!(fs.run(&to("third")), Err(NotFound), "once it had one, it gets none again");
     fs.open.clear();
     fs.run(&Op::Release { ino }).expect("the last handle");
-    assert_eq!(fs.tree.attr(ino), Err(Stale));
+    assert_eq!(fs.tree.attr(ino), Err(Stale.into()));
 
     let unlinkable = nameless(&mut fs, false);
     let op = Op::Link { from: Target::Ino(unlinkable), to: At::root("never") };
     assert_eq!(fs.run(&op), Err(NotFound));
     fs.run(&Op::NewSession { keep: Vec::new() }).expect("the holder is gone");
-    assert_eq!(fs.tree.attr(unlinkable), Err(Stale));
+    assert_eq!(fs.tree.attr(unlinkable), Err(Stale.into()));
     assert_eq!(fs.tree.check(), Ok(()));
 }
 

@@ -7,7 +7,7 @@ use rfs_core::{
     Place, Target, Timestamp, Tree, WriteAt, decide,
 };
 
-use crate::support::Random;
+use crate::support::{Random, items, loaded, posix};
 
 const OWNERS: [OwnerId; 3] = [OwnerId(1), OwnerId(2), OwnerId(1 << 63)];
 
@@ -30,7 +30,7 @@ impl Owners {
             owners.into_iter().collect()
         };
         let context = Context { owner, holders: &holders, ..Context::new(Timestamp::from_nanos(self.now)) };
-        let decision = decide(&self.tree, &context, op)?;
+        let decision = posix(decide(&self.tree, &context, op))?;
         for change in &decision.changes {
             self.tree.apply(change, Place::default()).expect("what was decided fits");
             assert_eq!(self.tree.check(), Ok(()), "{op:?}: {change:?}");
@@ -143,7 +143,7 @@ fn an_owner_takes_its_locks_and_what_only_it_held_along() {
     owners.unlink("shared");
     let ended = owners.run(two, &Op::EndOwner { owner: one }).expect("it can always be").1;
     assert_eq!(ended, [Change::EndOwner { owner: one }]);
-    assert!(owners.tree.inode(own).is_none() && owners.tree.inode(nameless).is_none());
+    assert!(loaded(owners.tree.inode(own)).is_none() && loaded(owners.tree.inode(nameless)).is_none());
     assert_eq!((owners.holders(shared), owners.holders(named)), (vec![two], Vec::new()));
     assert_eq!((owners.tree.locks_of(one).count(), owners.tree.locks_of(two).count()), (0, 4));
     assert_eq!(owners.tree.owners(), BTreeSet::from([two]));
@@ -199,7 +199,7 @@ fn a_new_session_keeps_what_the_owners_that_go_on_hold() {
             let held = |tree: &Tree| tree.held_by(owner).collect::<BTreeSet<_>>();
             if kept(&owner) {
                 // Locks on what went with its last holder went along.
-                let there = |(ino, _): &(Ino, LockOwner)| after.inode(*ino).is_some();
+                let there = |(ino, _): &(Ino, LockOwner)| loaded(after.inode(*ino)).is_some();
                 let expected: Vec<_> = locks(&before).into_iter().filter(there).collect();
                 assert_eq!((held(after), locks(after)), (held(&before), expected), "seed {seed}");
             } else {
@@ -207,7 +207,7 @@ fn a_new_session_keeps_what_the_owners_that_go_on_hold() {
             }
         }
         let inodes = |tree: &Tree| -> Vec<(Ino, u32)> {
-            tree.items()
+            items(&tree)
                 .filter_map(|item| match item {
                     rfs_core::Item::Inode(ino, inode) => Some((ino, inode.nlink)),
                     _ => None,
@@ -216,7 +216,7 @@ fn a_new_session_keeps_what_the_owners_that_go_on_hold() {
         };
         for (ino, nlink) in inodes(&before) {
             let stays = nlink > 0 || before.holders(ino).any(|owner| kept(&owner));
-            assert_eq!(owners.tree.inode(ino).is_some(), stays, "seed {seed}, inode {ino}");
+            assert_eq!(loaded(owners.tree.inode(ino)).is_some(), stays, "seed {seed}, inode {ino}");
         }
         let again = owners.run(OWNERS[0], &Op::NewSession { keep }).expect("always").1;
         assert_eq!(again, [], "nothing is recorded when nothing changes");

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use rfs_core::{
     Access, Allocate, At, Capabilities, Context, Credential, Errno, Item, Limits, Op, OpenFlags, Place,
-    QuotaSubject, StateHash, Target, Timestamp, Tree, Usage, WriteAt, decide_batch,
+    QuotaSubject, Target, Timestamp, Tree, Usage, WriteAt, decide_batch,
 };
 
 use crate::random::step;
-use crate::support::{Fs, Random, path};
+use crate::support::{Fs, Random, items, loaded, path, state_hash};
 
 const VOLUME: QuotaSubject = QuotaSubject::Volume;
 
@@ -23,13 +23,13 @@ fn set(fs: &mut Fs, subject: QuotaSubject, limits: Limits) {
 /// What each subject uses, counted from the items alone.
 fn counted(tree: &Tree) -> BTreeMap<QuotaSubject, Usage> {
     let mut bytes: BTreeMap<_, u64> = BTreeMap::new();
-    for item in tree.items() {
+    for item in items(tree) {
         if let Item::Extent { ino, extent, .. } = item {
             *bytes.entry(ino).or_default() += extent.len;
         }
     }
     let mut used: BTreeMap<QuotaSubject, Usage> = BTreeMap::new();
-    for item in tree.items() {
+    for item in items(tree) {
         if let Item::Inode(ino, inode) = item {
             for subject in [VOLUME, QuotaSubject::User(inode.uid)] {
                 let used = used.entry(subject).or_default();
@@ -114,14 +114,14 @@ fn a_quota_refuses_what_passes_it_and_nothing_else() {
             }
             assert_eq!(fs.tree.usage(), counted[&VOLUME], "{at}");
             assert_eq!(fs.tree.check(), Ok(()), "{at}");
-            assert_eq!(StateHash::of(&before).update(&before, &fs.tree), StateHash::of(&fs.tree), "{at}");
+            assert_eq!(loaded(state_hash(&before).update(&before, &fs.tree)), state_hash(&fs.tree), "{at}");
         }
     }
     assert!(done > 4000 && full > 200, "{done} done, {full} were full");
 }
 
 fn unlimited(tree: &Tree) -> Tree {
-    let items = tree.items().filter(|item| !matches!(item, Item::Quota { .. }));
+    let items = items(tree).filter(|item| !matches!(item, Item::Quota { .. }));
     Tree::from_items(items).expect("it is sound without quotas too")
 }
 
@@ -233,6 +233,6 @@ fn the_ops_of_a_batch_share_what_is_left() {
     let shorten = Op::Truncate { target: Target::Ino(ino), size: 0 };
     assert_eq!(batch(&[write(0, 6), write(2, 8)]), Ok(2));
     let refused = batch(&[write(0, 6), write(6, 4), write(10, 1)]).expect_err("eleven bytes");
-    assert_eq!((refused.index, refused.errno), (2, Errno::NoSpace));
+    assert_eq!((refused.index, refused.fault), (2, Errno::NoSpace.into()));
     assert_eq!(batch(&[write(0, 10), shorten, write(0, 10)]), Ok(3));
 }

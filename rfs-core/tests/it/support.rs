@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use rfs_core::{
-    Access, At, AtimePolicy, Attr, Context, Credential, Decision, Errno, Ino, LockOwner, Op, OpenFlags,
-    Outcome, OwnerId, Place, RenameMode, SegmentId, SetTime, Target, Timestamp, Tree, WriteAt, XattrMode,
-    decide,
+    Access, At, AtimePolicy, Attr, Context, Credential, Decision, Errno, Fault, Ino, Item, LockOwner,
+    Missing, Op, OpenFlags, Outcome, OwnerId, Place, RenameMode, SegmentId, SetTime, StateHash, Target,
+    Timestamp, Tree, WriteAt, XattrMode, decide,
 };
 
 /// The owner that opens everything here.
@@ -44,7 +44,7 @@ impl Fs {
             atime: self.atime,
             ..Context::new(Timestamp::from_nanos(self.now))
         };
-        decide(&self.tree, &context, op)
+        posix(decide(&self.tree, &context, op))
     }
 
     /// Decides and applies an Op.
@@ -120,7 +120,7 @@ impl Fs {
     }
 
     pub(crate) fn xattr(&self, path: &str, name: &str) -> Result<Vec<u8>, Errno> {
-        let value = self.tree.xattr(&self.credential, self.ino(path), name.as_bytes())?;
+        let value = posix(self.tree.xattr(&self.credential, self.ino(path), name.as_bytes()))?;
         Ok(value.as_bytes().to_vec())
     }
 
@@ -134,11 +134,11 @@ impl Fs {
     }
 
     pub(crate) fn stat(&self, path: &str) -> Result<Attr, Errno> {
-        self.tree.lookup(&self.credential, &At::root(path), true).and_then(|ino| self.tree.attr(ino))
+        posix(self.tree.lookup(&self.credential, &At::root(path), true).and_then(|ino| self.tree.attr(ino)))
     }
 
     pub(crate) fn lstat(&self, path: &str) -> Result<Attr, Errno> {
-        self.tree.lookup(&self.credential, &At::root(path), false).and_then(|ino| self.tree.attr(ino))
+        posix(self.tree.lookup(&self.credential, &At::root(path), false).and_then(|ino| self.tree.attr(ino)))
     }
 
     pub(crate) fn ino(&self, path: &str) -> Ino {
@@ -153,6 +153,31 @@ pub(crate) const fn locker(key: u64) -> LockOwner {
 
 pub(crate) fn path(path: &str, follow: bool) -> Target {
     Target::Path { at: At::root(path), follow }
+}
+
+/// What a tree that is wholly loaded answers.
+pub(crate) fn posix<T>(answer: Result<T, Fault>) -> Result<T, Errno> {
+    answer.map_err(|fault| fault.errno().expect("the tree is wholly loaded"))
+}
+
+/// What a tree that is wholly loaded holds.
+pub(crate) fn loaded<T>(answer: Result<T, Missing>) -> T {
+    answer.expect("the tree is wholly loaded")
+}
+
+/// How many bytes of all segments are live.
+pub(crate) fn live_bytes(tree: &Tree) -> u64 {
+    tree.segments().iter().map(|pair| *loaded(pair).1).sum()
+}
+
+/// The items of a tree that is wholly loaded.
+pub(crate) fn items(tree: &Tree) -> impl Iterator<Item = Item> + '_ {
+    loaded(tree.items())
+}
+
+/// The state hash of a tree that is wholly loaded.
+pub(crate) fn state_hash(tree: &Tree) -> StateHash {
+    loaded(StateHash::of(tree))
 }
 
 /// What an Op came to, but for its outcome.

@@ -9,7 +9,7 @@ use rfs_core::{
     XATTR_VALUE_MAX, XattrMode,
 };
 
-use crate::support::{Fs, GROUP_OBJ, MASK, NOBODY, OTHER, USER, USER_OBJ, acl, answer, path};
+use crate::support::{Fs, GROUP_OBJ, MASK, NOBODY, OTHER, USER, USER_OBJ, acl, answer, path, posix};
 
 /// What Linux takes for the capabilities of an executable.
 const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -137,7 +137,7 @@ fn attributes_are_read_as_in_linux() {
         (Credential::root(), "s", "system.posix_acl_access", Err(NotSupported)),
         (Credential::root(), "f", "system.posix_acl_default", Err(NoAttribute)),
     ] {
-        let value = fs.tree.xattr(&who, fs.ino(path), name.as_bytes());
+        let value = posix(fs.tree.xattr(&who, fs.ino(path), name.as_bytes()));
         assert_eq!(value.map(|value| value.as_bytes().to_vec()), expected, "{path} {name:?} by {who:?}");
     }
     let listed = |who: &Credential, path: &str| {
@@ -147,7 +147,7 @@ fn attributes_are_read_as_in_linux() {
     assert_eq!(listed(&Credential::root(), "f"), ["security.a", "trusted.a", "user.a"]);
     assert_eq!(listed(&stranger(), "f"), ["security.a", "user.a"], "whoever may not read it may know of it");
     assert_eq!(listed(&owner(), "p"), [""; 0]);
-    assert_eq!(fs.tree.xattr_names(&owner(), Ino(99)), Err(rfs_core::Errno::Stale));
+    assert_eq!(fs.tree.xattr_names(&owner(), Ino(99)), Err(rfs_core::Errno::Stale.into()));
 }
 
 #[test]

@@ -1,0 +1,172 @@
+//! Nodes, and what leads to them.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use super::{Key, Missing, NotLoaded, PageRef, Value};
+
+/// Most pairs of a leaf. In unit tests little, so that small maps have many levels.
+pub const LEAF_MAX: usize = if cfg!(test) { 6 } else { 128 };
+/// Most children of a branch.
+pub const BRANCH_MAX: usize = if cfg!(test) { 5 } else { 512 };
+
+/// What leads to a node. Clones lead to the same one.
+pub(super) struct Child<K, V>(pub(super) Arc<Slot<K, V>>);
+
+/// A node that is loaded, or stored, or both.
+pub(super) struct Slot<K, V> {
+    /// Where it is stored; not set as long as it is dirty.
+    pub(super) page: OnceLock<PageRef>,
+    pub(super) node: OnceLock<Node<K, V>>,
+    /// Whether somebody needed it since eviction last looked.
+    used: AtomicBool,
+}
+
+#[derive(Clone)]
+pub(super) enum Node<K, V> {
+    Leaf(Leaf<K, V>),
+    Branch(Branch<K, V>),
+}
+
+/// Pairs, in order.
+#[derive(Clone)]
+pub(super) struct Leaf<K, V> {
+    pub(super) keys: Vec<K>,
+    pub(super) values: Vec<V>,
+}
+
+/// Children, in order.
+pub(super) struct Branch<K, V> {
+    /// How many levels are below it.
+    pub(super) level: u8,
+    /// One between each two children: at most every key of the right one, and more than every key of the left one.
+    pub(super) keys: Vec<K>,
+    pub(super) children: Vec<Child<K, V>>,
+}
+
+impl<K: Clone, V> Clone for Branch<K, V> {
+    fn clone(&self) -> Self {
+        Self { level: self.level, keys: self.keys.clone(), children: self.children.clone() }
+    }
+}
+
+impl<K, V> Clone for Child<K, V> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<K, V> Slot<K, V> {
+    pub(super) const fn new(page: OnceLock<PageRef>, node: OnceLock<Node<K, V>>) -> Self {
+        Self { page, node, used: AtomicBool::new(true) }
+    }
+
+    /// Whether somebody needed it since this was last asked.
+    pub(super) fn take_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl<K, V> Child<K, V> {
+    pub(super) fn empty() -> Self {
+        Self::dirty(Node::Leaf(Leaf { keys: Vec::new(), values: Vec::new() }))
+    }
+
+    pub(super) fn dirty(node: Node<K, V>) -> Self {
+        Self(Arc::new(Slot::new(OnceLock::new(), OnceLock::from(node))))
+    }
+
+    pub(super) fn stored(page: PageRef) -> Self {
+        Self(Arc::new(Slot::new(OnceLock::from(page), OnceLock::new())))
+    }
+
+    /// The node, if it is loaded.
+    pub(super) fn loaded(&self) -> Option<&Node<K, V>> {
+        self.0.node.get()
+    }
+
+    pub(super) fn page(&self) -> Option<PageRef> {
+        self.0.page.get().copied()
+    }
+
+    /// Whether the two are known to lead to the same node.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.page().is_some_and(|page| other.page() == Some(page))
+    }
+}
+
+impl<K: Key, V: Value> Child<K, V> {
+    pub(super) fn node(&self) -> Result<&Node<K, V>, Missing> {
+        let Some(node) = self.0.node.get() else { return Err(self.missing()) };
+        if !self.0.used.load(Ordering::Relaxed) {
+            self.0.used.store(true, Ordering::Relaxed);
+        }
+        Ok(node)
+    }
+
+    #[cold]
+    fn missing(&self) -> Missing {
+        let page = self.page().expect("a node that is not loaded is stored");
+        Missing::new(page, Arc::clone(&self.0))
+    }
+
+    /// The node, to be changed: a copy if others share it. It is dirty from now on.
+    pub(super) fn node_mut(&mut self) -> Result<&mut Node<K, V>, NotLoaded> {
+        if self.loaded().is_none() {
+            return Err(NotLoaded { page: self.page() });
+        }
+        if Arc::get_mut(&mut self.0).is_none()
+            && let Some(node) = self.loaded()
+        {
+            *self = Self::dirty(node.clone());
+        }
+        let slot = Arc::get_mut(&mut self.0).expect("it is shared with nobody");
+        slot.page.take();
+        Ok(slot.node.get_mut().expect("it is loaded"))
+    }
+
+    /// The last pair below it.
+    pub(super) fn last(&self) -> Result<Option<(&K, &V)>, Missing> {
+        let mut child = self;
+        loop {
+            match child.node()? {
+                Node::Branch(branch) => child = &branch.children[branch.children.len() - 1],
+                Node::Leaf(leaf) => return Ok(leaf.keys.len().checked_sub(1).map(|at| leaf.pair(at))),
+            }
+        }
+    }
+
+    /// What is in it, as its own.
+    pub(super) fn into_node(self) -> Option<Node<K, V>> {
+        match Arc::try_unwrap(self.0) {
+            Ok(mut slot) => slot.node.take(),
+            Err(shared) => shared.node.get().cloned(),
+        }
+    }
+}
+
+impl<K, V> Leaf<K, V> {
+    pub(super) fn pair(&self, at: usize) -> (&K, &V) {
+        (&self.keys[at], &self.values[at])
+    }
+
+    pub(super) fn insert(&mut self, at: usize, key: K, value: V) {
+        self.keys.insert(at, key);
+        self.values.insert(at, value);
+    }
+
+    pub(super) fn split_off(&mut self, at: usize) -> Self {
+        Self { keys: self.keys.split_off(at), values: self.values.split_off(at) }
+    }
+}
+
+impl<K: Key, V> Branch<K, V> {
+    /// Which child a key belongs to.
+    pub(super) fn index_of(&self, key: &K) -> usize {
+        self.keys.partition_point(|least| least <= key)
+    }
+
+    pub(super) fn child_of(&self, key: &K) -> &Child<K, V> {
+        &self.children[self.index_of(key)]
+    }
+}
