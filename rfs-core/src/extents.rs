@@ -79,7 +79,7 @@ impl Tree {
     /// Makes a hole of a file's bytes from `start` up to `end`, and tells how many bytes were stored there.
     pub(crate) fn cut_extents(&mut self, ino: Ino, start: u64, end: u64) -> Result<u64, NotLoaded> {
         let mut removed = 0;
-        while let Some(last) = end.checked_sub(1)
+        while let Some(last) = end.checked_sub(1).filter(|last| *last >= start)
             && let Some((&(holder, offset), &extent)) = self.extents.at_or_before(&(ino, last))?
             && holder == ino
             && offset + extent.len > start

@@ -117,6 +117,17 @@ impl Tree {
             name: name.clone(),
             value: value.clone(),
         });
+        let items = std::iter::once(Item::NextIno(self.next_ino))
+            .chain(inodes)
+            .chain(entries)
+            .chain(extents)
+            .chain(xattrs)
+            .chain(self.resident_items());
+        Ok(items)
+    }
+
+    /// The items that are always in memory.
+    pub(crate) fn resident_items(&self) -> impl Iterator<Item = Item> + '_ {
         let holds = self.holds.iter().map(|(key, ())| Item::Hold { ino: key.0, owner: key.1 });
         let linkable = self.linkable.iter().map(|(ino, ())| Item::Linkable(*ino));
         let file_locks = self.file_locks.iter().map(|(key, mode)| Item::FileLock {
@@ -136,18 +147,27 @@ impl Tree {
             .checkpoints
             .iter()
             .map(|(name, checkpoint)| Item::Checkpoint { name: name.clone(), checkpoint: *checkpoint });
-        let items = std::iter::once(Item::NextIno(self.next_ino))
-            .chain(inodes)
-            .chain(entries)
-            .chain(extents)
-            .chain(xattrs)
-            .chain(holds)
-            .chain(linkable)
-            .chain(file_locks)
-            .chain(range_locks)
-            .chain(checkpoints)
-            .chain(quotas);
-        Ok(items)
+        holds.chain(linkable).chain(file_locks).chain(range_locks).chain(checkpoints).chain(quotas)
+    }
+
+    /// Puts an item in place that is always in memory, and tells whether it was there; any other it gives back.
+    pub(crate) fn put_resident(&mut self, item: Item) -> Result<bool, Item> {
+        Ok(match item {
+            Item::Lock { ino, owner, mode } => {
+                let owner = LockOwner { owner: OwnerId(0), key: owner.0 };
+                self.file_locks.insert((ino, owner), mode).is_some()
+            }
+            Item::FileLock { ino, owner, mode } => self.file_locks.insert((ino, owner), mode).is_some(),
+            Item::RangeLock { ino, owner, range, mode } => {
+                let lock = RangeLock { end: range.end, mode };
+                self.range_locks.insert((ino, owner, range.start), lock).is_some()
+            }
+            Item::Hold { ino, owner } => self.holds.insert((ino, owner), ()).is_some(),
+            Item::Linkable(ino) => self.linkable.insert(ino, ()).is_some(),
+            Item::Quota { subject, limits } => self.quotas.insert(subject, limits).is_some(),
+            Item::Checkpoint { name, checkpoint } => self.checkpoints.insert(name, checkpoint).is_some(),
+            paged => return Err(paged),
+        })
     }
 
     /// Makes a tree of its items, in any order, and checks it.
@@ -182,46 +202,15 @@ impl Tree {
                         violations.extent(ino, offset, "is there twice");
                     }
                 }
-                Item::Lock { ino, owner, mode } => {
-                    let owner = LockOwner { owner: OwnerId(0), key: owner.0 };
-                    if tree.file_locks.insert((ino, owner), mode).is_some() {
-                        violations.lock(ino, owner, "is there twice");
-                    }
-                }
-                Item::FileLock { ino, owner, mode } => {
-                    if tree.file_locks.insert((ino, owner), mode).is_some() {
-                        violations.lock(ino, owner, "is there twice");
-                    }
-                }
-                Item::RangeLock { ino, owner, range, mode } => {
-                    let lock = RangeLock { end: range.end, mode };
-                    if tree.range_locks.insert((ino, owner, range.start), lock).is_some() {
-                        violations.lock(ino, owner, "a range is there twice");
-                    }
-                }
                 Item::Xattr { ino, name, value } => {
                     if paged.xattrs.insert((ino, name.clone()), value).is_some() {
                         violations.inode(ino, format!("its attribute {name} is there twice"));
                     }
                 }
-                Item::Hold { ino, owner } => {
-                    if tree.holds.insert((ino, owner), ()).is_some() {
-                        violations.inode(ino, format!("is held twice by owner {owner}"));
-                    }
-                }
-                Item::Linkable(ino) => {
-                    if tree.linkable.insert(ino, ()).is_some() {
-                        violations.inode(ino, "is linkable twice");
-                    }
-                }
-                Item::Quota { subject, limits } => {
-                    if tree.quotas.insert(subject, limits).is_some() {
-                        violations.tree(format!("the quota of {subject:?} is there twice"));
-                    }
-                }
-                Item::Checkpoint { name, checkpoint } => {
-                    if tree.checkpoints.insert(name.clone(), checkpoint).is_some() {
-                        violations.checkpoint(&name, "is there twice");
+                resident => {
+                    let what = format!("{resident:?} is there twice");
+                    if tree.put_resident(resident) == Ok(true) {
+                        violations.tree(what);
                     }
                 }
             }

@@ -44,11 +44,23 @@ mod item;
 mod lock;
 mod map;
 mod op;
+mod paged;
 mod permission;
 mod quota;
 mod resolve;
 mod tree;
 mod xattr;
+
+// Once more, on trees of many levels: in unit tests nodes hold little.
+#[cfg(test)]
+extern crate self as rfs_core;
+#[cfg(test)]
+#[path = "../tests/it/random.rs"]
+mod random;
+#[cfg(test)]
+#[allow(dead_code, reason = "the integration tests use more of it")]
+#[path = "../tests/it/support.rs"]
+mod support;
 
 pub use apply::ApplyError;
 pub use batch::{Batch, BatchError, decide_batch};
@@ -71,6 +83,7 @@ pub use op::{
     Access, Allocate, At, AtimePolicy, Context, Op, OpenFlags, Outcome, Precondition, RenameMode, SetTime,
     Target, WriteAt,
 };
+pub use paged::{StoredTree, StoredTreeError, TreeNode};
 pub use permission::Permission;
 pub use quota::{Limits, Quota, QuotaSubject, StatFs, Usage};
 pub use tree::{Checkpoint, DirEntry, Entry, EntryKey, FileRange, Tree};

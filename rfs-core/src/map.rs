@@ -9,7 +9,8 @@
 //!
 //! Nodes are split when they are full: in the middle, or at the end when keys come in ascending order, so that they
 //! are filled whole then. A node that gets thin is joined with a neighbour that is loaded; nothing is loaded for that.
-//! So a node may hold little, but never nothing. The structure goes back to Comer, "The Ubiquitous B-Tree" (1979);
+//! So a leaf may be empty: taking it away would give its keys to a neighbour that is not loaded, and what was loaded for
+//! a change would not do for it any more. The structure goes back to Comer, "The Ubiquitous B-Tree" (1979);
 //! copying the path to what changes, to Rodeh, "B-trees, Shadowing, and Clones" (2008).
 
 mod edit;
@@ -188,26 +189,7 @@ impl<K: Key, V: Value> Map<K, V> {
 
     /// The last pair that is `within`, which holds up to `key`, or up to just before it.
     fn last_of(&self, key: &K, within: impl Fn(&K) -> bool) -> Result<Option<(&K, &V)>, Missing> {
-        let mut child = &self.root;
-        // All that is in it comes before the leaf that the key belongs to.
-        let mut left = None;
-        loop {
-            match child.node()? {
-                Node::Branch(branch) => {
-                    let at = branch.index_of(key);
-                    left = at.checked_sub(1).map(|before| &branch.children[before]).or(left);
-                    child = &branch.children[at];
-                }
-                Node::Leaf(leaf) => {
-                    let after = leaf.keys.partition_point(&within);
-                    return match (after.checked_sub(1), left) {
-                        (Some(at), _) => Ok(Some(leaf.pair(at))),
-                        (None, Some(left)) => left.last(),
-                        (None, None) => Ok(None),
-                    };
-                }
-            }
-        }
+        self.root.last(Some(key), &within)
     }
 
     /// All pairs, in order of their keys. A missing page is told, and ends it.

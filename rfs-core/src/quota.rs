@@ -35,7 +35,7 @@ pub struct Limits {
 }
 
 /// What is there, counted as [`Limits`] count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Usage {
     /// Bytes of content.
     pub bytes: u64,

@@ -33,7 +33,7 @@ impl Tree {
         if size > FILE_SIZE_MAX {
             return Err(Misfit::Range { offset: 0, len: size });
         }
-        self.load_extents(ino, size, inode.size.max(size))?;
+        self.load_extents(ino, size, inode.size)?;
         inode.allocated -= self.cut_extents(ino, size, inode.size)?;
         inode.size = size;
         self.put_modified(ino, inode, time)
@@ -42,7 +42,7 @@ impl Tree {
     pub(super) fn punch(&mut self, ino: Ino, offset: u64, len: u64, time: Timestamp) -> Result<(), Misfit> {
         let mut inode = self.file(ino)?.clone();
         let end = range_end(offset, len)?;
-        let end = end.min(inode.size).max(offset);
+        let end = end.min(inode.size);
         self.load_extents(ino, offset, end)?;
         inode.allocated -= self.cut_extents(ino, offset, end)?;
         self.put_modified(ino, inode, time)

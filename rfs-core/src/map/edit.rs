@@ -100,6 +100,9 @@ impl<K: Key, V: Value> Map<K, V> {
         }
         let removed = self.root.remove(key)?;
         self.len -= u64::from(removed.is_some());
+        if self.len == 0 {
+            *self = Self::default();
+        }
         self.lower();
         Ok(removed)
     }
@@ -124,9 +127,9 @@ impl<K: Key, V: Value> Map<K, V> {
         while let Some(Node::Branch(branch)) = self.root.loaded()
             && branch.children.len() < 2
         {
-            let only = branch.children.first().cloned();
-            self.height = if only.is_some() { self.height - 1 } else { 0 };
-            self.root = only.unwrap_or_else(Child::empty);
+            let only = branch.children[0].clone();
+            self.height -= 1;
+            self.root = only;
         }
     }
 }
@@ -205,30 +208,30 @@ impl<K: Key, V: Value> Branch<K, V> {
         Some((least, Child::dirty(Node::Branch(right))))
     }
 
-    /// Takes the child at `at` away if it is empty, and joins it with a neighbour if it is thin.
+    /// Joins the child at `at` with a neighbour that is loaded if it is thin; takes it away if it is empty.
     fn tidy(&mut self, at: usize) -> Result<(), NotLoaded> {
         let Some((filled, most)) = self.children[at].filled() else { return Ok(()) };
-        if filled == 0 {
-            self.children.remove(at);
-            if !self.keys.is_empty() {
-                self.keys.remove(at.saturating_sub(1));
-            }
-            return Ok(());
-        }
         if filled >= most / 4 {
             return Ok(());
         }
         let fits = |neighbour: usize| {
             let other = self.children.get(neighbour).and_then(Child::filled);
-            other.is_some_and(|(other, _)| filled + other <= most * 3 / 4)
+            other.is_some_and(|(other, _)| filled == 0 || filled + other <= most * 3 / 4)
         };
-        if fits(at + 1) {
-            self.join(at)
+        // Where the two meet.
+        let between = if fits(at + 1) {
+            at
         } else if at > 0 && fits(at - 1) {
-            self.join(at - 1)
+            at - 1
         } else {
-            Ok(())
+            return Ok(());
+        };
+        if filled == 0 {
+            self.keys.remove(between);
+            self.children.remove(at);
+            return Ok(());
         }
+        self.join(between)
     }
 
     /// Joins the child at `at` with the one behind it.

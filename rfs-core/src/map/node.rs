@@ -125,13 +125,29 @@ impl<K: Key, V: Value> Child<K, V> {
         Ok(slot.node.get_mut().expect("it is loaded"))
     }
 
-    /// The last pair below it.
-    pub(super) fn last(&self) -> Result<Option<(&K, &V)>, Missing> {
-        let mut child = self;
-        loop {
-            match child.node()? {
-                Node::Branch(branch) => child = &branch.children[branch.children.len() - 1],
-                Node::Leaf(leaf) => return Ok(leaf.keys.len().checked_sub(1).map(|at| leaf.pair(at))),
+    /// The last pair below it that is `within`, which holds up to a key, or up to just before it; of all pairs, when
+    /// all of them come before the key.
+    pub(super) fn last(
+        &self,
+        key: Option<&K>,
+        within: &impl Fn(&K) -> bool,
+    ) -> Result<Option<(&K, &V)>, Missing> {
+        match self.node()? {
+            Node::Leaf(leaf) => {
+                let after = if key.is_some() { leaf.keys.partition_point(within) } else { leaf.keys.len() };
+                Ok(after.checked_sub(1).map(|at| leaf.pair(at)))
+            }
+            Node::Branch(branch) => {
+                let at = key.map_or(branch.children.len() - 1, |key| branch.index_of(key));
+                if let Some(found) = branch.children[at].last(key, within)? {
+                    return Ok(Some(found));
+                }
+                for child in branch.children[..at].iter().rev() {
+                    if let Some(found) = child.last(None, within)? {
+                        return Ok(Some(found));
+                    }
+                }
+                Ok(None)
             }
         }
     }

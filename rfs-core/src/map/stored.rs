@@ -48,7 +48,7 @@ pub struct Root {
 /// A node as a page holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NodeParts<K, V> {
-    /// Pairs, in ascending order of the keys: 1 to [`LEAF_MAX`].
+    /// Pairs, in ascending order of the keys: at most [`LEAF_MAX`].
     Leaf {
         /// The keys.
         keys: Vec<K>,
@@ -168,7 +168,7 @@ impl Missing {
         let ascend = |keys: &[K]| keys.windows(2).all(|two| two[0] < two[1]);
         let node = match parts {
             NodeParts::Leaf { keys, values } => {
-                if keys.is_empty() || keys.len() > LEAF_MAX || keys.len() != values.len() || !ascend(&keys) {
+                if keys.len() > LEAF_MAX || keys.len() != values.len() || !ascend(&keys) {
                     return Err(unfit("is no leaf: its keys do not ascend, or their number is wrong"));
                 }
                 Node::Leaf(Leaf { keys, values })

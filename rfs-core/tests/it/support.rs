@@ -36,15 +36,19 @@ impl Fs {
 
     pub(crate) fn decide(&mut self, op: &Op) -> Result<Decision, Errno> {
         self.now += 1;
+        posix(self.in_context(|context| decide(&self.tree, context, op)))
+    }
+
+    /// Does something in the context of the Op that was decided last.
+    pub(crate) fn in_context<T>(&self, then: impl FnOnce(&Context<'_>) -> T) -> T {
         let holders = |ino| if self.open.contains(&ino) { vec![OWNER] } else { Vec::new() };
-        let context = Context {
+        then(&Context {
             credential: &self.credential,
             owner: OWNER,
             holders: &holders,
             atime: self.atime,
             ..Context::new(Timestamp::from_nanos(self.now))
-        };
-        posix(decide(&self.tree, &context, op))
+        })
     }
 
     /// Decides and applies an Op.
