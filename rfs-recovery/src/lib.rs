@@ -15,6 +15,7 @@ mod history;
 pub mod image;
 mod keys;
 pub mod objects;
+pub mod page;
 pub mod state;
 
 pub use content::Content;

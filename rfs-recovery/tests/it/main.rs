@@ -5,4 +5,5 @@
 mod golden;
 mod image;
 mod made_up;
+mod pages;
 mod sample;
