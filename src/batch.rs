@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rfs_core::{
-    Access, Allocate, At, Context, Credential, Errno, Node, Op, OpenFlags, Outcome, Precondition, RenameMode,
-    SetTime, Target, Timestamp, WriteAt, XattrMode,
+    Access, Allocate, At, Context, Credential, Errno, Fault, Node, Op, OpenFlags, Outcome, Precondition,
+    RenameMode, SetTime, Target, Timestamp, WriteAt, XattrMode,
 };
 
 use crate::engine::Refused;
@@ -216,12 +216,12 @@ impl Batch {
         let done = shared.change(|live| {
             live.run_steps(caller, &payloads, |batch, context| {
                 for (index, step) in self.steps.iter().enumerate() {
-                    step.decide(batch, context).map_err(|errno| Refused::Batch(index, errno))?;
+                    step.decide(batch, context).map_err(|fault| Refused::in_batch(index, fault))?;
                 }
                 Ok(())
             })
         });
-        done.map(drop).map_err(|refused| refused.doing(doing))
+        done.await.map(drop).map_err(|refused| refused.doing(doing))
     }
 
     fn write_bytes(mut self, path: &Path, at: WriteAt, bytes: &[u8]) -> Self {
@@ -236,12 +236,12 @@ impl Batch {
 }
 
 impl Step {
-    fn decide(&self, batch: &mut rfs_core::Batch, context: &Context<'_>) -> std::result::Result<(), Errno> {
+    fn decide(&self, batch: &mut rfs_core::Batch, context: &Context<'_>) -> std::result::Result<(), Fault> {
         match self {
             Self::Op(op) => batch.decide(context, op).map(drop),
             Self::Fill(open, len) => {
                 let Outcome::Opened { ino, .. } = batch.decide(context, open)? else {
-                    return Err(Errno::Invalid);
+                    return Err(Errno::Invalid.into());
                 };
                 let (target, at) = (Target::Ino(ino), WriteAt::Offset(0));
                 batch.decide(context, &Op::Write { target, at, len: *len }).map(drop)

@@ -352,8 +352,7 @@ pub struct File {
 
 macro_rules! blocking_file {
     (
-        async { $($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) -> $output:ty;)* }
-        now { $($(#[$now_doc:meta])* $now:ident($($now_arg:ident: $now_type:ty),*) -> $now_output:ty;)* }
+        $($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) -> $output:ty;)*
     ) => {
         impl File {
             $(
@@ -365,88 +364,75 @@ macro_rules! blocking_file {
                     self.runtime.block_on(self.file.$name($($arg),*))
                 }
             )*
-            $(
-                $(#[$now_doc])*
-                ///
-                /// # Errors
-                /// As there.
-                pub fn $now(&self, $($now_arg: $now_type),*) -> Result<$now_output> {
-                    self.file.$now($($now_arg),*)
-                }
-            )*
         }
     };
 }
 
 blocking_file! {
-    async {
-        /// As [`crate::File::read_at`].
-        read_at(buffer: &mut [u8], offset: u64) -> usize;
-        /// As [`crate::File::write_at`].
-        write_at(bytes: &[u8], offset: u64) -> usize;
-        /// As [`crate::File::write_all_at`].
-        write_all_at(bytes: &[u8], offset: u64) -> ();
-        /// As [`crate::File::append`].
-        append(bytes: &[u8]) -> u64;
-        /// As [`crate::File::set_len`].
-        set_len(size: u64) -> ();
-        /// As [`crate::File::allocate`].
-        allocate(mode: Allocate, offset: u64, len: u64) -> ();
-        /// As [`crate::File::punch_hole`].
-        punch_hole(offset: u64, len: u64) -> ();
-        /// As [`crate::File::zero_range`].
-        zero_range(offset: u64, len: u64) -> ();
-        /// As [`crate::File::collapse_range`].
-        collapse_range(offset: u64, len: u64) -> ();
-        /// As [`crate::File::insert_range`].
-        insert_range(offset: u64, len: u64) -> ();
-        /// As [`crate::File::set_permissions`].
-        set_permissions(permissions: Permissions) -> ();
-        /// As [`crate::File::chown`].
-        chown(uid: Option<u32>, gid: Option<u32>) -> ();
-        /// As [`crate::File::set_times`].
-        set_times(accessed: Option<Timestamp>, modified: Option<Timestamp>) -> ();
-        /// As [`crate::File::set_xattr`].
-        set_xattr(name: impl AsRef<[u8]>, value: impl AsRef<[u8]>, mode: XattrMode) -> ();
-        /// As [`crate::File::remove_xattr`].
-        remove_xattr(name: impl AsRef<[u8]>) -> ();
-        /// As [`crate::File::link_to`].
-        link_to(path: impl AsRef<Path>) -> ();
-        /// As [`crate::File::sync_all`].
-        sync_all() -> ();
-        /// As [`crate::File::sync_data`].
-        sync_data() -> ();
-        /// As [`crate::File::lock`].
-        lock() -> ();
-        /// As [`crate::File::lock_shared`].
-        lock_shared() -> ();
-        /// As [`crate::File::lock_range`].
-        lock_range(range: LockRange, mode: LockMode) -> ();
-    }
-    now {
-        /// As [`crate::File::metadata`].
-        metadata() -> Metadata;
-        /// As [`crate::File::xattr`].
-        xattr(name: impl AsRef<[u8]>) -> Vec<u8>;
-        /// As [`crate::File::xattr_names`].
-        xattr_names() -> Vec<XattrName>;
-        /// As [`crate::File::seek_data`].
-        seek_data(offset: u64) -> u64;
-        /// As [`crate::File::seek_hole`].
-        seek_hole(offset: u64) -> u64;
-        /// As [`crate::File::try_lock`].
-        try_lock() -> ();
-        /// As [`crate::File::try_lock_shared`].
-        try_lock_shared() -> ();
-        /// As [`crate::File::unlock`].
-        unlock() -> ();
-        /// As [`crate::File::try_lock_range`].
-        try_lock_range(range: LockRange, mode: LockMode) -> ();
-        /// As [`crate::File::unlock_range`].
-        unlock_range(range: LockRange) -> ();
-        /// As [`crate::File::test_lock_range`].
-        test_lock_range(range: LockRange, mode: LockMode) -> Option<HeldRange>;
-    }
+    /// As [`crate::File::read_at`].
+    read_at(buffer: &mut [u8], offset: u64) -> usize;
+    /// As [`crate::File::write_at`].
+    write_at(bytes: &[u8], offset: u64) -> usize;
+    /// As [`crate::File::write_all_at`].
+    write_all_at(bytes: &[u8], offset: u64) -> ();
+    /// As [`crate::File::append`].
+    append(bytes: &[u8]) -> u64;
+    /// As [`crate::File::set_len`].
+    set_len(size: u64) -> ();
+    /// As [`crate::File::allocate`].
+    allocate(mode: Allocate, offset: u64, len: u64) -> ();
+    /// As [`crate::File::punch_hole`].
+    punch_hole(offset: u64, len: u64) -> ();
+    /// As [`crate::File::zero_range`].
+    zero_range(offset: u64, len: u64) -> ();
+    /// As [`crate::File::collapse_range`].
+    collapse_range(offset: u64, len: u64) -> ();
+    /// As [`crate::File::insert_range`].
+    insert_range(offset: u64, len: u64) -> ();
+    /// As [`crate::File::set_permissions`].
+    set_permissions(permissions: Permissions) -> ();
+    /// As [`crate::File::chown`].
+    chown(uid: Option<u32>, gid: Option<u32>) -> ();
+    /// As [`crate::File::set_times`].
+    set_times(accessed: Option<Timestamp>, modified: Option<Timestamp>) -> ();
+    /// As [`crate::File::set_xattr`].
+    set_xattr(name: impl AsRef<[u8]>, value: impl AsRef<[u8]>, mode: XattrMode) -> ();
+    /// As [`crate::File::remove_xattr`].
+    remove_xattr(name: impl AsRef<[u8]>) -> ();
+    /// As [`crate::File::link_to`].
+    link_to(path: impl AsRef<Path>) -> ();
+    /// As [`crate::File::sync_all`].
+    sync_all() -> ();
+    /// As [`crate::File::sync_data`].
+    sync_data() -> ();
+    /// As [`crate::File::lock`].
+    lock() -> ();
+    /// As [`crate::File::lock_shared`].
+    lock_shared() -> ();
+    /// As [`crate::File::lock_range`].
+    lock_range(range: LockRange, mode: LockMode) -> ();
+    /// As [`crate::File::metadata`].
+    metadata() -> Metadata;
+    /// As [`crate::File::xattr`].
+    xattr(name: impl AsRef<[u8]>) -> Vec<u8>;
+    /// As [`crate::File::xattr_names`].
+    xattr_names() -> Vec<XattrName>;
+    /// As [`crate::File::seek_data`].
+    seek_data(offset: u64) -> u64;
+    /// As [`crate::File::seek_hole`].
+    seek_hole(offset: u64) -> u64;
+    /// As [`crate::File::try_lock`].
+    try_lock() -> ();
+    /// As [`crate::File::try_lock_shared`].
+    try_lock_shared() -> ();
+    /// As [`crate::File::unlock`].
+    unlock() -> ();
+    /// As [`crate::File::try_lock_range`].
+    try_lock_range(range: LockRange, mode: LockMode) -> ();
+    /// As [`crate::File::unlock_range`].
+    unlock_range(range: LockRange) -> ();
+    /// As [`crate::File::test_lock_range`].
+    test_lock_range(range: LockRange, mode: LockMode) -> Option<HeldRange>;
 }
 
 impl File {

@@ -13,12 +13,12 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use rfs_core::{
-    Access, At, Credential, Errno, Ino, LockOwner, Op, Outcome, SetTime, Target, Timestamp, WriteAt,
-    XattrMode, XattrName,
+    Access, At, Credential, Errno, Fault, Ino, LockOwner, Missing, Op, Outcome, SetTime, Target, Timestamp,
+    WriteAt, XattrMode, XattrName,
 };
 
 pub use self::open_options::OpenOptions;
-use crate::engine::Live;
+use crate::engine::{Live, Refused};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{Pieces, path_bytes};
 use crate::metadata::{Metadata, Permissions};
@@ -65,12 +65,7 @@ struct Held {
 impl Drop for Held {
     fn drop(&mut self) {
         let shared = &self.handle.shared;
-        let ended = shared.change(|live| {
-            live.unlock_all(shared.itself(), self.ino, self.locks);
-            live.let_go(shared.itself(), self.ino);
-            Ok(())
-        });
-        debug_assert!(ended.is_ok(), "letting go is never refused");
+        shared.let_go(shared.itself(), self.ino, Some(self.locks));
     }
 }
 
@@ -80,6 +75,7 @@ enum State {
     Reading(BoxFuture<'static, Result<Pieces>>),
     Admitting(BoxFuture<'static, Result<()>>),
     Seeking(u64),
+    SeekingFromEnd(BoxFuture<'static, Result<u64>>, i64),
 }
 
 impl File {
@@ -115,7 +111,7 @@ impl File {
         let piece = &bytes[..bytes.len().min(WRITE_BYTES)];
         let at = if self.append { WriteAt::End } else { WriteAt::Offset(offset) };
         self.held.admit().await?;
-        self.held.write(piece, at)?;
+        self.held.write(piece, at).await?;
         Ok(piece.len())
     }
 
@@ -138,7 +134,7 @@ impl File {
     pub async fn append(&self, bytes: &[u8]) -> Result<u64> {
         self.writable("write")?;
         self.held.admit().await?;
-        self.held.write(bytes, WriteAt::End)
+        self.held.write(bytes, WriteAt::End).await
     }
 
     /// Sets the size: cuts the file, or lengthens it with a hole.
@@ -154,8 +150,8 @@ impl File {
     ///
     /// # Errors
     /// [`ErrorKind::Closed`], and others for which the volume stopped.
-    pub fn metadata(&self) -> Result<Metadata> {
-        self.look("metadata of", |live, ino| live.tree.attr(ino).map(Metadata::new))
+    pub async fn metadata(&self) -> Result<Metadata> {
+        self.look("metadata of", |live, ino| live.tree.attr(ino).map(Metadata::new)).await
     }
 
     /// Sets permission bits.
@@ -189,19 +185,21 @@ impl File {
     ///
     /// # Errors
     /// As [`Fs::xattr`](crate::Fs::xattr).
-    pub fn xattr(&self, name: impl AsRef<[u8]>) -> Result<Vec<u8>> {
-        self.look("get an attribute of", |live, ino| {
-            let value = live.tree.xattr(&self.held.credential, ino, name.as_ref());
-            value.map(|value| value.as_bytes().to_vec())
-        })
+    pub async fn xattr(&self, name: impl AsRef<[u8]>) -> Result<Vec<u8>> {
+        let name = name.as_ref().to_vec();
+        let value = |live: &Live, ino| {
+            let value = live.tree.xattr(&self.held.credential, ino, &name)?;
+            Ok(value.as_bytes().to_vec())
+        };
+        self.look("get an attribute of", value).await
     }
 
     /// The names of the extended attributes that the caller may see.
     ///
     /// # Errors
     /// As [`Fs::xattr_names`](crate::Fs::xattr_names).
-    pub fn xattr_names(&self) -> Result<Vec<XattrName>> {
-        self.look("list attributes of", |live, ino| live.tree.xattr_names(&self.held.credential, ino))
+    pub async fn xattr_names(&self) -> Result<Vec<XattrName>> {
+        self.look("list attributes of", |live, ino| live.tree.xattr_names(&self.held.credential, ino)).await
     }
 
     /// Sets an extended attribute.
@@ -276,17 +274,16 @@ impl File {
 
     async fn change(&self, op: Op, doing: &str) -> Result<()> {
         self.held.admit().await?;
-        self.held.run(&op, doing).map(drop)
+        self.held.run(&op, doing).await.map(drop)
     }
 
-    fn look<T>(
+    async fn look<T>(
         &self,
         doing: &str,
-        look: impl FnOnce(&Live, Ino) -> std::result::Result<T, Errno>,
+        mut look: impl FnMut(&Live, Ino) -> std::result::Result<T, Fault> + Send,
     ) -> Result<T> {
-        let live = self.held.handle.shared.live.read();
-        live.usable().map_err(|refused| refused.doing(|| self.held.doing(doing)))?;
-        look(&live, self.held.ino).map_err(|errno| self.error(errno, doing))
+        let look = |live: &Live| look(live, self.held.ino);
+        self.held.handle.shared.look(look, || self.held.doing(doing)).await
     }
 
     fn readable(&self, doing: &str) -> Result<()> {
@@ -313,18 +310,38 @@ impl Held {
         self.handle.shared.admit(|| self.doing("write")).await
     }
 
-    fn write(&self, bytes: &[u8], at: WriteAt) -> Result<u64> {
+    async fn write(&self, bytes: &[u8], at: WriteAt) -> Result<u64> {
         let op = Op::Write { target: Target::Ino(self.ino), at, len: bytes.len() as u64 };
         let shared = &self.handle.shared;
-        match shared.run(shared.caller(&self.credential), &op, bytes, || self.doing("write"))? {
+        self.written(shared.run(shared.caller(&self.credential), &op, bytes, || self.doing("write")).await?)
+    }
+
+    /// Writes, unless a page is missing.
+    fn write_now(&self, bytes: &[u8], at: WriteAt) -> Result<std::result::Result<u64, Missing>> {
+        let op = Op::Write { target: Target::Ino(self.ino), at, len: bytes.len() as u64 };
+        let shared = &self.handle.shared;
+        match shared.change_now(|live| live.run(shared.caller(&self.credential), &op, bytes)) {
+            Ok(outcome) => Ok(Ok(self.written(outcome)?)),
+            Err(Refused::Missing(missing)) => Ok(Err(missing)),
+            Err(refused) => Err(refused.doing(|| self.doing("write"))),
+        }
+    }
+
+    fn written(&self, outcome: Outcome) -> Result<u64> {
+        match outcome {
             Outcome::Written { offset } => Ok(offset),
             other => Err(Error::new(ErrorKind::Bug, format!("{}: it gave {other:?}", self.doing("write")))),
         }
     }
 
-    fn run(&self, op: &Op, doing: &str) -> Result<Outcome> {
+    async fn size(&self) -> Result<u64> {
+        let size = |live: &Live| Ok(live.tree.attr(self.ino)?.size);
+        self.handle.shared.look(size, || self.doing("seek in")).await
+    }
+
+    async fn run(&self, op: &Op, doing: &str) -> Result<Outcome> {
         let shared = &self.handle.shared;
-        shared.run(shared.caller(&self.credential), op, &[], || self.doing(doing))
+        shared.run(shared.caller(&self.credential), op, &[], || self.doing(doing)).await
     }
 
     fn doing(&self, doing: &str) -> String {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rfs_core::{At, Credential, Errno, Ino, Node, Op, RenameMode, Target};
+use rfs_core::{At, Credential, Errno, Fault, Ino, Node, Op, RenameMode, Target};
 
 pub use self::read_dir::ReadDir;
 use crate::batch::Batch;
@@ -97,7 +97,7 @@ impl Fs {
     /// POSIX's; `EFBIG` when it does not fit into memory; [`ErrorKind::Damaged`](crate::ErrorKind::Damaged), [`ErrorKind::Outage`](crate::ErrorKind::Outage).
     pub async fn read(&self, path: impl AsRef<Path>) -> Result<Vec<u8>> {
         let file = self.open(&path).await?;
-        let len = file.metadata()?.len();
+        let len = file.metadata().await?.len();
         let mut content = Vec::new();
         let fits = usize::try_from(len).is_ok_and(|len| content.try_reserve_exact(len).is_ok());
         if !fits {
@@ -182,7 +182,7 @@ impl Fs {
         while let Some(dir) = stack.last().cloned() {
             let mut entries = self.read_dir(&dir).await?;
             let mut below = false;
-            while let Some(entry) = entries.next_entry()? {
+            while let Some(entry) = entries.next_entry().await? {
                 if entry.file_type().is_dir() {
                     stack.push(entry.path());
                     below = true;
@@ -267,10 +267,9 @@ impl Fs {
     /// # Errors
     /// POSIX's.
     pub async fn read_link(&self, path: impl AsRef<Path>) -> Result<PathBuf> {
-        let (ino, bytes) = self.look(path.as_ref(), false, "read link", |live, ino| {
-            live.tree.read_link(ino).map(|target| (ino, target.to_vec()))
-        })?;
-        self.shared().note_access(self.shared().caller(&self.credential), ino);
+        let look = |live: &Live, ino| live.tree.read_link(ino).map(|target| (ino, target.to_vec()));
+        let (ino, bytes) = self.look(path.as_ref(), false, "read link", look).await?;
+        self.shared().note_access(self.shared().caller(&self.credential), ino).await;
         Ok(PathBuf::from(std::ffi::OsString::from_vec(bytes)))
     }
 
@@ -308,25 +307,27 @@ impl Fs {
         self.run_named(op, || format!("{doing} {}", path.display())).await
     }
 
-    async fn run_named(&self, op: Op, doing: impl Fn() -> String) -> Result<()> {
+    async fn run_named(&self, op: Op, doing: impl Fn() -> String + Send + Sync) -> Result<()> {
         self.shared().admit(&doing).await?;
         let shared = self.shared();
-        shared.run(shared.caller(&self.credential), &op, &[], doing).map(drop)
+        shared.run(shared.caller(&self.credential), &op, &[], doing).await.map(drop)
     }
 
     /// Looks at what a path leads to, as it is at one moment.
-    fn look<T>(
+    async fn look<T>(
         &self,
         path: &Path,
         follow: bool,
         doing: &str,
-        look: impl FnOnce(&Live, Ino) -> std::result::Result<T, Errno>,
+        mut look: impl FnMut(&Live, Ino) -> std::result::Result<T, Fault> + Send,
     ) -> Result<T> {
         let doing = || format!("{doing} {}", path.display());
-        let live = self.shared().live.read();
-        live.usable().map_err(|refused| refused.doing(doing))?;
-        let found = live.tree.lookup(&self.credential, &At::root(path_bytes(path)), follow);
-        found.and_then(|ino| look(&live, ino)).map_err(|errno| Error::posix(errno, doing()))
+        let at = At::root(path_bytes(path));
+        let found = |live: &Live| {
+            let ino = live.tree.lookup(&self.credential, &at, follow)?;
+            look(live, ino)
+        };
+        self.shared().look(found, doing).await
     }
 
     fn error(&self, errno: Errno, doing: &str, path: &Path) -> Error {

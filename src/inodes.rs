@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use rfs_core::{
-    Attr, Cookie, Credential, DirEntry, Errno, HeldRange, Ino, LockMode, LockOwner, LockRange, Op, Outcome,
-    OwnerId, Permission, StatFs, XattrName,
+    Attr, Cookie, Credential, DirEntry, Errno, Fault, HeldRange, Ino, LockMode, LockOwner, LockRange, Op,
+    Outcome, OwnerId, Permission, StatFs, XattrName,
 };
 
 use crate::engine::{Caller, Live, Origin, Refused, Watch};
@@ -27,8 +27,8 @@ use crate::volume::Handle;
 /// let (inodes, root) = (volume.inodes(), Credential::root());
 /// let at = At { base: Ino::ROOT, path: b"dir".to_vec() };
 /// inodes.run(&root, &Op::Mkdir { at, mode: 0o755 }, &[]).await?;
-/// let dir = inodes.lookup(&root, Ino::ROOT, b"dir")?;
-/// assert_eq!(inodes.parent(dir.ino)?, Ino::ROOT);
+/// let dir = inodes.lookup(&root, Ino::ROOT, b"dir").await?;
+/// assert_eq!(inodes.parent(dir.ino).await?, Ino::ROOT);
 /// # volume.close().await }
 /// ```
 #[derive(Clone, Debug)]
@@ -47,26 +47,26 @@ impl Inodes {
     ///
     /// # Errors
     /// `ESTALE` when it is gone.
-    pub fn attr(&self, ino: Ino) -> Result<Attr> {
-        self.look(|live| live.tree.attr(ino), || format!("attributes of inode {ino}"))
+    pub async fn attr(&self, ino: Ino) -> Result<Attr> {
+        self.look(|live| live.tree.attr(ino), || format!("attributes of inode {ino}")).await
     }
 
     /// What a name in a directory leads to; a symlink is not followed, and neither is `..`.
     ///
     /// # Errors
     /// `ENOENT`, `ENOTDIR`, `ENAMETOOLONG`, `EACCES`.
-    pub fn lookup(&self, credential: &Credential, dir: Ino, name: &[u8]) -> Result<Attr> {
+    pub async fn lookup(&self, credential: &Credential, dir: Ino, name: &[u8]) -> Result<Attr> {
         let look =
             |live: &Live| live.tree.child_of(credential, dir, name).and_then(|ino| live.tree.attr(ino));
-        self.look(look, || format!("look up \"{}\" in inode {dir}", name.escape_ascii()))
+        self.look(look, || format!("look up \"{}\" in inode {dir}", name.escape_ascii())).await
     }
 
     /// The directory that a directory is in; the root's is the root.
     ///
     /// # Errors
     /// `ENOTDIR`; `ENOENT` for a removed directory whose parent is gone.
-    pub fn parent(&self, dir: Ino) -> Result<Ino> {
-        self.look(|live| live.tree.parent(dir), || format!("parent of inode {dir}"))
+    pub async fn parent(&self, dir: Ino) -> Result<Ino> {
+        self.look(|live| live.tree.parent(dir), || format!("parent of inode {dir}")).await
     }
 
     /// At most `limit` entries of a directory, after `after`, with the attributes of each: all as they are at one
@@ -74,13 +74,13 @@ impl Inodes {
     ///
     /// # Errors
     /// `ENOTDIR`, `ESTALE`.
-    pub fn read_dir(&self, dir: Ino, after: Cookie, limit: usize) -> Result<Vec<(DirEntry, Attr)>> {
+    pub async fn read_dir(&self, dir: Ino, after: Cookie, limit: usize) -> Result<Vec<(DirEntry, Attr)>> {
         let look = |live: &Live| {
             let entries = live.tree.read_dir(dir, after, limit)?;
             entries.into_iter().map(|entry| Ok((entry.clone(), live.tree.attr(entry.ino)?))).collect()
         };
-        let listed = self.look(look, || format!("list inode {dir}"))?;
-        self.handle.shared.note_access(self.itself(), dir);
+        let listed = self.look(look, || format!("list inode {dir}")).await?;
+        self.handle.shared.note_access(self.itself(), dir).await;
         Ok(listed)
     }
 
@@ -88,12 +88,10 @@ impl Inodes {
     ///
     /// # Errors
     /// `EINVAL` when it is none, `ESTALE`.
-    pub fn read_link(&self, ino: Ino) -> Result<Vec<u8>> {
-        let target = self.look(
-            |live| live.tree.read_link(ino).map(<[u8]>::to_vec),
-            || format!("read link, inode {ino}"),
-        )?;
-        self.handle.shared.note_access(self.itself(), ino);
+    pub async fn read_link(&self, ino: Ino) -> Result<Vec<u8>> {
+        let look = |live: &Live| live.tree.read_link(ino).map(<[u8]>::to_vec);
+        let target = self.look(look, || format!("read link, inode {ino}")).await?;
+        self.handle.shared.note_access(self.itself(), ino).await;
         Ok(target)
     }
 
@@ -119,8 +117,8 @@ impl Inodes {
     pub async fn run(&self, credential: &Credential, op: &Op, payload: &[u8]) -> Result<Outcome> {
         self.refuse_holds(std::slice::from_ref(op))?;
         self.admit(std::slice::from_ref(op), payload.len() as u64).await?;
-        self.change(credential, |live, caller| live.run(caller, op, payload))
-            .map_err(|error| named(error, op))
+        let done = self.change(credential, |live, caller| live.run(caller, op, payload)).await;
+        done.map_err(|error| named(error, op))
     }
 
     /// Runs several Ops as one: all of them, or none. The payloads follow each other as the Ops that write them do.
@@ -135,7 +133,7 @@ impl Inodes {
     ) -> Result<Vec<Outcome>> {
         self.refuse_holds(ops)?;
         self.admit(ops, payloads.iter().map(|payload| payload.len() as u64).sum()).await?;
-        let done = self.change(credential, |live, caller| live.run_batch(caller, ops, payloads));
+        let done = self.change(credential, |live, caller| live.run_batch(caller, ops, payloads)).await;
         done.map_err(|refused| refused.doing(|| format!("batch of {} operations", ops.len())))
     }
 
@@ -156,6 +154,7 @@ impl Inodes {
             }
             Ok(outcome)
         });
+        let opened = opened.await;
         opened.map_err(|error| named(error, op))
     }
 
@@ -163,67 +162,64 @@ impl Inodes {
     ///
     /// # Errors
     /// `ESTALE` when it is gone.
-    pub fn hold(&self, ino: Ino) -> Result<()> {
-        let held = self.handle.shared.change(|live| live.open_ino(self.itself(), ino));
+    pub async fn hold(&self, ino: Ino) -> Result<()> {
+        let held = self.handle.shared.change(|live| live.open_ino(self.itself(), ino)).await;
         held.map_err(|refused| refused.doing(|| format!("hold inode {ino}")))
     }
 
     /// Lets go of an inode that was held. The last to do so removes what has no name.
     pub fn let_go(&self, ino: Ino) {
-        let ended = self.handle.shared.change(|live| {
-            live.let_go(self.itself(), ino);
-            Ok(())
-        });
-        debug_assert!(ended.is_ok(), "letting go is never refused");
+        self.handle.shared.let_go(self.itself(), ino, None);
     }
 
     /// The value of an extended attribute.
     ///
     /// # Errors
     /// `ENODATA` when there is none, `EACCES`, `EOPNOTSUPP`, `ERANGE`.
-    pub fn xattr(&self, credential: &Credential, ino: Ino, name: &[u8]) -> Result<Vec<u8>> {
+    pub async fn xattr(&self, credential: &Credential, ino: Ino, name: &[u8]) -> Result<Vec<u8>> {
         let look =
             |live: &Live| live.tree.xattr(credential, ino, name).map(|value| value.as_bytes().to_vec());
-        self.look(look, || format!("attribute {} of inode {ino}", name.escape_ascii()))
+        self.look(look, || format!("attribute {} of inode {ino}", name.escape_ascii())).await
     }
 
     /// The names of the extended attributes that the caller may see.
     ///
     /// # Errors
     /// `ESTALE` when the inode is gone.
-    pub fn xattr_names(&self, credential: &Credential, ino: Ino) -> Result<Vec<XattrName>> {
+    pub async fn xattr_names(&self, credential: &Credential, ino: Ino) -> Result<Vec<XattrName>> {
         self.look(|live| live.tree.xattr_names(credential, ino), || format!("attributes of inode {ino}"))
+            .await
     }
 
     /// Whether the caller may do this with an inode.
     ///
     /// # Errors
     /// `EACCES` when not, `ESTALE`.
-    pub fn permits(&self, credential: &Credential, ino: Ino, access: Permission) -> Result<()> {
-        self.look(|live| live.tree.permits(credential, ino, access), || format!("access inode {ino}"))
+    pub async fn permits(&self, credential: &Credential, ino: Ino, access: Permission) -> Result<()> {
+        self.look(|live| live.tree.permits(credential, ino, access), || format!("access inode {ino}")).await
     }
 
     /// The first byte at or after `offset` that is not in a hole.
     ///
     /// # Errors
     /// `ENXIO` when there is none.
-    pub fn seek_data(&self, ino: Ino, offset: u64) -> Result<u64> {
-        self.look(|live| live.tree.seek_data(ino, offset), || format!("seek data in inode {ino}"))
+    pub async fn seek_data(&self, ino: Ino, offset: u64) -> Result<u64> {
+        self.look(|live| live.tree.seek_data(ino, offset), || format!("seek data in inode {ino}")).await
     }
 
     /// The first hole at or after `offset`; the end of the file is one.
     ///
     /// # Errors
     /// `ENXIO` at or past the end.
-    pub fn seek_hole(&self, ino: Ino, offset: u64) -> Result<u64> {
-        self.look(|live| live.tree.seek_hole(ino, offset), || format!("seek hole in inode {ino}"))
+    pub async fn seek_hole(&self, ino: Ino, offset: u64) -> Result<u64> {
+        self.look(|live| live.tree.seek_hole(ino, offset), || format!("seek hole in inode {ino}")).await
     }
 
     /// What is in the way of a byte-range lock (`F_GETLK`), if anything.
     ///
     /// # Errors
     /// `ESTALE` when the inode is gone.
-    pub fn range_lock_conflict(
+    pub async fn range_lock_conflict(
         &self,
         ino: Ino,
         owner: LockOwner,
@@ -234,7 +230,7 @@ impl Inodes {
             live.tree.attr(ino)?;
             Ok(live.tree.range_lock_conflict(ino, owner, range, mode))
         };
-        self.look(look, || format!("locks of inode {ino}"))
+        self.look(look, || format!("locks of inode {ino}")).await
     }
 
     /// Sizes and limits of the volume.
@@ -264,24 +260,22 @@ impl Inodes {
         self.handle.shared.live.read().session().owner
     }
 
-    fn look<T>(
+    async fn look<T>(
         &self,
-        look: impl FnOnce(&Live) -> std::result::Result<T, Errno>,
-        doing: impl Fn() -> String,
+        look: impl FnMut(&Live) -> std::result::Result<T, Fault> + Send,
+        doing: impl Fn() -> String + Send,
     ) -> Result<T> {
-        let live = self.handle.shared.live.read();
-        live.usable().map_err(|refused| refused.doing(&doing))?;
-        look(&live).map_err(|errno| Error::posix(errno, doing()))
+        self.handle.shared.look(look, doing).await
     }
 
-    fn change<T>(
+    async fn change<T>(
         &self,
         credential: &Credential,
-        change: impl FnOnce(&mut Live, Caller<'_>) -> std::result::Result<T, Refused>,
+        mut change: impl FnMut(&mut Live, Caller<'_>) -> std::result::Result<T, Refused> + Send,
     ) -> std::result::Result<T, Refused> {
         let shared = &self.handle.shared;
         let caller = shared.caller_from(credential, self.origin);
-        shared.change(|live| change(live, caller))
+        shared.change(|live| change(live, caller)).await
     }
 
     /// Refuses what holds an inode without a handle that is counted, so that nobody would ever let go of it, and what

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::error::{Error, Result};
+use crate::engine::Live;
+use crate::error::Result;
 use crate::volume::Handle;
 
 /// What kind of thing a path leads to.
@@ -256,9 +257,8 @@ impl DirEntry {
     ///
     /// # Errors
     /// `ESTALE` when it is gone.
-    pub fn metadata(&self) -> Result<Metadata> {
-        let attr = self.handle.shared.live.read().tree.attr(self.ino);
-        attr.map(Metadata)
-            .map_err(|errno| Error::posix(errno, format!("metadata of {}", self.path().display())))
+    pub async fn metadata(&self) -> Result<Metadata> {
+        let look = |live: &Live| live.tree.attr(self.ino).map(Metadata);
+        self.handle.shared.look(look, || format!("metadata of {}", self.path().display())).await
     }
 }

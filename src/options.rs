@@ -50,6 +50,7 @@ pub struct Options {
     pub(crate) outage_bytes: u64,
     pub(crate) outage_time: Duration,
     pub(crate) memory_bytes: u64,
+    pub(crate) tree_bytes: u64,
     pub(crate) local_bytes: u64,
     pub(crate) local_file_bytes: u64,
     pub(crate) keep_commits: usize,
@@ -81,6 +82,7 @@ impl Default for Options {
             outage_bytes: 1 << 30,
             outage_time: Duration::from_hours(1),
             memory_bytes: 256 << 20,
+            tree_bytes: 256 << 20,
             local_bytes: 512 << 20,
             local_file_bytes: 64 << 20,
             keep_commits: 16,
@@ -191,6 +193,13 @@ impl Options {
     pub fn with_cache(mut self, memory_bytes: u64, local_bytes: u64) -> Self {
         self.memory_bytes = memory_bytes;
         self.local_bytes = local_bytes;
+        self
+    }
+
+    /// About how much of the tree is kept in memory: inodes, names, and where content is (default 256 MiB). More of it is
+    /// read when it is needed, and let go of when something else is. At least 4 MiB.
+    pub fn with_tree_memory(mut self, bytes: u64) -> Self {
+        self.tree_bytes = bytes.max(4 << 20);
         self
     }
 

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rfs_backends::{MeterSnapshot, Store};
-use rfs_core::{Checkpoint, CommitId, Credential, Errno, Ino, Lsn, Op, OwnerId, StateHash, Violation};
+use rfs_core::{Checkpoint, CommitId, Credential, Errno, Ino, Lsn, Op, OwnerId, StateHash, Tree, Violation};
 use rfs_recovery::collect::Collected;
 use rfs_recovery::{History, Keys, commit_log, history};
 use tokio::sync::oneshot;
 
 use crate::engine::{
-    OpenReport, Receipt, Shared, collect_at_close, collect_now, commit_named, commit_now, name_image,
+    Live, OpenReport, Receipt, Shared, collect_at_close, collect_now, commit_named, commit_now, name_image,
     open_reader, open_writer, queue_commit,
 };
 use crate::error::{Error, ErrorKind, Result};
@@ -284,15 +284,16 @@ impl Volume {
         shared.admit(doing).await?;
         let failures = shared.commits.borrow().failures;
         let (sender, done) = oneshot::channel();
-        let position = shared
-            .change(|live| {
-                let commit = live.front.as_ref().map_or_else(CommitId::default, |front| front.next_commit);
-                live.run(shared.itself(), &Op::AddCheckpoint { name: name.to_owned(), commit }, &[])?;
-                let queued = queue_commit(shared, live, Some(name.to_owned()), metadata, sender);
-                let position = queued.ok_or(Errno::ReadOnly)?;
-                Ok(position)
-            })
-            .map_err(|refused| refused.doing(doing))?;
+        let mut asked = Some((metadata, sender));
+        let queued = shared.change(|live| {
+            let commit = live.front.as_ref().map_or_else(CommitId::default, |front| front.next_commit);
+            live.run(shared.itself(), &Op::AddCheckpoint { name: name.to_owned(), commit }, &[])?;
+            let queued = asked.take().and_then(|(metadata, sender)| {
+                queue_commit(shared, live, Some(name.to_owned()), metadata, sender)
+            });
+            Ok(queued.ok_or(Errno::ReadOnly)?)
+        });
+        let position = queued.await.map_err(|refused| refused.doing(doing))?;
         shared.wake.notify_one();
         Ok(Commit { handle: Arc::clone(&self.handle), done, failures, position, receipt: None })
     }
@@ -316,7 +317,7 @@ impl Volume {
         let doing = || format!("drop checkpoint {name:?}");
         self.shared().admit(doing).await?;
         let op = Op::DropCheckpoint { name: name.to_owned() };
-        self.shared().run(self.shared().itself(), &op, &[], doing).map(drop)
+        self.shared().run(self.shared().itself(), &op, &[], doing).await.map(drop)
     }
 
     /// The checkpoints, by name.
@@ -331,12 +332,13 @@ impl Volume {
     /// # Errors
     /// POSIX's for the path; [`ErrorKind::Damaged`], [`ErrorKind::Outage`].
     pub async fn history(&self, path: impl AsRef<std::path::Path>) -> Result<History> {
-        let bytes = path_bytes(path.as_ref());
-        let doing = || format!("history of {}", path.as_ref().display());
-        let tree = self.shared().live.read().tree.clone();
-        let ino = tree.lookup(&Credential::root(), &rfs_core::At::root(bytes), false);
-        let ino = ino.map_err(|errno| Error::posix(errno, doing()))?;
-        let found = history(&self.shared().content, ino, |id| tree.segments().contains_key(&id)).await;
+        let path = path.as_ref();
+        let bytes = path_bytes(path);
+        let doing = || format!("history of {}", path.display());
+        let at = rfs_core::At::root(bytes);
+        let look = |live: &Live| Ok((live.tree.clone(), live.tree.lookup(&Credential::root(), &at, false)?));
+        let (tree, ino) = self.shared().look(look, doing).await?;
+        let found = history(&self.shared().content, ino, &tree).await;
         found.map_err(|error| Error::recovery(doing(), error))
     }
 
@@ -351,20 +353,31 @@ impl Volume {
         collect_now(self.shared()).await
     }
 
-    /// The identity of the tree as it is now. It costs a pass over the whole tree.
-    #[must_use]
-    pub fn state_hash(&self) -> StateHash {
-        let tree = self.shared().live.read().tree.clone();
-        StateHash::of(&tree)
-    }
-
-    /// Verifies every invariant of the tree as it is now.
+    /// The identity of the tree as it is now. It costs a pass over the whole tree, all of which is in memory then.
     ///
     /// # Errors
-    /// What does not hold, the first hundred of it.
-    pub fn check(&self) -> std::result::Result<(), Vec<Violation>> {
-        let tree = self.shared().live.read().tree.clone();
-        tree.check()
+    /// [`ErrorKind::Damaged`], [`ErrorKind::Outage`]: a part of the tree cannot be read.
+    pub async fn state_hash(&self) -> Result<StateHash> {
+        let tree = self.whole_tree("state hash of").await?;
+        StateHash::of(&tree).map_err(|missing| Error::new(ErrorKind::Bug, missing.to_string()))
+    }
+
+    /// Verifies every invariant of the tree as it is now, and gives what does not hold, the first hundred of it. It costs a
+    /// pass over the whole tree, all of which is in memory then.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`], [`ErrorKind::Outage`]: a part of the tree cannot be read.
+    pub async fn check(&self) -> Result<Vec<Violation>> {
+        Ok(self.whole_tree("check").await?.check().err().unwrap_or_default())
+    }
+
+    /// The tree as it is now, with all its pages.
+    async fn whole_tree(&self, doing: &str) -> Result<Tree> {
+        let shared = self.shared();
+        let tree = shared.live.read().tree.clone();
+        let loaded = shared.pages.load_all(&tree).await;
+        loaded.map_err(|error| Error::recovery(format!("{doing} {}", shared.store.url()), error))?;
+        Ok(tree)
     }
 
     /// What was asked of the object store so far: requests and bytes, by kind.

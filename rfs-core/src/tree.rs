@@ -312,6 +312,12 @@ impl Tree {
         !self.file_locks.is_empty() || !self.range_locks.is_empty() || !self.orphans.is_empty()
     }
 
+    /// Whether an inode is there without a name.
+    #[must_use]
+    pub fn is_nameless(&self, ino: Ino) -> bool {
+        self.orphans.contains_key(&ino)
+    }
+
     /// Which owners hold an inode without a name open.
     pub fn holders(&self, ino: Ino) -> impl Iterator<Item = OwnerId> {
         self.holds.range((ino, OwnerId(0))..=(ino, OwnerId(u64::MAX))).map(|((_, owner), ())| *owner)

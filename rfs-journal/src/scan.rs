@@ -126,6 +126,11 @@ struct Run {
 }
 
 impl ScannedLog {
+    /// The numbers of the segments in it.
+    pub fn segments(&self) -> impl Iterator<Item = SegmentId> {
+        self.walks.iter().flat_map(|walk| &walk.segments).map(|found| found.header.id)
+    }
+
     /// Sees whether the log can be adopted.
     ///
     /// # Errors

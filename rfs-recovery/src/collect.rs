@@ -9,12 +9,13 @@ mod learnt;
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use rfs_backends::{ObjectInfo, Store};
+use rfs_backends::ObjectInfo;
 use rfs_core::{CommitId, SegmentId};
 
 pub use self::learnt::{Learnt, LearntCommit};
 use crate::commit_log::FenceCheck;
-use crate::{Keys, RecoveryError};
+use crate::objects::ImageRef;
+use crate::{Pages, RecoveryError};
 
 /// How many requests are under way at a time.
 const REQUESTS: usize = 8;
@@ -56,28 +57,36 @@ pub struct Collected {
 /// # Errors
 /// `Fenced` before anything is deleted when the caller lost its epoch; `Missing`, `Damaged`, or the store's.
 pub async fn collect(
-    store: &Store,
-    keys: Keys,
+    pages: &Pages,
     fence: &FenceCheck,
     retention: &Retention,
     learnt: &mut Learnt,
 ) -> Result<Collected, RecoveryError> {
+    let (store, keys) = (pages.store(), pages.keys());
     // Asked first too: to a writer that lost its epoch, what its successor collected would look like damage.
     fence.run().await?;
     let commits = store.list(&keys.commits(), None).await?;
     let segments = store.list(&keys.segments(), None).await?;
     let images = store.list(&keys.images(), None).await?;
+    let page_objects = store.list(&keys.pages(), None).await?;
     let ids: BTreeSet<CommitId> =
         commits.iter().filter_map(|object| keys.parse_commit(&object.key)).collect();
-    let needed = Needed::mark(store, keys, &ids, retention, learnt).await?;
+    let needed = Needed::mark(pages, &ids, retention, learnt).await?;
     learnt.forget_all_but(keys, &needed.keys, retention.newest);
     fence.run().await?;
 
     let aged = |object: &&ObjectInfo| object.last_modified_ms < retention.newest_until_ms;
     let unneeded = |object: &&ObjectInfo| !needed.keys.contains(&object.key);
+    // An image that was written and that no commit names yet comes after the newest named one.
+    let newest_page_object = needed.keys.iter().filter_map(|key| keys.parse_pages(key)).max();
+    let dead_page_objects = page_objects.iter().filter(|object| {
+        let object = keys.parse_pages(&object.key);
+        object.is_some_and(|object| newest_page_object.is_some_and(|newest| object < newest))
+    });
+    // Nobody writes whole images any more: when there is one in pages, those that are not needed are of the past.
     let dead_images = images.iter().filter(|object| {
-        // An image that was written and that no commit names yet is of a commit not older than the newest named one.
-        needed.newest_image.as_ref().is_some_and(|newest| object.key < *newest)
+        let newest = needed.newest_image.as_ref();
+        newest_page_object.is_some() || newest.is_some_and(|newest| object.key < *newest)
     });
     let dead_segments = segments.iter().filter(|object| {
         let id = keys.parse_segment(&object.key);
@@ -88,7 +97,12 @@ pub async fn collect(
         let id = keys.parse_commit(&object.key);
         id.is_some_and(|id| id < retention.newest && !highest.contains(&id))
     });
-    let dead = dead_images.chain(dead_segments).chain(dead_commits).filter(aged).filter(unneeded);
+    let dead = dead_images
+        .chain(dead_page_objects)
+        .chain(dead_segments)
+        .chain(dead_commits)
+        .filter(aged)
+        .filter(unneeded);
     let mut collected = Collected::default();
     collected.left.extend(commits.iter().chain(&segments).map(|object| object.key.clone()));
     let dead: Vec<ObjectInfo> = dead.cloned().collect();
@@ -106,6 +120,8 @@ pub async fn collect(
 #[derive(Default)]
 struct Needed {
     keys: BTreeSet<String>,
+    /// The commits whose images were marked.
+    images: BTreeSet<CommitId>,
     newest_image: Option<String>,
     /// Commits with the image that the walk to them goes back to: from there on it was walked.
     walked: BTreeSet<(CommitId, Option<CommitId>)>,
@@ -113,12 +129,12 @@ struct Needed {
 
 impl Needed {
     async fn mark(
-        store: &Store,
-        keys: Keys,
+        pages: &Pages,
         ids: &BTreeSet<CommitId>,
         retention: &Retention,
         learnt: &mut Learnt,
     ) -> Result<Self, RecoveryError> {
+        let (store, keys) = (pages.store(), pages.keys());
         let mut named = retention.checkpoints.clone();
         named.insert(retention.newest);
         let mut others = Vec::new();
@@ -141,10 +157,10 @@ impl Needed {
         }
         let mut needed = Self::default();
         for id in named {
-            needed.mark_state(store, keys, id, learnt).await?;
+            needed.mark_state(pages, id, learnt).await?;
         }
         for id in others {
-            match needed.mark_state(store, keys, id, learnt).await {
+            match needed.mark_state(pages, id, learnt).await {
                 // Retention was shorter before: a state that is not whole any more cannot be kept.
                 Err(RecoveryError::Missing { .. }) => {}
                 marked => marked?,
@@ -156,18 +172,19 @@ impl Needed {
     /// Marks a commit, its image, the segments that this names as live, and the commits and segments since.
     async fn mark_state(
         &mut self,
-        store: &Store,
-        keys: Keys,
+        pages: &Pages,
         id: CommitId,
         learnt: &mut Learnt,
     ) -> Result<(), RecoveryError> {
+        let (store, keys) = (pages.store(), pages.keys());
         let Some(commit) = learnt.commit(store, keys, id).await? else { return Ok(()) };
         let image = commit.image.clone();
-        let back_to = image.as_ref().map(|image| image.of);
-        if let Some(image) = image.filter(|image| !self.keys.contains(&image.key)) {
-            self.keys.extend(learnt.live_segments(store, keys, &image).await?.iter().cloned());
-            self.newest_image = self.newest_image.take().max(Some(image.key.clone()));
-            self.keys.insert(image.key);
+        let back_to = image.as_ref().map(ImageRef::of);
+        if let Some(image) = image.filter(|image| self.images.insert(image.of())) {
+            self.keys.extend(learnt.objects_of(pages, &image).await?.iter().cloned());
+            if let ImageRef::Whole(whole) = image {
+                self.newest_image = self.newest_image.take().max(Some(whole.key));
+            }
         }
         let mut at = Some(id);
         while let Some(id) = at.filter(|id| Some(*id) != back_to && self.walked.insert((*id, back_to))) {

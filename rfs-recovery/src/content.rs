@@ -1,26 +1,27 @@
 //! Reads the bytes of files: from this machine where they are here, else from the store, each frame verified.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::hash::Hash;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use rfs_backends::Store;
-use rfs_core::{Place, SegmentId};
+use rfs_core::{Map, NotLoaded, Place, SegmentId};
 use rfs_journal::{Footer, Residency};
 
+use crate::cache::Cache;
 use crate::objects::{StoredSegment, missing};
 use crate::state::fetch_footer;
-use crate::{Keys, RecoveryError};
+use crate::{Pages, RecoveryError};
 
 /// The content of a volume.
 #[derive(Debug)]
 pub struct Content {
-    store: Store,
-    keys: Keys,
+    pages: Pages,
     residency: Arc<Residency>,
-    segments: RwLock<BTreeMap<SegmentId, StoredSegment>>,
+    segments: RwLock<Map<SegmentId, StoredSegment>>,
+    /// Those that are not in the map yet.
+    added: RwLock<BTreeMap<SegmentId, StoredSegment>>,
     footers: Mutex<Cache<SegmentId, Arc<Footer>>>,
     payloads: Mutex<Cache<(SegmentId, usize), Bytes>>,
 }
@@ -30,17 +31,16 @@ impl Content {
     /// kept in memory, and a quarter of that for the footers.
     #[must_use]
     pub fn new(
-        store: Store,
-        keys: Keys,
+        pages: Pages,
         residency: Arc<Residency>,
-        segments: BTreeMap<SegmentId, StoredSegment>,
+        segments: Map<SegmentId, StoredSegment>,
         cache_bytes: u64,
     ) -> Self {
         Self {
-            store,
-            keys,
+            pages,
             residency,
             segments: RwLock::new(segments),
+            added: RwLock::default(),
             footers: Mutex::new(Cache::new(cache_bytes / 4)),
             payloads: Mutex::new(Cache::new(cache_bytes)),
         }
@@ -54,12 +54,12 @@ impl Content {
         if let Some(bytes) = self.residency.read(place, len)? {
             return Ok(bytes);
         }
-        let stored = self.stored(place.segment)?;
+        let stored = self.stored(place.segment).await?;
         let footer = self.footer(&stored).await?;
         let damaged = || {
             let what =
                 format!("no frame of segment {} holds {len} bytes at {}", place.segment, place.position);
-            crate::envelope::damaged(self.store.url(), &stored.key, &what)
+            crate::envelope::damaged(self.store().url(), &stored.key, &what)
         };
         let (number, frame) = footer.frame_at(place.position).ok_or_else(damaged)?;
         let cached = self.payloads.lock().get(&(place.segment, number));
@@ -70,7 +70,7 @@ impl Content {
             let payload = self.fetch(&stored, start, u64::from(frame.payload_len)).await?;
             if !frame.has_payload(&payload) {
                 let what = format!("the frame at byte {} does not have its checksum", frame.position);
-                return Err(crate::envelope::damaged(self.store.url(), &stored.key, &what));
+                return Err(crate::envelope::damaged(self.store().url(), &stored.key, &what));
             }
             // A store in memory gives a part of the whole object, which would stay for as long as it is cached.
             let payload = Bytes::copy_from_slice(&payload);
@@ -88,23 +88,72 @@ impl Content {
 
     /// Segments were committed: this is where they are.
     pub fn add(&self, stored: impl IntoIterator<Item = StoredSegment>) {
-        self.segments.write().extend(stored.into_iter().map(|stored| (stored.header.id, stored)));
+        self.added.write().extend(stored.into_iter().map(|stored| (stored.header.id, stored)));
     }
 
-    /// Objects were collected, and the segments in them with them.
-    pub fn forget(&self, collected: &BTreeSet<String>) {
-        self.segments.write().retain(|_, stored| !collected.contains(&stored.key));
+    /// The map of where the history's segments are, with those that were added.
+    ///
+    /// # Errors
+    /// As [`Content::read`], for a page of the map.
+    pub async fn settle(&self) -> Result<Map<SegmentId, StoredSegment>, RecoveryError> {
+        loop {
+            let next = self.added.read().first_key_value().map(|(id, stored)| (*id, stored.clone()));
+            let Some((id, stored)) = next else { return Ok(self.segments.read().clone()) };
+            self.change(id, |segments| segments.insert(id, stored.clone()).map(drop)).await?;
+            self.added.write().remove(&id);
+        }
+    }
+
+    /// Segments were collected.
+    ///
+    /// # Errors
+    /// As [`Content::settle`].
+    pub async fn forget(&self, collected: &[SegmentId]) -> Result<(), RecoveryError> {
+        for id in collected {
+            self.added.write().remove(id);
+            self.change(*id, |segments| segments.remove(id).map(drop)).await?;
+        }
+        Ok(())
     }
 
     /// Of the segments up to and with `last`, only those in these objects are left.
-    pub fn keep(&self, left: &BTreeSet<String>, last: SegmentId) {
-        self.segments.write().retain(|id, stored| *id > last || left.contains(&stored.key));
+    ///
+    /// # Errors
+    /// As [`Content::settle`].
+    pub async fn keep(&self, left: &BTreeSet<String>, last: SegmentId) -> Result<(), RecoveryError> {
+        let all = self.all().await?;
+        let gone = all.iter().filter(|stored| stored.header.id <= last && !left.contains(&stored.key));
+        let gone: Vec<SegmentId> = gone.map(|stored| stored.header.id).collect();
+        self.forget(&gone).await
     }
 
     /// Where the history's segments are, in order, as far as they are kept.
-    #[must_use]
-    pub fn segments(&self) -> Vec<StoredSegment> {
-        self.segments.read().values().cloned().collect()
+    ///
+    /// # Errors
+    /// As [`Content::settle`].
+    pub async fn all(&self) -> Result<Vec<StoredSegment>, RecoveryError> {
+        let segments = self.settle().await?;
+        let all = || segments.iter().map(|pair| pair.map(|(_, stored)| stored.clone())).collect();
+        self.pages.ask(all).await
+    }
+
+    /// Lets go of pages of the map of segments that nobody needed since it was last asked.
+    pub fn evict(&self) {
+        self.segments.write().evict();
+    }
+
+    async fn change(
+        &self,
+        id: SegmentId,
+        change: impl Fn(&mut Map<SegmentId, StoredSegment>) -> Result<(), NotLoaded>,
+    ) -> Result<(), RecoveryError> {
+        let changed = || {
+            let mut segments = self.segments.write();
+            segments.load(&id)?;
+            change(&mut segments).expect("the page was loaded under the same lock");
+            Ok(())
+        };
+        self.pages.ask(changed).await
     }
 
     /// The footer of a stored segment, fetched once.
@@ -119,7 +168,7 @@ impl Content {
         if let Some(footer) = self.footers.lock().get(&id) {
             return Ok(footer);
         }
-        let footer = Arc::new(fetch_footer(&self.store, self.keys, stored).await?);
+        let footer = Arc::new(fetch_footer(self.store(), self.pages.keys(), stored).await?);
         self.footers.lock().insert(id, Arc::clone(&footer), u64::from(stored.footer_len));
         Ok(footer)
     }
@@ -131,54 +180,26 @@ impl Content {
         start: u64,
         len: u64,
     ) -> Result<Bytes, RecoveryError> {
-        let got = self.store.get_range(&stored.key, start..start + len).await;
-        got.map_err(|error| missing(&self.store, &stored.key, error))
+        let got = self.store().get_range(&stored.key, start..start + len).await;
+        got.map_err(|error| missing(self.store(), &stored.key, error))
+    }
+
+    pub(crate) const fn pages(&self) -> &Pages {
+        &self.pages
     }
 
     pub(crate) const fn store(&self) -> &Store {
-        &self.store
+        self.pages.store()
     }
 
-    fn stored(&self, id: SegmentId) -> Result<StoredSegment, RecoveryError> {
-        let stored = self.segments.read().get(&id).cloned();
+    async fn stored(&self, id: SegmentId) -> Result<StoredSegment, RecoveryError> {
+        if let Some(stored) = self.added.read().get(&id) {
+            return Ok(stored.clone());
+        }
+        let stored = self.pages.ask(|| Ok(self.segments.read().get(&id)?.cloned())).await?;
         stored.ok_or_else(|| RecoveryError::Missing {
-            store: self.store.url().to_owned(),
-            key: format!("{} (segment {id})", self.keys.segments()),
+            store: self.store().url().to_owned(),
+            key: format!("{} (segment {id})", self.pages.keys().segments()),
         })
-    }
-}
-
-/// What came from the store, the oldest let go first.
-#[derive(Debug)]
-struct Cache<K, V> {
-    budget: u64,
-    bytes: u64,
-    values: HashMap<K, (V, u64)>,
-    order: VecDeque<K>,
-}
-
-impl<K: Copy + Eq + Hash, V: Clone> Cache<K, V> {
-    fn new(budget: u64) -> Self {
-        Self { budget, bytes: 0, values: HashMap::new(), order: VecDeque::new() }
-    }
-
-    fn get(&self, key: &K) -> Option<V> {
-        self.values.get(key).map(|(value, _)| value.clone())
-    }
-
-    fn insert(&mut self, key: K, value: V, bytes: u64) {
-        if self.values.contains_key(&key) {
-            return;
-        }
-        self.bytes += bytes;
-        self.order.push_back(key);
-        self.values.insert(key, (value, bytes));
-        while self.bytes > self.budget
-            && let Some(oldest) = self.order.pop_front()
-        {
-            if let Some((_, bytes)) = self.values.remove(&oldest) {
-                self.bytes -= bytes;
-            }
-        }
     }
 }

@@ -8,7 +8,7 @@ use rfs_journal::dump_segment;
 use crate::RecoveryError;
 use crate::envelope::{self, ObjectKind};
 use crate::image::ImageBody;
-use crate::objects::{Commit, Fence, Superblock};
+use crate::objects::{Fence, Superblock, read_commit_body};
 
 /// Any object of a volume in words: superblock, commit (with its inlined segment), fence, image, segment.
 ///
@@ -27,7 +27,7 @@ pub fn dump_object(store: &str, key: &str, object: &Bytes) -> Result<String, Rec
     } else if opened.is(ObjectKind::Image) {
         write!(out, "{:#?}", opened.body::<ImageBody>(store, key, ObjectKind::Image)?)
     } else {
-        write!(out, "{:#?}", opened.body::<Commit>(store, key, ObjectKind::Commit)?)
+        write!(out, "{:#?}", read_commit_body(&opened, store, key)?)
     };
     printed.expect("writing to a String does not fail");
     if opened.is(ObjectKind::Commit) && !opened.attachment.is_empty() {

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::RecoveryError;
 
 /// The version of all object formats that this crate writes. It reads this one and every one before.
-pub const FORMAT: u16 = 2;
+pub const FORMAT: u16 = 3;
 /// Bytes of an envelope's header.
 pub(crate) const ENVELOPE_HEADER_LEN: usize = 48;
 /// Largest body of an envelope, in bytes.
@@ -25,7 +25,7 @@ pub enum ObjectKind {
     Commit = 2,
     /// A fence in a commit's place.
     Fence = 3,
-    /// The whole tree at a commit.
+    /// The whole tree at a commit, before format version 3.
     Image = 4,
 }
 
@@ -61,6 +61,7 @@ pub(crate) fn attachment_start(header: &[u8]) -> Option<u64> {
 
 /// An object that came from the store, verified and not yet decoded.
 pub(crate) struct Opened {
+    pub(crate) version: u16,
     pub(crate) kind: u16,
     pub(crate) hash: ObjectHash,
     body: Bytes,
@@ -92,7 +93,14 @@ pub(crate) fn open(store: &str, key: &str, object: &Bytes) -> Result<Opened, Rec
         return Err(RecoveryError::UnknownFormat { key: key.to_owned(), version, newest: FORMAT });
     }
     let attachment = object.slice(attachment_start..);
-    Ok(Opened { kind: u16_at(10), hash, body, attachment, attachment_start: attachment_start as u64 })
+    Ok(Opened {
+        version,
+        kind: u16_at(10),
+        hash,
+        body,
+        attachment,
+        attachment_start: attachment_start as u64,
+    })
 }
 
 impl Opened {
@@ -161,6 +169,6 @@ mod tests {
         let (header, body) = (bytes[..16].to_vec(), bytes[ENVELOPE_HEADER_LEN..].to_vec());
         bytes[16..48].copy_from_slice(&hash(&header, &body).0);
         let error = open("s", "k", &bytes.into()).err().unwrap();
-        assert!(matches!(error, RecoveryError::UnknownFormat { version: 3, newest: 2, .. }), "{error}");
+        assert!(matches!(error, RecoveryError::UnknownFormat { version: 4, newest: 3, .. }), "{error}");
     }
 }

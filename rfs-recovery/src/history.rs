@@ -1,9 +1,8 @@
 //! The history of one inode, found by the segment indexes.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rfs_core::{Ino, Lsn, SegmentId};
+use rfs_core::{Ino, Lsn, Tree};
 use rfs_journal::{Footer, Record, RecordPosition};
 
 use crate::content::Content;
@@ -22,23 +21,22 @@ pub struct History {
 /// The committed records of an inode. Of each segment only the index, and the Changes of the frames that it names,
 /// are read.
 ///
-/// `is_live` says whether content of the tree is in a segment: one without may have been collected, and the history is
-/// complete only after it.
+/// A segment that no content of `tree` is in may have been collected; the history is complete only after it.
 ///
 /// # Errors
 /// `Missing`, `Damaged`, or the store's.
-pub async fn history(
-    content: &Content,
-    ino: Ino,
-    is_live: impl Fn(SegmentId) -> bool,
-) -> Result<History, RecoveryError> {
+pub async fn history(content: &Content, ino: Ino, tree: &Tree) -> Result<History, RecoveryError> {
     let mut records = Vec::new();
     let mut complete_after = None;
     let mut expected = None;
-    for stored in content.segments() {
+    for stored in content.all().await? {
         let (footer, named) = match of_segment(content, &stored, ino).await {
-            Err(RecoveryError::Missing { key, .. }) if !is_live(stored.header.id) => {
-                content.forget(&BTreeSet::from([key]));
+            Err(missing @ RecoveryError::Missing { .. }) => {
+                let id = stored.header.id;
+                if content.pages().ask(|| tree.segments().contains_key(&id)).await? {
+                    return Err(missing);
+                }
+                content.forget(&[id]).await?;
                 expected = None;
                 continue;
             }

@@ -1,25 +1,48 @@
-//! Images: the whole tree at a commit, so that opening does not replay the journal from its start.
+//! Images: the tree at a commit, as pages, so that opening does not replay the journal from its start.
+//!
+//! An image is made from a snapshot, in the background. It stores the nodes that no earlier image has stored, packed
+//! into one object, children before their parents and the *head* last:
+//!
+//! ```text
+//! page page page ... page head
+//! ```
+//!
+//! The head says where the roots of the maps are, and holds what is always in memory. Commits name the head by its
+//! [`PageRef`], which holds its hash; so the commit stands for every byte of the image, although none but those that
+//! are needed are read. The roots' pages are in the head once more: who has read the head need not fetch them.
+//!
+//! An image also counts for every object of pages how many bytes of it are in use, from what the image before counted.
+//! Collection goes by that.
 
-use std::collections::BTreeSet;
-use std::marker::PhantomData;
+mod whole;
+
+use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
-use rfs_backends::Store;
-use rfs_core::{CommitId, Lsn, SegmentId, StateHash, Tree};
-use rfs_journal::ChainHash;
-use serde::de::DeserializeOwned;
+use rfs_core::{
+    CommitId, Key, Lsn, Map, Missing, NodeView, PageObject, PageRef, Root, SegmentId, StateHash, Stored,
+    StoredTree, Tree, TreeNode, Value,
+};
+use rfs_journal::{ByteSection, ChainHash};
 use serde::{Deserialize, Serialize};
 
-use crate::envelope::{self, ENVELOPE_HEADER_LEN, ObjectKind};
-use crate::objects::{ImageRef, StoredSegment, missing};
-use crate::{Keys, RecoveryError};
+pub use self::whole::{ImageBody, KeptSegment, Section, read_image, read_image_segments};
+use crate::objects::{PagedImage, StoredSegment};
+use crate::page::{Column, MapKind, Paged, encode_branch, encode_leaf, page_ref};
+use crate::{Pages, RecoveryError};
 
-/// Pieces in which an image is handed to the store.
+/// The version of image heads that this crate writes.
+const HEAD_FORMAT: u8 = 1;
+/// Largest head, in bytes.
+const HEAD_MAX: u32 = 64 << 20;
+/// Largest root that is repeated in the head, in bytes.
+const ROOT_MAX: u32 = 64 << 10;
+/// Pieces in which pages are handed to the store.
 const PIECE_BYTES: usize = 8 << 20;
 
-/// The body of an image; its two sections follow it.
+/// The head of an image. The order of the fields is part of the format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImageBody {
+pub struct ImageHead {
     /// The volume.
     pub volume: u128,
     /// The commit whose state it is.
@@ -32,34 +55,19 @@ pub struct ImageBody {
     pub state: StateHash,
     /// The number of the next segment.
     pub next_segment: SegmentId,
+    /// The tree.
+    pub tree: StoredTree,
     /// The segments of the history so far that are kept.
-    pub segments: Section,
-    /// The items of the tree.
-    pub items: Section,
+    pub segments: Root,
+    /// The objects that the tree's pages and the segments' pages are in, each with how many bytes of it are in use.
+    pub objects: Root,
+    /// The roots' pages once more.
+    pub roots: Vec<(PageRef, ByteSection)>,
 }
 
-/// A run of values behind the body: [`KeptSegment`]s, then [`rfs_core::Item`]s.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Section {
-    /// How many values.
-    pub count: u64,
-    /// Their bytes.
-    pub len: u64,
-    /// BLAKE3 of their bytes.
-    pub hash: [u8; 32],
-}
-
-/// A segment that an image names.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeptSegment {
-    /// Where it is.
-    pub stored: StoredSegment,
-    /// Whether content of the image's tree is in it; if not, it is kept for history alone.
-    pub live: bool,
-}
-
-/// What an image says of the history, beside the tree.
-pub struct ImageOf<'a> {
+/// The state that an image is of.
+#[derive(Clone, Debug)]
+pub struct ImageOf {
     /// The volume.
     pub volume: u128,
     /// The commit whose state it is.
@@ -72,185 +80,243 @@ pub struct ImageOf<'a> {
     pub state: StateHash,
     /// The number of the next segment.
     pub next_segment: SegmentId,
-    /// The segments of the history so far.
-    pub segments: &'a [StoredSegment],
+    /// The tree.
+    pub tree: Tree,
+    /// The segments of the history so far that are kept.
+    pub segments: Map<SegmentId, StoredSegment>,
+}
+
+/// What an image stored. The next one stores what is not part of it.
+#[derive(Clone, Debug, Default)]
+pub struct ImageBase {
+    tree: Option<Tree>,
+    segments: Map<SegmentId, StoredSegment>,
+    objects: Map<PageObject, u64>,
+    /// The roots' pages, as far as they are repeated in the head.
+    roots: Vec<(PageRef, ByteSection)>,
 }
 
 /// An image, encoded.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct EncodedImage {
     /// What a commit names it by.
-    pub reference: ImageRef,
+    pub reference: PagedImage,
     /// The object's bytes, in pieces.
     pub pieces: Vec<Bytes>,
+    /// How many pages these are, the head not counted.
+    pub pages: u64,
+    /// What the next image is based on.
+    pub base: ImageBase,
+    stored: Stored,
 }
 
-/// Encodes an image of `tree`, to be put under its key by `writer`.
+impl EncodedImage {
+    /// The object is in the store: its pages can be relied on.
+    pub fn is_stored(&self) {
+        self.stored.mark();
+    }
+
+    /// Bytes of the object.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.pieces.iter().map(|piece| piece.len() as u64).sum()
+    }
+
+    /// Whether the object is empty, which it never is: it has a head.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+}
+
+/// Encodes an image that is going to be `object`, which has no bytes yet. It takes time in proportion to what changed
+/// since `base`.
 ///
 /// # Errors
-/// `Missing` when content of the tree is in a segment that is not among those given: an image without it would let
-/// the segment be collected.
-pub fn encode_image(
-    store: &str,
-    writer: u128,
-    of: &ImageOf<'_>,
-    tree: &Tree,
-) -> Result<EncodedImage, RecoveryError> {
-    let given: BTreeSet<SegmentId> = of.segments.iter().map(|stored| stored.header.id).collect();
-    if let Some((id, _)) = tree.segments().iter().find(|(id, _)| !given.contains(id)) {
-        let key = format!("{} (segment {id})", Keys(of.volume).segments());
-        return Err(RecoveryError::Missing { store: store.to_owned(), key });
-    }
-    let segments = of.segments.iter().map(|stored| KeptSegment {
-        stored: stored.clone(),
-        live: tree.segments().contains_key(&stored.header.id),
-    });
-    let (segments, segments_bytes) = encode_section(segments);
-    let (items, items_bytes) = encode_section(tree.items());
-    let body = ImageBody {
+/// A page of what was given up since `base` is missing: to be loaded, and tried again.
+pub fn encode_image(of: &ImageOf, base: &ImageBase, object: PageObject) -> Result<EncodedImage, Missing> {
+    let mut packer = Packer { object, bytes: Vec::new(), last: BTreeMap::new(), pages: 0 };
+    let mut stored = Stored::default();
+    let tree = of.tree.store(&mut stored, |node| {
+        Ok::<_, Missing>(match node {
+            TreeNode::Inodes(node) => packer.put(&node),
+            TreeNode::Entries(node) => packer.put(&node),
+            TreeNode::Listing(node) => packer.put(&node),
+            TreeNode::Extents(node) => packer.put(&node),
+            TreeNode::Xattrs(node) => packer.put(&node),
+            TreeNode::Segments(node) => packer.put(&node),
+        })
+    })?;
+    let segments = of.segments.store(&mut stored, &mut |node| Ok::<_, Missing>(packer.put(&node)))?;
+    let objects = base.count(&stored)?;
+    let objects_root = objects.store(&mut stored, &mut |node| Ok::<_, Missing>(packer.put(&node)))?;
+    let mut head = ImageHead {
         volume: of.volume,
         of: of.of,
         lsn: of.lsn,
         chain: of.chain,
         state: of.state,
         next_segment: of.next_segment,
+        tree,
         segments,
-        items,
+        objects: objects_root,
+        roots: Vec::new(),
     };
-    let (head, hash) = envelope::seal(ObjectKind::Image, &body);
-    let key = Keys(of.volume).image(of.of, writer);
-    let mut pieces = vec![Bytes::from(head)];
-    for section in [segments_bytes, items_bytes] {
-        let mut section = Bytes::from(section);
-        while !section.is_empty() {
-            pieces.push(section.split_to(section.len().min(PIECE_BYTES)));
-        }
+    let is_root = |(page, _): &(PageRef, ByteSection)| head.roots_of().contains(&Some(*page));
+    let roots: Vec<_> = base.roots.iter().cloned().chain(packer.last_pages()).filter(is_root).collect();
+    head.roots.clone_from(&roots);
+    let (head, pages, bytes) = packer.finish(&head);
+    let mut bytes = Bytes::from(bytes);
+    let mut pieces = Vec::new();
+    while !bytes.is_empty() {
+        pieces.push(bytes.split_to(bytes.len().min(PIECE_BYTES)));
     }
-    Ok(EncodedImage { reference: ImageRef { of: of.of, key, hash }, pieces })
+    let base = ImageBase { tree: Some(of.tree.clone()), segments: of.segments.clone(), objects, roots };
+    Ok(EncodedImage { reference: PagedImage { of: of.of, head }, pieces, pages, base, stored })
 }
 
-/// Reads an image and rebuilds its tree, verifying every byte, every invariant and the state hash.
+impl ImageHead {
+    fn roots_of(&self) -> [Option<PageRef>; 8] {
+        let StoredTree { inodes, entries, listing, extents, xattrs, segments, .. } = &self.tree;
+        let roots = [inodes, entries, listing, extents, xattrs, segments, &self.segments, &self.objects];
+        roots.map(|root| root.page)
+    }
+}
+
+impl ImageBase {
+    /// What the image with this head stored. Nothing of it is loaded.
+    ///
+    /// # Errors
+    /// The tree in it does not fit together.
+    fn open(head: &ImageHead) -> Result<Self, rfs_core::StoredTreeError> {
+        let (segments, objects) = (Map::open(head.segments), Map::open(head.objects));
+        let tree = Some(Tree::open(head.tree.clone())?);
+        Ok(Self { tree, segments, objects, roots: head.roots.clone() })
+    }
+
+    /// The tree that was stored.
+    #[must_use]
+    pub const fn tree(&self) -> Option<&Tree> {
+        self.tree.as_ref()
+    }
+
+    /// The segments that were stored.
+    #[must_use]
+    pub const fn segments(&self) -> &Map<SegmentId, StoredSegment> {
+        &self.segments
+    }
+
+    /// The objects that its pages are in, each with how many bytes of it are in use; those of this very map are not
+    /// counted.
+    #[must_use]
+    pub const fn objects(&self) -> &Map<PageObject, u64> {
+        &self.objects
+    }
+
+    /// Lets go of pages that nobody needed since it was last asked.
+    pub fn evict(&mut self) {
+        self.tree.as_mut().map(Tree::evict);
+    }
+
+    /// How many bytes of every object are in use after this image.
+    fn count(&self, stored: &Stored) -> Result<Map<PageObject, u64>, Missing> {
+        const LOADED: &str = "what is changed was loaded";
+        let kept: HashSet<PageRef> = stored.kept().iter().copied().collect();
+        let kept = |page: &PageRef| kept.contains(page);
+        let mut given_up = Vec::new();
+        if let Some(tree) = &self.tree {
+            tree.pages_but(&kept, &mut |page| given_up.push(page))?;
+        }
+        self.segments.pages_but(&kept, &mut |page| given_up.push(page))?;
+        let mut objects = self.objects.clone();
+        for PageRef { object, len, .. } in given_up {
+            objects.load(&object)?;
+            let Some(bytes) = objects.get_mut(&object).expect(LOADED) else { continue };
+            *bytes = bytes.saturating_sub(u64::from(len));
+            if *bytes == 0 {
+                objects.remove(&object).expect(LOADED);
+            }
+        }
+        let new: u64 = stored.pages().map(|page| u64::from(page.len)).sum();
+        if let Some(PageRef { object, .. }) = stored.pages().next() {
+            objects.load(&object)?;
+            objects.insert(object, new).expect(LOADED);
+        }
+        Ok(objects)
+    }
+}
+
+/// Puts pages one behind the other.
+struct Packer {
+    object: PageObject,
+    bytes: Vec<u8>,
+    /// The last page of each map: its root, if that was stored.
+    last: BTreeMap<MapKind, PageRef>,
+    pages: u64,
+}
+
+impl Packer {
+    fn put<K: Key + Paged<V>, V: Value + Column>(&mut self, node: &NodeView<'_, K, V>) -> PageRef {
+        let page = match node {
+            NodeView::Leaf { keys, values } => encode_leaf::<K, V>(keys, values),
+            NodeView::Branch { level, keys, children } => encode_branch::<K, V>(*level, keys, children),
+        };
+        let place = self.place(&page);
+        self.pages += 1;
+        self.last.insert(K::KIND, place);
+        self.bytes.extend(page);
+        place
+    }
+
+    fn last_pages(&self) -> impl Iterator<Item = (PageRef, ByteSection)> {
+        let short = self.last.values().filter(|page| page.len <= ROOT_MAX);
+        short.map(|page| {
+            let start = page.offset as usize;
+            (*page, ByteSection(self.bytes[start..start + page.len as usize].to_vec()))
+        })
+    }
+
+    fn place(&self, page: &[u8]) -> PageRef {
+        let offset = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
+        page_ref(self.object, offset, page)
+    }
+
+    fn finish(mut self, head: &ImageHead) -> (PageRef, u64, Vec<u8>) {
+        let mut bytes = vec![HEAD_FORMAT];
+        bytes = postcard::to_extend(head, bytes).expect("a head has no field that cannot be encoded");
+        let place = self.place(&bytes);
+        self.bytes.extend(bytes);
+        (place, self.pages, self.bytes)
+    }
+}
+
+/// Reads the head of an image.
 ///
 /// # Errors
-/// `Missing`, `Damaged`, `UnknownFormat`, `Diverged`, or the store's.
-pub async fn read_image(
-    store: &Store,
-    keys: Keys,
-    image: &ImageRef,
-) -> Result<(ImageBody, Vec<KeptSegment>, Tree), RecoveryError> {
-    let object = store.get(&image.key).await.map_err(|error| missing(store, &image.key, error))?;
-    let (body, attachment) = open_image(store.url(), keys, image, &object)?;
-    let damaged = |what: &str| envelope::damaged(store.url(), &image.key, what);
-    let cut = attachment.len().min(usize::try_from(body.segments.len).unwrap_or(usize::MAX));
-    let (segments, items) = (attachment.slice(..cut), attachment.slice(cut..));
-    let segments = decode_section(&body.segments, &segments).ok_or_else(|| damaged(SEGMENTS_DAMAGED))?;
-    if !body.items.holds(&items) {
-        return Err(damaged("the tree in it is cut, or does not have its checksum"));
+/// `Missing`, `Damaged`, `UnknownFormat`, or the store's.
+pub async fn read_head(pages: &Pages, image: &PagedImage) -> Result<(ImageHead, ImageBase), RecoveryError> {
+    let damaged = |what: &str| pages.damaged(&image.head, what);
+    if image.head.len > HEAD_MAX {
+        return Err(damaged("is longer than the head of an image can be"));
     }
-    let mut decoded = Values { rest: &items, left: body.items.count, whole: true, of: PhantomData };
-    let tree = Tree::from_items(decoded.by_ref());
-    if !decoded.whole || !decoded.rest.is_empty() {
-        return Err(damaged("the tree in it has another number of items than it says"));
+    let bytes = pages.read(&image.head).await?;
+    let (&version, body) = bytes.split_first().ok_or_else(|| damaged("is empty"))?;
+    if version == 0 || version > HEAD_FORMAT {
+        let key = pages.keys().pages_of(image.head.object);
+        let (version, newest) = (u16::from(version), u16::from(HEAD_FORMAT));
+        return Err(RecoveryError::UnknownFormat { key, version, newest });
     }
-    let tree = tree.map_err(|violations| {
-        let what = violations.first().map_or_else(|| "no reason given".to_owned(), ToString::to_string);
-        damaged(&format!("the tree in it is not sound: {what}"))
-    })?;
-    if StateHash::of(&tree) != body.state {
-        return Err(RecoveryError::Diverged {
-            store: store.url().to_owned(),
-            commit: image.of,
-            what: "the image's tree does not have the commit's state hash".to_owned(),
-        });
-    }
-    Ok((body, segments, tree))
-}
-
-/// Reads which segments an image names, without its tree.
-///
-/// # Errors
-/// As [`read_image`].
-pub async fn read_image_segments(
-    store: &Store,
-    keys: Keys,
-    image: &ImageRef,
-) -> Result<Vec<KeptSegment>, RecoveryError> {
-    let get = |range: std::ops::Range<u64>| async move {
-        let got = store.get_range(&image.key, range).await;
-        got.map_err(|error| missing(store, &image.key, error))
+    let decoded: Result<(ImageHead, &[u8]), _> = postcard::take_from_bytes(body);
+    let head = match decoded {
+        Ok((head, [])) if head.volume == pages.keys().0 && head.of == image.of => head,
+        Ok(_) => return Err(damaged("is not the image that the commit names")),
+        Err(error) => return Err(damaged(&format!("cannot be decoded: {error}"))),
     };
-    let head = get(0..ENVELOPE_HEADER_LEN as u64).await?;
-    let start = envelope::attachment_start(&head)
-        .ok_or_else(|| envelope::damaged(store.url(), &image.key, "its length is wrong"))?;
-    let (body, _) = open_image(store.url(), keys, image, &get(0..start).await?)?;
-    let end = start.checked_add(body.segments.len);
-    let end = end.ok_or_else(|| envelope::damaged(store.url(), &image.key, SEGMENTS_DAMAGED))?;
-    let segments = if body.segments.len == 0 { Bytes::new() } else { get(start..end).await? };
-    decode_section(&body.segments, &segments)
-        .ok_or_else(|| envelope::damaged(store.url(), &image.key, SEGMENTS_DAMAGED))
-}
-
-const SEGMENTS_DAMAGED: &str = "its list of segments is cut, or does not have its checksum";
-
-fn open_image(
-    store: &str,
-    keys: Keys,
-    image: &ImageRef,
-    object: &Bytes,
-) -> Result<(ImageBody, Bytes), RecoveryError> {
-    let opened = envelope::open(store, &image.key, object)?;
-    let body: ImageBody = opened.body(store, &image.key, ObjectKind::Image)?;
-    if opened.hash != image.hash || body.volume != keys.0 || body.of != image.of {
-        return Err(envelope::damaged(store, &image.key, "it is not the image that the commit names"));
-    }
-    Ok((body, opened.attachment))
-}
-
-fn encode_section<T: Serialize>(values: impl Iterator<Item = T>) -> (Section, Vec<u8>) {
-    let mut bytes = Vec::new();
-    let mut count = 0;
-    for value in values {
-        bytes = postcard::to_extend(&value, bytes).expect("the value has no field that cannot be encoded");
-        count += 1;
-    }
-    (Section { count, len: bytes.len() as u64, hash: *blake3::hash(&bytes).as_bytes() }, bytes)
-}
-
-fn decode_section<T: DeserializeOwned>(section: &Section, bytes: &[u8]) -> Option<Vec<T>> {
-    if !section.holds(bytes) {
-        return None;
-    }
-    let mut values = Values { rest: bytes, left: section.count, whole: true, of: PhantomData };
-    let decoded = values.by_ref().collect();
-    (values.whole && values.rest.is_empty()).then_some(decoded)
-}
-
-impl Section {
-    fn holds(&self, bytes: &[u8]) -> bool {
-        self.len == bytes.len() as u64 && *blake3::hash(bytes).as_bytes() == self.hash
-    }
-}
-
-/// Decodes values one by one, as far as they can be.
-struct Values<'a, T> {
-    rest: &'a [u8],
-    left: u64,
-    /// False when one could not be decoded.
-    whole: bool,
-    of: PhantomData<T>,
-}
-
-impl<T: DeserializeOwned> Iterator for Values<'_, T> {
-    type Item = T;
-
-    fn next(&mut self) -> Option<T> {
-        self.left = self.left.checked_sub(1)?;
-        if let Ok((value, rest)) = postcard::take_from_bytes(self.rest) {
-            self.rest = rest;
-            return Some(value);
+    for (page, bytes) in &head.roots {
+        if crate::page::page_hash(&bytes.0) == page.hash {
+            pages.keep(page, &Bytes::copy_from_slice(&bytes.0));
         }
-        self.whole = false;
-        self.left = 0;
-        None
     }
+    let base = ImageBase::open(&head).map_err(|error| damaged(&error.to_string()))?;
+    Ok((head, base))
 }

@@ -4,13 +4,14 @@
 //! superblock
 //! <volume>/commits/<epoch>-<number>
 //! <volume>/segments/<id>-<epoch>-<writer>
-//! <volume>/images/<epoch>-<number>-<writer>
+//! <volume>/images/<epoch>-<number>-<writer>   (before format version 3)
+//! <volume>/pages/<epoch>-<number>
 //! ```
 //! The volume is 32 hexadecimal digits, a writer too, every other number 16: so names sort as their numbers do, and
 //! none is the leading path of another. The volume id in every name keeps a writer of a deleted volume away from a
 //! new one at the same URL.
 
-use rfs_core::{CommitId, SegmentId};
+use rfs_core::{CommitId, PageObject, SegmentId};
 
 /// The one object whose name does not hold the volume id: it tells it.
 pub const SUPERBLOCK: &str = "superblock";
@@ -54,6 +55,25 @@ impl Keys {
     #[must_use]
     pub fn image(self, of: CommitId, writer: u128) -> String {
         format!("{}/{:016x}-{:016x}-{writer:032x}", self.images(), of.epoch, of.number)
+    }
+
+    /// What all page objects' names start with.
+    #[must_use]
+    pub fn pages(self) -> String {
+        format!("{:032x}/pages", self.0)
+    }
+
+    /// The name of an object of pages.
+    #[must_use]
+    pub fn pages_of(self, object: PageObject) -> String {
+        format!("{}/{:016x}-{:016x}", self.pages(), object.epoch, object.number)
+    }
+
+    /// The page object that `key` names.
+    #[must_use]
+    pub fn parse_pages(self, key: &str) -> Option<PageObject> {
+        let (epoch, number) = key.strip_prefix(&self.pages())?.strip_prefix('/')?.split_once('-')?;
+        Some(PageObject { epoch: hex16(epoch)?, number: hex16(number)? })
     }
 
     /// The commit that `key` names.

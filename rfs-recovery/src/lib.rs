@@ -5,6 +5,7 @@
 //! epoch of a writer that was taken over. [`state`] rebuilds a tree: the newest image, then the journal behind it.
 //! The crate has no public API for applications; the crate `rfs` is that.
 
+mod cache;
 pub mod collect;
 pub mod commit_log;
 mod content;
@@ -16,6 +17,7 @@ pub mod image;
 mod keys;
 pub mod objects;
 pub mod page;
+mod pages;
 pub mod state;
 
 pub use content::Content;
@@ -24,3 +26,4 @@ pub use envelope::{FORMAT, ObjectHash, ObjectKind};
 pub use error::RecoveryError;
 pub use history::{History, history};
 pub use keys::{Keys, SUPERBLOCK};
+pub use pages::Pages;

@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use rfs_backends::Store;
-use rfs_core::{CommitId, Lsn, SegmentId, StateHash, Timestamp};
+use rfs_core::{CommitId, Footprint, Lsn, PageRef, SegmentId, StateHash, Timestamp};
 use rfs_journal::{ByteSection, ChainHash, SegmentHash, SegmentHeader};
 use serde::{Deserialize, Serialize};
 
-use crate::envelope::{self, ObjectHash, ObjectKind};
+use crate::envelope::{self, ObjectHash, ObjectKind, Opened};
 use crate::{Keys, RecoveryError};
 
 /// The body of the superblock.
@@ -27,7 +27,8 @@ pub struct CommitRef {
     pub hash: ObjectHash,
 }
 
-/// The body of a commit: makes the history up to `end` durable.
+/// The body of a commit: makes the history up to `end` durable. Before format version 3 the image was a
+/// [`WholeImage`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Commit {
     /// The volume.
@@ -94,6 +95,12 @@ pub struct StoredSegment {
     pub offset: u64,
 }
 
+impl Footprint for StoredSegment {
+    fn heap_bytes(&self) -> usize {
+        self.key.capacity()
+    }
+}
+
 /// The fields of a [`SegmentHeader`] beside its version and the volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredHeader {
@@ -133,13 +140,89 @@ impl From<SegmentHeader> for StoredHeader {
 
 /// Names an image together with what it says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImageRef {
+pub enum ImageRef {
+    /// One whole object.
+    Whole(WholeImage),
+    /// Pages.
+    Paged(PagedImage),
+}
+
+/// An image as it was before format version 3.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WholeImage {
     /// The commit whose state it is.
     pub of: CommitId,
     /// Its object.
     pub key: String,
     /// Its object's hash.
     pub hash: ObjectHash,
+}
+
+/// An image in pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PagedImage {
+    /// The commit whose state it is.
+    pub of: CommitId,
+    /// Where its head is.
+    pub head: PageRef,
+}
+
+impl ImageRef {
+    /// The commit whose state it is.
+    #[must_use]
+    pub const fn of(&self) -> CommitId {
+        match self {
+            Self::Whole(image) => image.of,
+            Self::Paged(image) => image.of,
+        }
+    }
+
+    /// The name of the object that it is in, or that its head is in.
+    #[must_use]
+    pub fn key(&self, keys: Keys) -> String {
+        match self {
+            Self::Whole(image) => image.key.clone(),
+            Self::Paged(image) => keys.pages_of(image.head.object),
+        }
+    }
+}
+
+/// [`Commit`] before format version 3.
+#[derive(Deserialize)]
+struct CommitV2 {
+    volume: u128,
+    id: CommitId,
+    writer: u128,
+    previous: Option<CommitRef>,
+    base: Lsn,
+    end: Lsn,
+    chain: ChainHash,
+    state: StateHash,
+    time: Timestamp,
+    segments: Vec<AddedSegment>,
+    image: Option<WholeImage>,
+    checkpoint: Option<String>,
+    metadata: ByteSection,
+}
+
+impl From<CommitV2> for Commit {
+    fn from(commit: CommitV2) -> Self {
+        Self {
+            volume: commit.volume,
+            id: commit.id,
+            writer: commit.writer,
+            previous: commit.previous,
+            base: commit.base,
+            end: commit.end,
+            chain: commit.chain,
+            state: commit.state,
+            time: commit.time,
+            segments: commit.segments,
+            image: commit.image.map(ImageRef::Whole),
+            checkpoint: commit.checkpoint,
+            metadata: commit.metadata,
+        }
+    }
 }
 
 /// The body of a fence: ends an epoch, and says who owns the next one.
@@ -222,7 +305,7 @@ pub fn decode_commit(
             Err(misplaced())
         };
     }
-    let commit: Commit = opened.body(store, &key, ObjectKind::Commit)?;
+    let commit = read_commit_body(&opened, store, &key)?;
     if commit.volume != keys.0 || commit.id != id {
         return Err(misplaced());
     }
@@ -241,6 +324,14 @@ pub fn decode_commit(
         inline_start: opened.attachment_start,
         inline: opened.attachment,
     })))
+}
+
+/// The body of a commit of any version.
+pub(crate) fn read_commit_body(opened: &Opened, store: &str, key: &str) -> Result<Commit, RecoveryError> {
+    if opened.version < 3 {
+        return opened.body::<CommitV2>(store, key, ObjectKind::Commit).map(Commit::from);
+    }
+    opened.body(store, key, ObjectKind::Commit)
 }
 
 /// Fetches what stands at a commit's name.

@@ -10,7 +10,7 @@ mod compression;
 mod pairs;
 mod records;
 
-use rfs_core::{PageObject, PageRef};
+use rfs_core::{BRANCH_MAX, LEAF_MAX, NodeParts, PageObject, PageRef};
 use thiserror::Error;
 
 pub use self::column::{Column, Input};
@@ -18,37 +18,11 @@ pub use self::pairs::{MapKind, Paged};
 
 /// The version of pages that this crate writes.
 pub const PAGE_FORMAT: u8 = 1;
-/// Most pairs in a leaf.
-pub const LEAF_PAIRS_MAX: usize = 128;
-/// Most children of a branch.
-pub const BRANCH_CHILDREN_MAX: usize = 512;
 
 /// Bytes of a page's header.
 const HEADER_LEN: usize = 10;
 /// Most bytes of one child in a branch's body: a flag, four numbers, and a hash.
 const CHILD_MAX: usize = 1 + 4 * column::NUMBER_MAX + 16;
-
-/// What a page holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PageBody<K, V> {
-    /// Pairs of the map. Only the root of an empty map has none.
-    Leaf {
-        /// The keys, ascending.
-        keys: Vec<K>,
-        /// The value of each key.
-        values: Vec<V>,
-    },
-    /// References to further pages, each a node one level lower.
-    Branch {
-        /// How many levels of nodes are below it, at least 1.
-        level: u8,
-        /// One less than children, ascending. A key is a lower bound of the child behind it, and greater than all that
-        /// is in the child before it.
-        keys: Vec<K>,
-        /// The children, in order.
-        children: Vec<PageRef>,
-    },
-}
 
 /// Why a page cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -75,11 +49,11 @@ pub enum PageError {
 /// Encodes a leaf.
 ///
 /// # Panics
-/// When there is not one value for each key, or there are more than [`LEAF_PAIRS_MAX`].
+/// When there is not one value for each key, or there are more than [`LEAF_MAX`].
 #[must_use]
 pub fn encode_leaf<K: Paged<V>, V: Column>(keys: &[K], values: &[V]) -> Vec<u8> {
     assert!(keys.len() == values.len(), "a leaf has a value for each key");
-    assert!(keys.len() <= LEAF_PAIRS_MAX, "a leaf has at most {LEAF_PAIRS_MAX} pairs");
+    assert!(keys.len() <= LEAF_MAX, "a leaf has at most {LEAF_MAX} pairs");
     debug_assert!(keys.is_sorted_by(|left, right| left < right), "the keys of a leaf ascend");
     let mut body = Vec::new();
     K::encode(keys, &mut body);
@@ -91,12 +65,12 @@ pub fn encode_leaf<K: Paged<V>, V: Column>(keys: &[K], values: &[V]) -> Vec<u8> 
 ///
 /// # Panics
 /// When `level` is 0, there is not one key less than children, or there are more children than
-/// [`BRANCH_CHILDREN_MAX`].
+/// [`BRANCH_MAX`].
 #[must_use]
 pub fn encode_branch<K: Paged<V>, V: Column>(level: u8, keys: &[K], children: &[PageRef]) -> Vec<u8> {
     assert!(level > 0, "a branch is above a leaf");
     assert!(keys.len() + 1 == children.len(), "a branch has a key between any two children");
-    assert!(children.len() <= BRANCH_CHILDREN_MAX, "a branch has at most {BRANCH_CHILDREN_MAX} children");
+    assert!(children.len() <= BRANCH_MAX, "a branch has at most {BRANCH_MAX} children");
     debug_assert!(keys.is_sorted_by(|left, right| left < right), "the keys of a branch ascend");
     let mut body = Vec::new();
     K::encode(keys, &mut body);
@@ -128,8 +102,8 @@ pub const fn page_len_max<K: Paged<V>, V: Column>() -> usize {
 
 /// Most bytes of the body of a page of this map, uncompressed: what the greatest keys and values add up to.
 const fn body_len_max<K: Paged<V>, V: Column>() -> usize {
-    let leaf = LEAF_PAIRS_MAX * (K::MAX + V::MAX);
-    let branch = BRANCH_CHILDREN_MAX * (K::MAX + CHILD_MAX);
+    let leaf = LEAF_MAX * (K::MAX + V::MAX);
+    let branch = BRANCH_MAX * (K::MAX + CHILD_MAX);
     if leaf > branch { leaf } else { branch }
 }
 
@@ -140,7 +114,7 @@ const fn body_len_max<K: Paged<V>, V: Column>() -> usize {
 pub fn decode_page<K: Paged<V>, V: Column>(
     bytes: &[u8],
     page: &PageRef,
-) -> Result<PageBody<K, V>, PageError> {
+) -> Result<NodeParts<K, V>, PageError> {
     let page = *page;
     let damaged = |what| PageError::Damaged { page, what };
     if bytes.len() != page.len as usize || bytes.len() > page_len_max::<K, V>() {
@@ -171,8 +145,8 @@ pub fn decode_page<K: Paged<V>, V: Column>(
     if input.is_empty() { Ok(decoded) } else { Err(damaged("it has bytes that belong to nothing")) }
 }
 
-fn decode_leaf<K: Paged<V>, V: Column>(input: &mut Input<'_>, count: usize) -> Option<PageBody<K, V>> {
-    if count > LEAF_PAIRS_MAX {
+fn decode_leaf<K: Paged<V>, V: Column>(input: &mut Input<'_>, count: usize) -> Option<NodeParts<K, V>> {
+    if count > LEAF_MAX {
         return None;
     }
     let keys = K::decode(input, count)?;
@@ -180,21 +154,21 @@ fn decode_leaf<K: Paged<V>, V: Column>(input: &mut Input<'_>, count: usize) -> O
     let sound = ascend(&keys, count)
         && values.len() == count
         && keys.iter().zip(&values).all(|(key, value)| key.is_sound(value));
-    sound.then_some(PageBody::Leaf { keys, values })
+    sound.then_some(NodeParts::Leaf { keys, values })
 }
 
 fn decode_branch<K: Paged<V>, V: Column>(
     input: &mut Input<'_>,
     level: u8,
     count: usize,
-) -> Option<PageBody<K, V>> {
-    if count > BRANCH_CHILDREN_MAX {
+) -> Option<NodeParts<K, V>> {
+    if count > BRANCH_MAX {
         return None;
     }
     let keys = K::decode(input, count.checked_sub(1)?)?;
     let children = decode_children(input, count)?;
     let reachable = children.iter().all(|child| child.len as usize <= page_len_max::<K, V>());
-    (ascend(&keys, count - 1) && reachable).then_some(PageBody::Branch { level, keys, children })
+    (ascend(&keys, count - 1) && reachable).then_some(NodeParts::Branch { level, keys, children })
 }
 
 fn ascend<K: Ord>(keys: &[K], count: usize) -> bool {

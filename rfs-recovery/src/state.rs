@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use rfs_backends::Store;
-use rfs_core::{CommitId, Lsn, SegmentId, StateHash, Timestamp, Tree};
+use rfs_core::{CommitId, Lsn, Map, SegmentId, StateHash, Timestamp, Tree};
 use rfs_journal::{ChainHash, Footer, Record, VerifiedSegment, verify_segment};
 
-use crate::image::read_image;
+use crate::image::{ImageBase, read_head, read_image};
 use crate::objects::{
     CommitObject, CommitRef, FetchedCommit, ImageRef, StoredSegment, fetch_commit, missing,
 };
-use crate::{Keys, RecoveryError};
+use crate::{Keys, Pages, RecoveryError};
 
 /// How many objects are fetched at a time.
 const FETCHES: usize = 16;
@@ -37,9 +37,11 @@ pub struct State {
     /// The number of the next segment.
     pub next_segment: SegmentId,
     /// Where the history's segments are, as far as they are kept.
-    pub segments: BTreeMap<SegmentId, StoredSegment>,
+    pub segments: Map<SegmentId, StoredSegment>,
     /// The image that it was rebuilt from.
     pub image: Option<ImageRef>,
+    /// What that image stored.
+    pub base: ImageBase,
     /// Bytes of journal since that image.
     pub replayed_bytes: u64,
     /// Where each commit since that image ends, the image's own first.
@@ -52,61 +54,69 @@ impl State {
     pub fn empty(created: Timestamp) -> Self {
         let tree = Tree::new(created);
         Self {
-            state: StateHash::of(&tree),
+            state: StateHash::of(&tree).expect("a new tree is loaded"),
             tree,
             commit: None,
             time: None,
             lsn: Lsn(0),
             chain: ChainHash::default(),
             next_segment: SegmentId(0),
-            segments: BTreeMap::new(),
+            segments: Map::default(),
             image: None,
+            base: ImageBase::default(),
             replayed_bytes: 0,
             boundaries: vec![(Lsn(0), ChainHash::default())],
         }
     }
 }
 
-/// Rebuilds the state at `commit`, which is among `ids`, verifying every byte and the state hash.
+/// Rebuilds the state at `commit`, which is among `ids`, verifying every byte that it reads, and the state hash of each
+/// commit that it replays. Of an image in pages only what is needed is read.
 ///
 /// # Errors
 /// `Missing`, `Damaged`, `UnknownFormat`, `Diverged`, or the store's.
 pub async fn load(
-    store: &Store,
-    keys: Keys,
+    pages: &Pages,
     created: Timestamp,
     ids: &[CommitId],
     commit: FetchedCommit,
 ) -> Result<State, RecoveryError> {
+    let (store, keys) = (pages.store(), pages.keys());
     let image = commit.commit.image.clone();
-    let mut state = match &image {
-        Some(image) => from_image(store, keys, image).await?,
+    let from = image.as_ref().map(ImageRef::of);
+    let mut state = match image {
+        Some(image) => from_image(pages, image).await?,
         None => State::empty(created),
     };
-    let from = image.as_ref().map(|image| image.of);
     let commits = commits_since(store, keys, ids, from, commit).await?;
     for fetched in &commits {
-        extend(store, keys, &mut state, fetched).await?;
+        extend(pages, &mut state, fetched).await?;
     }
     Ok(state)
 }
 
-async fn from_image(store: &Store, keys: Keys, image: &ImageRef) -> Result<State, RecoveryError> {
-    let (body, segments, tree) = read_image(store, keys, image).await?;
-    let segments = segments.into_iter().map(|kept| (kept.stored.header.id, kept.stored)).collect();
-    Ok(State {
-        tree,
-        state: body.state,
-        commit: None,
-        time: None,
-        lsn: body.lsn,
-        chain: body.chain,
-        next_segment: body.next_segment,
-        segments,
-        image: Some(image.clone()),
-        replayed_bytes: 0,
-        boundaries: vec![(body.lsn, body.chain)],
-    })
+async fn from_image(pages: &Pages, image: ImageRef) -> Result<State, RecoveryError> {
+    let mut state = State::empty(Timestamp::default());
+    match &image {
+        ImageRef::Whole(whole) => {
+            let (body, segments, tree) = read_image(pages.store(), pages.keys(), whole).await?;
+            let segments = segments.into_iter().map(|kept| (kept.stored.header.id, kept.stored));
+            (state.tree, state.segments) = (tree, Map::from_ascending(segments));
+            (state.state, state.lsn, state.chain) = (body.state, body.lsn, body.chain);
+            state.next_segment = body.next_segment;
+        }
+        ImageRef::Paged(paged) => {
+            let (head, base) = read_head(pages, paged).await?;
+            state.tree = base.tree().cloned().unwrap_or(state.tree);
+            state.segments = base.segments().clone();
+            (state.state, state.lsn, state.chain) = (head.state, head.lsn, head.chain);
+            state.next_segment = head.next_segment;
+            state.base = base;
+        }
+    }
+    state.boundaries = vec![(state.lsn, state.chain)];
+    state.image = Some(image);
+    Ok(state)
 }
 
 /// The commits after `from` up to and with `last`, in order, each extending the one before.
@@ -154,12 +164,8 @@ async fn commits_since(
 }
 
 /// Applies one commit to the state of the one before.
-async fn extend(
-    store: &Store,
-    keys: Keys,
-    state: &mut State,
-    fetched: &FetchedCommit,
-) -> Result<(), RecoveryError> {
+async fn extend(pages: &Pages, state: &mut State, fetched: &FetchedCommit) -> Result<(), RecoveryError> {
+    let (store, keys) = (pages.store(), pages.keys());
     let commit = &fetched.commit;
     let key = keys.commit(commit.id);
     let damaged = |what: &str| crate::envelope::damaged(store.url(), &key, what);
@@ -193,17 +199,19 @@ async fn extend(
         inline_start += inlined.as_ref().map_or(0, |bytes| bytes.len() as u64);
         let (records, end, chain) = read_records(store, keys, &stored, inlined).await?;
         for record in &records {
-            apply(store.url(), commit.id, &mut state.tree, record)?;
+            apply(pages, commit.id, &mut state.tree, record).await?;
         }
         state.replayed_bytes += stored.len;
         (state.lsn, state.chain) = (end, chain);
         state.next_segment = state.next_segment.next();
-        state.segments.insert(stored.header.id, stored);
+        let id = stored.header.id;
+        pages.ask(|| state.segments.load(&id)).await?;
+        state.segments.insert(id, stored).expect("it was loaded");
     }
     if (state.lsn, state.chain) != (commit.end, commit.chain) {
         return Err(damaged("its segments do not end where it says"));
     }
-    state.state = state.state.update(&before, &state.tree);
+    state.state = pages.ask(|| state.state.update(&before, &state.tree)).await?;
     if state.state != commit.state {
         return Err(RecoveryError::Diverged {
             store: store.url().to_owned(),
@@ -221,17 +229,21 @@ async fn extend(
 ///
 /// # Errors
 /// `Diverged` when it does not fit.
-pub(crate) fn apply(
-    store: &str,
+pub(crate) async fn apply(
+    pages: &Pages,
     commit: CommitId,
     tree: &mut Tree,
     record: &Record,
 ) -> Result<(), RecoveryError> {
-    tree.apply(&record.change, record.place).map_err(|error| RecoveryError::Diverged {
-        store: store.to_owned(),
-        commit,
-        what: format!("record {} cannot be applied: {error}", record.lsn),
-    })
+    while let Err(error) = tree.apply(&record.change, record.place) {
+        let diverged = |error| RecoveryError::Diverged {
+            store: pages.store().url().to_owned(),
+            commit,
+            what: format!("record {} cannot be applied: {error}", record.lsn),
+        };
+        pages.load_for(error, diverged).await?;
+    }
+    Ok(())
 }
 
 /// The records of a stored segment, with the LSN and chain hash at its end.

@@ -70,7 +70,7 @@ async fn collect_with(shared: &Shared, mut learnt: MutexGuard<'_, Learnt>) -> Re
         learnt.add(id, commit);
     }
     let owed = shared.collector.owed.swap(false, Ordering::AcqRel);
-    let collected = collect(&shared.store, shared.keys, &fence, &retention, &mut learnt).await;
+    let collected = collect(&shared.pages, &fence, &retention, &mut learnt).await;
     let collected = collected.map_err(|error| Error::recovery(doing(), error));
     if let Err(error) = &collected {
         shared.collector.owed.fetch_or(owed, Ordering::AcqRel);
@@ -80,7 +80,8 @@ async fn collect_with(shared: &Shared, mut learnt: MutexGuard<'_, Learnt>) -> Re
     }
     let collected = collected?;
     if let Some(last) = retention.last_segment {
-        shared.content.keep(&collected.left, last);
+        let kept = shared.content.keep(&collected.left, last).await;
+        kept.map_err(|error| Error::recovery(doing(), error))?;
     }
     Ok(collected)
 }

@@ -14,11 +14,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use rfs_core::{CommitId, Lsn, SegmentId, StateHash, Timestamp, Tree};
+use rfs_core::{CommitId, Lsn, PageObject, SegmentId, StateHash, Timestamp, Tree};
 use rfs_journal::{ChainHash, Sealed};
 use rfs_recovery::collect::LearntCommit;
 use rfs_recovery::commit_log::{Draft, Published, Publisher};
-use rfs_recovery::image::{ImageOf, encode_image};
+use rfs_recovery::image::{EncodedImage, ImageBase, ImageOf, encode_image};
 use rfs_recovery::objects::{AddedSegment, ImageRef};
 use tokio::sync::oneshot::Sender;
 use tokio::time::{Duration, Instant};
@@ -89,6 +89,11 @@ pub(crate) struct ImageState {
     /// Whole, and to be named by the next commit.
     pub(crate) ready: Option<ImageRef>,
     pub(crate) running: bool,
+    /// What the newest image stored.
+    pub(crate) base: Option<ImageBase>,
+    /// The number of the next object of pages in this epoch. None is used twice, so that what became of an earlier put
+    /// does not matter.
+    pub(crate) next_object: u64,
     /// Bytes and commits since the newest image.
     pub(crate) bytes_since: u64,
     pub(crate) commits_since: u64,
@@ -404,8 +409,13 @@ impl Committer {
             segments.push((added(segment, key), segment.header));
         }
         let chain = sealed.last().map_or(self.chain, |last| last.chain);
-        let (before, tree, state) = (self.tree.clone(), job.tree.clone(), self.state);
-        let state = heavy(shared, move |_| Ok(state.update(&before, &tree))).await?;
+        let state = loop {
+            let (before, tree, state) = (self.tree.clone(), job.tree.clone(), self.state);
+            match heavy(shared, move |_| Ok(state.update(&before, &tree))).await? {
+                Ok(state) => break state,
+                Err(missing) => shared.load(&missing).await.map_err(|error| error.during(doing))?,
+            }
+        };
         let (image, has_new_image) = {
             let mut image = shared.image.lock();
             let ready = image.ready.take();
@@ -489,22 +499,21 @@ impl Committer {
             image.bytes_since += journal_bytes;
             image.commits_since += 1;
             let due = image.bytes_since >= shared.options.image_bytes
-                || image.commits_since >= shared.options.image_commits;
+                || image.commits_since >= shared.options.image_commits
+                || self.is_much_dirty(shared, image.bytes_since);
             if !due || image.running {
                 return;
             }
             image.running = true;
             (std::mem::take(&mut image.bytes_since), std::mem::take(&mut image.commits_since))
         };
-        let (task, tree, receipt, writer) =
-            (Arc::clone(shared), self.tree.clone(), receipt.clone(), self.writer);
+        let (task, tree, receipt) = (Arc::clone(shared), self.tree.clone(), receipt.clone());
         let next_segment = self.last_segment.map_or(SegmentId(0), SegmentId::next);
-        let segments = shared.content.segments();
         // Made here: a task that its runtime never runs ends, too.
         let running = RunningImage(Arc::clone(&task));
         tokio::spawn(async move {
             let _running = running;
-            let written = write_image(&task, writer, &receipt, next_segment, segments, tree).await;
+            let written = write_image(&task, &receipt, next_segment, tree).await;
             let mut image = task.image.lock();
             match written {
                 Ok(reference) => image.ready = Some(reference),
@@ -521,6 +530,15 @@ impl Committer {
     }
 }
 
+impl Committer {
+    /// Whether so much of the tree is not stored that an image has to be made, so that it can be let go of. Nobody looks
+    /// before something was done: looking takes time in proportion to what is in memory.
+    fn is_much_dirty(&self, shared: &Shared, bytes_since: u64) -> bool {
+        bytes_since >= shared.options.tree_bytes / 64
+            && self.tree.held().dirty as u64 >= shared.options.tree_bytes / 4
+    }
+}
+
 /// No other image is made meanwhile, and the next one can be, however this one ends.
 struct RunningImage(Arc<Shared>);
 
@@ -533,40 +551,57 @@ impl Drop for RunningImage {
 
 async fn write_image(
     shared: &Arc<Shared>,
-    writer: u128,
     receipt: &Receipt,
     next_segment: SegmentId,
-    segments: Vec<rfs_recovery::objects::StoredSegment>,
     tree: Tree,
 ) -> Result<ImageRef> {
-    let (volume, receipt) = (shared.keys.0, receipt.clone());
-    let encoded = heavy(shared, move |shared| {
-        let of = ImageOf {
-            volume,
-            of: receipt.commit,
-            lsn: receipt.position,
-            chain: receipt.chain,
-            state: receipt.state,
-            next_segment,
-            segments: &segments,
-        };
-        let encoded = encode_image(shared.store.url(), writer, &of, &tree);
-        encoded.map_err(|error| Error::recovery("make an image", error))
-    })
-    .await?;
-    let key = encoded.reference.key.clone();
-    let bytes: u64 = encoded.pieces.iter().map(|piece| piece.len() as u64).sum();
-    if bytes > shared.store.max_object_bytes() {
-        // A commit that names it could not be opened.
+    let doing = "make an image";
+    let segments = shared.content.settle().await.map_err(|error| Error::recovery(doing, error))?;
+    let of = ImageOf {
+        volume: shared.keys.0,
+        of: receipt.commit,
+        lsn: receipt.position,
+        chain: receipt.chain,
+        state: receipt.state,
+        next_segment,
+        tree,
+        segments,
+    };
+    let mut encoded = encode(shared, of).await.map_err(|error| error.during(doing))?;
+    let object = encoded.reference.head.object;
+    let key = shared.keys.pages_of(object);
+    let bytes = encoded.len();
+    // Places in it are numbers of 32 bits.
+    if bytes > shared.store.max_object_bytes().min(u64::from(u32::MAX)) {
         let what = format!(
             "image {key} would have {bytes} bytes, more than the store's options let one object have"
         );
         return Err(Error::new(ErrorKind::Store, what));
     }
-    let put = shared.store.put_large(&key, encoded.pieces).await;
+    let pieces = std::mem::take(&mut encoded.pieces);
+    let put = shared.store.put_large(&key, pieces).await;
     put.map_err(|error| Error::store(format!("write image {key}"), error))?;
-    debug!(%key, "image written");
-    Ok(encoded.reference)
+    debug!(%key, pages = encoded.pages, bytes, "image written");
+    encoded.is_stored();
+    shared.image.lock().base = Some(encoded.base);
+    Ok(ImageRef::Paged(encoded.reference))
+}
+
+async fn encode(shared: &Arc<Shared>, of: ImageOf) -> Result<EncodedImage> {
+    let (object, base) = {
+        let mut image = shared.image.lock();
+        let number = image.next_object;
+        image.next_object += 1;
+        (PageObject { epoch: of.of.epoch, number }, image.base.clone().unwrap_or_default())
+    };
+    let (of, base) = (Arc::new(of), Arc::new(base));
+    loop {
+        let (of, base) = (Arc::clone(&of), Arc::clone(&base));
+        match heavy(shared, move |_| Ok(encode_image(&of, &base, object))).await? {
+            Ok(encoded) => return Ok(encoded),
+            Err(missing) => shared.load(&missing).await?,
+        }
+    }
 }
 
 /// Uploads segments that are sealed and too large to be inlined, before a commit asks for them.

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 
 use rfs_core::{
-    AtimePolicy, Batch, Change, CommitId, Context, Credential, Decision, Errno, Ino, LockOwner, LockRange,
-    Lsn, Op, Outcome, OwnerId, Place, Timestamp, Tree, decide,
+    AtimePolicy, Batch, Change, CommitId, Context, Credential, Decision, Errno, Fault, Ino, LockOwner,
+    LockRange, Lsn, Missing, Op, Outcome, OwnerId, Place, Timestamp, Tree, decide,
 };
 use rfs_journal::{Appender, Boundary};
 
@@ -75,6 +75,8 @@ pub(crate) enum Refused {
     Posix(Errno),
     /// Which Op of a batch it was.
     Batch(usize, Errno),
+    /// Nothing was done: a page of the tree has to be fetched first.
+    Missing(Missing),
     Volume(Error),
 }
 
@@ -84,11 +86,35 @@ impl From<Errno> for Refused {
     }
 }
 
+impl From<Missing> for Refused {
+    fn from(missing: Missing) -> Self {
+        Self::Missing(missing)
+    }
+}
+
+impl From<Fault> for Refused {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Errno(errno) => Self::Posix(errno),
+            Fault::Missing(missing) => Self::Missing(missing),
+        }
+    }
+}
+
 impl Refused {
+    /// Why an Op of a batch was refused.
+    pub(crate) fn in_batch(index: usize, fault: Fault) -> Self {
+        match fault {
+            Fault::Errno(errno) => Self::Batch(index, errno),
+            Fault::Missing(missing) => Self::Missing(missing),
+        }
+    }
+
     pub(crate) fn doing(self, what: impl FnOnce() -> String) -> Error {
         match self {
             Self::Posix(errno) => Error::posix(errno, what()),
             Self::Batch(index, errno) => Error::posix(errno, format!("{}, operation {index}", what())),
+            Self::Missing(missing) => Error::new(ErrorKind::Bug, format!("{}: {missing}", what())),
             Self::Volume(error) => error.during(what()),
         }
     }
@@ -159,7 +185,7 @@ impl Live {
     ) -> std::result::Result<Vec<Outcome>, Refused> {
         self.run_steps(caller, payloads, |batch, context| {
             for (index, op) in ops.iter().enumerate() {
-                batch.decide(context, op).map_err(|errno| Refused::Batch(index, errno))?;
+                batch.decide(context, op).map_err(|fault| Refused::in_batch(index, fault))?;
             }
             Ok(())
         })
@@ -220,31 +246,55 @@ impl Live {
         Ok(())
     }
 
-    /// Notes that a handle let go of an inode, and removes the inode if it was the last and it has no name.
-    pub(crate) fn let_go(&mut self, caller: Caller<'_>, ino: Ino) {
-        let Some(count) = self.handles.get_mut(&ino) else { return };
+    /// Notes that a handle let go of an inode, and tells whether it was the last: then [`Live::release`] is due.
+    pub(crate) fn let_go(&mut self, ino: Ino) -> bool {
+        let Some(count) = self.handles.get_mut(&ino) else { return false };
         *count -= 1;
         if *count > 0 {
-            return;
+            return false;
         }
         self.handles.remove(&ino);
-        if self.front.is_some()
-            && self.failure.is_none()
-            && self.tree.attr(ino).is_ok_and(|attr| attr.nlink == 0)
-        {
-            // What a failed volume keeps is removed by the next writer.
-            let _ = self.run(caller, &Op::Release { ino }, &[]);
+        true
+    }
+
+    /// Removes an inode that has no name, unless it is held.
+    ///
+    /// # Errors
+    /// A page is missing.
+    pub(crate) fn release(&mut self, caller: Caller<'_>, ino: Ino) -> std::result::Result<(), Missing> {
+        if self.tree.is_nameless(ino) {
+            self.give_up(caller, &Op::Release { ino })?;
         }
+        Ok(())
     }
 
     /// Releases all locks of a handle.
-    pub(crate) fn unlock_all(&mut self, caller: Caller<'_>, ino: Ino, owner: LockOwner) {
-        // On a volume that failed, the next writer releases them.
+    ///
+    /// # Errors
+    /// A page is missing.
+    pub(crate) fn unlock_all(
+        &mut self,
+        caller: Caller<'_>,
+        ino: Ino,
+        owner: LockOwner,
+    ) -> std::result::Result<(), Missing> {
         if self.holds_file_lock(ino, owner) {
-            let _ = self.run(caller, &Op::UnlockFile { ino, owner }, &[]);
+            self.give_up(caller, &Op::UnlockFile { ino, owner })?;
         }
         if self.tree.range_locks(ino).any(|held| held.owner == owner) {
-            let _ = self.run(caller, &Op::UnlockRange { ino, owner, range: LockRange::ALL }, &[]);
+            self.give_up(caller, &Op::UnlockRange { ino, owner, range: LockRange::ALL })?;
+        }
+        Ok(())
+    }
+
+    /// Runs an Op that gives something up. What a failed volume keeps is given up by the next writer.
+    fn give_up(&mut self, caller: Caller<'_>, op: &Op) -> std::result::Result<(), Missing> {
+        if self.front.is_none() || self.failure.is_some() {
+            return Ok(());
+        }
+        match self.run(caller, op, &[]) {
+            Err(Refused::Missing(missing)) => Err(missing),
+            _ => Ok(()),
         }
     }
 
@@ -311,6 +361,9 @@ impl Front {
 
 fn apply(tree: &mut Tree, change: &Change, place: Place) -> std::result::Result<(), Refused> {
     tree.apply(change, place).map_err(|error| {
+        if let Some(missing) = error.missing() {
+            return Refused::Missing(missing.clone());
+        }
         let what = format!("applying {change:?} that was just decided: {error}");
         Refused::Volume(Error::new(ErrorKind::Bug, what))
     })

@@ -202,13 +202,13 @@ impl Shared {
             let mut changed = std::pin::pin!(changed);
             // Registered before the try, so that no release falls between the two.
             changed.as_mut().enable();
-            match self.change(|live| live.run(self.itself(), &request.op(), &[])) {
+            match self.change(|live| live.run(self.itself(), &request.op(), &[])).await {
                 Err(Refused::Posix(Errno::WouldBlock)) => {}
                 taken => return taken.map(drop),
             }
             let LockRequest { ino, owner, wanted } = request;
             if matches!(wanted, Wanted::File(_)) {
-                self.change(|live| live.run(self.itself(), &Op::UnlockFile { ino, owner }, &[]))?;
+                self.change(|live| live.run(self.itself(), &Op::UnlockFile { ino, owner }, &[])).await?;
             }
             let waiting = self.waits.enter(&self.live.read().tree, request)?;
             changed.await;

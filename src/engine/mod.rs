@@ -4,6 +4,7 @@ mod collector;
 mod committer;
 mod driver;
 mod live;
+mod loaded;
 mod locks;
 mod open;
 mod shared;

@@ -1,6 +1,6 @@
 //! Opens a volume: takes the epoch, rebuilds the state, takes over the local log.
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use rfs_journal::{
 use rfs_recovery::commit_log::{
     Listing, Publisher, list, list_ids, probe_superblock, read_commit, read_superblock, take_over_from,
 };
-use rfs_recovery::objects::{FetchedCommit, Superblock};
+use rfs_recovery::objects::{FetchedCommit, StoredHeader, Superblock};
 use rfs_recovery::state::{State, load};
-use rfs_recovery::{Content, Keys, RecoveryError};
+use rfs_recovery::{Content, Keys, Pages, RecoveryError};
 use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
 
@@ -26,6 +26,7 @@ use super::Collector;
 use super::committer::{CommitState, Committer, Ending, ImageState, Receipt, Uploaded, run};
 use super::driver::Driver;
 use super::live::{Front, Live, Session};
+use super::loaded::Loaded;
 use super::locks::Waits;
 use super::shared::Shared;
 use crate::error::{Error, ErrorKind, Result};
@@ -97,9 +98,11 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
         probe_superblock(&store, &superblock, writer).await.map_err(fail)?;
     }
     // Loaded before the epoch is taken: what cannot be opened is no reason to stop the writer that has it open.
-    let (listing, listed) = load_newest(&store, &superblock).await.map_err(fail)?;
+    let pages = Pages::new(store.clone(), keys, options.tree_bytes / 4);
+    let (listing, listed) = load_newest(&pages, &superblock).await.map_err(fail)?;
     if let Some(scanned) = &scanned {
-        let checked = with_head(&listed, |head| scanned.check(head));
+        let known = known_segments(&pages, &listed, scanned).await.map_err(fail)?;
+        let checked = with_head(&listed, &known, |head| scanned.check(head));
         checked.map_err(|error| Error::journal(doing.clone(), error))?;
     }
     let listing = take_over_from(&store, keys, writer, options.clock.now(), listing).await.map_err(fail)?;
@@ -107,20 +110,28 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
     let state = if listing.head.as_ref().map(FetchedCommit::reference) == listed.commit {
         listed
     } else {
-        load_head(&store, &superblock, &listing).await.map_err(fail)?
+        load_head(&pages, &superblock, &listing).await.map_err(fail)?
     };
     debug!(epoch, lsn = state.lsn.0, "state rebuilt");
 
     let residency = Arc::new(Residency::new(options.memory_bytes));
     let identity = WriterIdentity { volume: superblock.volume, epoch, writer };
-    let mut log = open_local(scanned, identity, &residency, &state)?;
+    let known = match &scanned {
+        Some(scanned) => known_segments(&pages, &state, scanned).await.map_err(fail)?,
+        None => HashMap::new(),
+    };
+    let mut log = open_local(scanned, identity, &residency, &state, &known)?;
     log.writer.set_file_bytes(options.local_file_bytes);
     let mut tree = state.tree.clone();
     for record in &log.tail {
-        tree.apply(&record.change, record.place).map_err(|error| {
-            let what = format!("{doing}: record {} of the local log cannot be applied: {error}", record.lsn);
-            Error::new(ErrorKind::Damaged, what)
-        })?;
+        while let Err(error) = tree.apply(&record.change, record.place) {
+            let Some(missing) = error.missing() else {
+                let what =
+                    format!("{doing}: record {} of the local log cannot be applied: {error}", record.lsn);
+                return Err(Error::new(ErrorKind::Damaged, what));
+            };
+            pages.load(missing).await.map_err(fail)?;
+        }
     }
     let owner = options.owner.unwrap_or(OwnerId(VOLUME_GIVEN | epoch));
     let report = report(epoch, &state, &log, held(&tree, owner));
@@ -149,9 +160,9 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
         residency,
         driver: Some(Driver::new(log.writer, with_thread)),
     };
-    let shared = share(store, keys, options, state, parts, Some(committer));
-    begin_session(&shared, &doing)?;
-    drop_unmade_checkpoints(&shared, head, &doing)?;
+    let shared = share(pages, options, state, parts, Some(committer));
+    begin_session(&shared, &doing).await?;
+    drop_unmade_checkpoints(&shared, head, &doing).await?;
     Driver::start(&shared)?;
     if !log.tail.is_empty() {
         shared.wake.notify_one();
@@ -163,12 +174,12 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
 }
 
 /// Releases what other owners than this writer's left behind, in as many steps as it takes.
-fn begin_session(shared: &Shared, doing: &str) -> Result<()> {
+async fn begin_session(shared: &Shared, doing: &str) -> Result<()> {
     let begin = Op::NewSession { keep: shared.options.owner.into_iter().collect() };
     let position = || shared.live.read().lsn(Lsn(0));
     loop {
         let before = position();
-        shared.run(shared.itself(), &begin, &[], || doing.to_owned())?;
+        shared.run(shared.itself(), &begin, &[], || doing.to_owned()).await?;
         if position() == before {
             return Ok(());
         }
@@ -176,7 +187,7 @@ fn begin_session(shared: &Shared, doing: &str) -> Result<()> {
 }
 
 /// Drops the names of commits that the last writer's local log announces and that were never made.
-fn drop_unmade_checkpoints(shared: &Shared, head: Option<CommitId>, doing: &str) -> Result<()> {
+async fn drop_unmade_checkpoints(shared: &Shared, head: Option<CommitId>, doing: &str) -> Result<()> {
     let unmade: Vec<String> = {
         let live = shared.live.read();
         let named = live.tree.checkpoints().iter().filter(|(_, checkpoint)| Some(checkpoint.commit) > head);
@@ -184,7 +195,7 @@ fn drop_unmade_checkpoints(shared: &Shared, head: Option<CommitId>, doing: &str)
     };
     for name in unmade {
         warn!(name, "a checkpoint was asked for and not made before the last writer died");
-        shared.run(shared.itself(), &Op::DropCheckpoint { name }, &[], || doing.to_owned())?;
+        shared.run(shared.itself(), &Op::DropCheckpoint { name }, &[], || doing.to_owned()).await?;
     }
     Ok(())
 }
@@ -196,8 +207,9 @@ pub(crate) async fn open_reader(store: Store, options: Options, at: &At) -> Resu
     let fail = |error: RecoveryError| Error::recovery(doing.clone(), error);
     let superblock = read_superblock(&store).await.map_err(fail)?;
     let keys = Keys(superblock.volume);
+    let pages = Pages::new(store.clone(), keys, options.tree_bytes / 4);
     let state = match at {
-        At::Head => load_newest(&store, &superblock).await.map_err(fail)?.1,
+        At::Head => load_newest(&pages, &superblock).await.map_err(fail)?.1,
         At::Commit(id) => {
             // Nothing of later commits is read: they may be damaged.
             let ids = list_ids(&store, keys).await.map_err(fail)?;
@@ -208,10 +220,10 @@ pub(crate) async fn open_reader(store: Store, options: Options, at: &At) -> Resu
                 }
                 error => error,
             };
-            load_commit(&store, &superblock, &ids, *id).await.map_err(collected).map_err(fail)?
+            load_commit(&pages, &superblock, &ids, *id).await.map_err(collected).map_err(fail)?
         }
         At::Checkpoint(name) => {
-            let (listing, head) = load_newest(&store, &superblock).await.map_err(fail)?;
+            let (listing, head) = load_newest(&pages, &superblock).await.map_err(fail)?;
             let id = head.tree.checkpoints().get(name).map(|checkpoint| checkpoint.commit);
             let id = id.ok_or_else(|| fail(no_such(&store, format!("checkpoint named {name:?}"))))?;
             // The head says that it is kept: that it is not there is damage.
@@ -221,26 +233,26 @@ pub(crate) async fn open_reader(store: Store, options: Options, at: &At) -> Resu
                 }
                 error => error,
             };
-            load_commit(&store, &superblock, &listing.ids, id).await.map_err(missing).map_err(fail)?
+            load_commit(&pages, &superblock, &listing.ids, id).await.map_err(missing).map_err(fail)?
         }
     };
     let session = Session { owner: OwnerId(VOLUME_GIVEN), epoch: 0, atime: options.atime };
     let live = Live::new(state.tree.clone(), None, session);
     let parts = Parts { live, residency: Arc::default(), driver: None };
-    Ok(share(store, keys, options, state, parts, None))
+    Ok(share(pages, options, state, parts, None))
 }
 
 /// The commit log and the state at its head. What is gone may have been collected since it was listed, by the writer
 /// that has the volume open: only what is gone twice is missing.
 async fn load_newest(
-    store: &Store,
+    pages: &Pages,
     superblock: &Superblock,
 ) -> std::result::Result<(Listing, State), RecoveryError> {
     let mut gone = BTreeSet::new();
     loop {
         let newest = async {
-            let listing = list(store, Keys(superblock.volume)).await?;
-            let state = load_head(store, superblock, &listing).await?;
+            let listing = list(pages.store(), pages.keys()).await?;
+            let state = load_head(pages, superblock, &listing).await?;
             Ok((listing, state))
         };
         match newest.await {
@@ -253,30 +265,27 @@ async fn load_newest(
 }
 
 async fn load_head(
-    store: &Store,
+    pages: &Pages,
     superblock: &Superblock,
     listing: &Listing,
 ) -> std::result::Result<State, RecoveryError> {
     match &listing.head {
-        Some(head) => {
-            load(store, Keys(superblock.volume), superblock.created, &listing.ids, head.clone()).await
-        }
+        Some(head) => load(pages, superblock.created, &listing.ids, head.clone()).await,
         None => Ok(State::empty(superblock.created)),
     }
 }
 
 async fn load_commit(
-    store: &Store,
+    pages: &Pages,
     superblock: &Superblock,
     ids: &[CommitId],
     id: CommitId,
 ) -> std::result::Result<State, RecoveryError> {
-    let keys = Keys(superblock.volume);
     if !ids.contains(&id) {
-        return Err(no_such(store, format!("commit {id}")));
+        return Err(no_such(pages.store(), format!("commit {id}")));
     }
-    let commit = read_commit(store, keys, id).await?;
-    load(store, keys, superblock.created, ids, commit).await
+    let commit = read_commit(pages.store(), pages.keys(), id).await?;
+    load(pages, superblock.created, ids, commit).await
 }
 
 fn no_such(store: &Store, what: String) -> RecoveryError {
@@ -311,6 +320,7 @@ fn open_local(
     identity: WriterIdentity,
     residency: &Arc<Residency>,
     state: &State,
+    known: &KnownSegments,
 ) -> Result<OpenedLog> {
     let Some(scanned) = scanned else {
         return Ok(OpenedLog {
@@ -321,12 +331,28 @@ fn open_local(
             orphaned: None,
         });
     };
-    let opened = with_head(state, |head| scanned.adopt(identity, residency, head));
+    let opened = with_head(state, known, |head| scanned.adopt(identity, residency, head));
     opened.map_err(|error| Error::journal("open the local log", error))
 }
 
+/// Of the segments of a local log, those that are committed.
+type KnownSegments = HashMap<SegmentId, StoredHeader>;
+
+async fn known_segments(
+    pages: &Pages,
+    state: &State,
+    scanned: &ScannedLog,
+) -> std::result::Result<KnownSegments, RecoveryError> {
+    let mut known = HashMap::new();
+    for id in scanned.segments() {
+        let header = pages.ask(|| Ok(state.segments.get(&id)?.map(|stored| stored.header))).await?;
+        known.extend(header.map(|header| (id, header)));
+    }
+    Ok(known)
+}
+
 /// What the local log is told of the committed history.
-fn with_head<T>(state: &State, then: impl FnOnce(&Head<'_>) -> T) -> T {
+fn with_head<T>(state: &State, segments: &KnownSegments, then: impl FnOnce(&Head<'_>) -> T) -> T {
     let known: HashSet<(Lsn, ChainHash)> = state.boundaries.iter().copied().collect();
     then(&Head {
         lsn: state.lsn,
@@ -334,8 +360,8 @@ fn with_head<T>(state: &State, then: impl FnOnce(&Head<'_>) -> T) -> T {
         next_segment: state.next_segment,
         is_committed: &|lsn, chain| known.contains(&(lsn, chain)),
         is_committed_segment: &|header| {
-            let committed = state.segments.get(&header.id);
-            committed.is_some_and(|committed| committed.header.is_of(header, header.volume))
+            let committed = segments.get(&header.id);
+            committed.is_some_and(|committed| committed.is_of(header, header.volume))
         },
     })
 }
@@ -383,8 +409,7 @@ struct Parts {
 }
 
 fn share(
-    store: Store,
-    keys: Keys,
+    pages: Pages,
     options: Options,
     state: State,
     parts: Parts,
@@ -410,6 +435,7 @@ fn share(
         failed: false,
     });
     let image = ImageState {
+        base: state.image.as_ref().map(|_| state.base),
         named: state.image,
         bytes_since: state.replayed_bytes,
         commits_since: state.boundaries.len() as u64 - 1,
@@ -417,10 +443,12 @@ fn share(
     };
     let cache_bytes = options.memory_bytes;
     Arc::new(Shared {
-        content: Content::new(store.clone(), keys, Arc::clone(&residency), state.segments, cache_bytes),
+        content: Content::new(pages.clone(), Arc::clone(&residency), state.segments, cache_bytes),
         options,
-        store,
-        keys,
+        store: pages.store().clone(),
+        keys: pages.keys(),
+        pages,
+        loaded: Loaded::default(),
         live: RwLock::new(live),
         residency,
         driver,

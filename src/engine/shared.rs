@@ -5,14 +5,15 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use rfs_core::{AtimePolicy, Credential, Errno, Ino, Lsn, Op, Outcome, Place};
+use rfs_core::{AtimePolicy, Credential, Errno, Fault, Ino, LockOwner, Lsn, Missing, Op, Outcome, Place};
 use rfs_journal::Residency;
-use rfs_recovery::{Content, Keys, RecoveryError};
+use rfs_recovery::{Content, Keys, Pages, RecoveryError};
 use tokio::sync::{Notify, watch};
 
 use super::CommitState;
 use super::driver::Driver;
 use super::live::{Caller, Live, Refused};
+use super::loaded::Loaded;
 use super::locks::Waits;
 use super::watch::Origin;
 use crate::error::{Error, ErrorKind, Result};
@@ -28,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) keys: Keys,
     pub(crate) live: RwLock<Live>,
     pub(crate) content: Content,
+    pub(crate) pages: Pages,
+    pub(crate) loaded: Loaded,
     pub(crate) residency: Arc<Residency>,
     /// None when the volume is open for reading only.
     pub(crate) driver: Option<Driver>,
@@ -66,18 +69,66 @@ impl Shared {
     }
 
     /// Runs one Op. `what` names it in an error.
-    pub(crate) fn run(
+    pub(crate) async fn run(
         &self,
         caller: Caller<'_>,
         op: &Op,
         payload: &[u8],
-        what: impl FnOnce() -> String,
+        what: impl FnOnce() -> String + Send,
     ) -> Result<Outcome> {
-        self.change(|live| live.run(caller, op, payload)).map_err(|refused| refused.doing(what))
+        let done = self.change(|live| live.run(caller, op, payload)).await;
+        done.map_err(|refused| refused.doing(what))
     }
 
-    /// Changes the tree under the lock, and wakes the committer when the volume became dirty by it.
-    pub(crate) fn change<T>(
+    /// Changes the tree under the lock, and wakes the committer when the volume became dirty by it. As long as pages are
+    /// missing they are fetched, and it is tried again.
+    pub(crate) async fn change<T>(
+        &self,
+        mut change: impl FnMut(&mut Live) -> std::result::Result<T, Refused> + Send,
+    ) -> std::result::Result<T, Refused> {
+        loop {
+            match self.change_now(&mut change) {
+                Err(Refused::Missing(missing)) => self.load(&missing).await.map_err(Refused::Volume)?,
+                done => return done,
+            }
+        }
+    }
+
+    /// Looks at the tree as it is at one moment. As long as pages are missing they are fetched, and it is looked again.
+    pub(crate) async fn look<T>(
+        &self,
+        mut look: impl FnMut(&Live) -> std::result::Result<T, Fault> + Send,
+        doing: impl Fn() -> String + Send,
+    ) -> Result<T> {
+        loop {
+            let looked = {
+                let live = self.live.read();
+                live.usable().map_err(|refused| refused.doing(&doing))?;
+                look(&live)
+            };
+            match looked {
+                Ok(found) => return Ok(found),
+                Err(Fault::Errno(errno)) => return Err(Error::posix(errno, doing())),
+                Err(Fault::Missing(missing)) => {
+                    self.load(&missing).await.map_err(|error| error.during(doing()))?;
+                }
+            }
+        }
+    }
+
+    /// Fetches a missing page, and lets go of others when there are too many.
+    pub(crate) async fn load(&self, missing: &Missing) -> Result<()> {
+        let doing = || format!("read the tree of {}", self.store.url());
+        self.pages.load(missing).await.map_err(|error| Error::recovery(doing(), error))?;
+        self.loaded.note(missing.page());
+        if self.loaded.is_over(self.options.tree_bytes) {
+            self.make_room();
+        }
+        Ok(())
+    }
+
+    /// Changes the tree under the lock, unless a page is missing.
+    pub(crate) fn change_now<T>(
         &self,
         change: impl FnOnce(&mut Live) -> std::result::Result<T, Refused>,
     ) -> std::result::Result<T, Refused> {
@@ -205,20 +256,30 @@ impl Shared {
         let mut missed = Vec::new();
         loop {
             let mut pieces = Vec::new();
-            let touched = {
+            let looked = {
                 let live = self.live.read();
                 live.usable().map_err(ReadError::Refused)?;
                 let ranges = live.tree.file_ranges(ino, offset..offset.saturating_add(len));
-                for run in ranges.map_err(ReadError::Posix)? {
-                    let len = run.range.end - run.range.start;
-                    let front = live.front.as_ref();
-                    let open = run.place.and_then(|place| front?.appender.read_open(place, len));
-                    pieces.push(Piece { len, place: run.place, open });
+                ranges.map(|ranges| {
+                    for run in ranges {
+                        let len = run.range.end - run.range.start;
+                        let front = live.front.as_ref();
+                        let open = run.place.and_then(|place| front?.appender.read_open(place, len));
+                        pieces.push(Piece { len, place: run.place, open });
+                    }
+                    len > 0 && self.is_access_due(&live, caller, ino)
+                })
+            };
+            let touched = match looked {
+                Ok(touched) => touched,
+                Err(Fault::Errno(errno)) => return Err(ReadError::Posix(errno)),
+                Err(Fault::Missing(missing)) => {
+                    self.load(&missing).await.map_err(|error| ReadError::Refused(Refused::Volume(error)))?;
+                    continue;
                 }
-                len > 0 && self.is_access_due(&live, caller, ino)
             };
             if touched && missed.is_empty() {
-                self.accessed(caller, ino);
+                self.accessed(caller, ino).await;
             }
             let places: Vec<_> = pieces.iter().map(|piece| (piece.len, piece.place)).collect();
             match self.fetch(pieces).await {
@@ -251,16 +312,39 @@ impl Shared {
     }
 
     /// What was read of an inode has the time of last access that the policy gives it.
-    pub(crate) fn note_access(&self, caller: Caller<'_>, ino: Ino) {
+    pub(crate) async fn note_access(&self, caller: Caller<'_>, ino: Ino) {
         let due = self.is_access_due(&self.live.read(), caller, ino);
         if due {
-            self.accessed(caller, ino);
+            self.accessed(caller, ino).await;
         }
     }
 
-    fn accessed(&self, caller: Caller<'_>, ino: Ino) {
+    async fn accessed(&self, caller: Caller<'_>, ino: Ino) {
         // Who reads is not told that the time could not be kept: reading is what was asked for.
-        let _ = self.change(|live| live.run(caller, &Op::Accessed { ino }, &[]));
+        let _ = self.change(|live| live.run(caller, &Op::Accessed { ino }, &[])).await;
+    }
+
+    /// A handle lets go of an inode, and of the locks that it held under `locks`. What misses a page is done in the
+    /// background; if there is no runtime any more, by the next writer.
+    pub(crate) fn let_go(self: &Arc<Self>, caller: Caller<'static>, ino: Ino, locks: Option<LockOwner>) {
+        let mut last = None;
+        let mut let_go = move |live: &mut Live| {
+            if let Some(owner) = locks {
+                live.unlock_all(caller, ino, owner)?;
+            }
+            if *last.get_or_insert_with(|| live.let_go(ino)) {
+                live.release(caller, ino)?;
+            }
+            Ok(())
+        };
+        if let Err(Refused::Missing(_)) = self.change_now(&mut let_go)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let shared = Arc::clone(self);
+            runtime.spawn(async move {
+                let _ = shared.change(let_go).await;
+            });
+        }
     }
 
     /// Whether the journal is on a local disk too.

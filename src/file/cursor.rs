@@ -48,15 +48,26 @@ impl AsyncWrite for File {
             let held = Arc::clone(&self.held);
             *self.state.get_mut() = State::Admitting(Box::pin(async move { held.admit().await }));
         }
-        let State::Admitting(admitting) = self.state.get_mut() else { unreachable!("it was just set") };
-        let Poll::Ready(admitted) = admitting.as_mut().poll(cx) else { return Poll::Pending };
-        *self.state.get_mut() = State::Idle;
-        admitted?;
-        // Only waiting for room outlives a call: what is written is what this call was given.
-        let piece = &bytes[..bytes.len().min(WRITE_BYTES)];
-        let at = if self.append { WriteAt::End } else { WriteAt::Offset(self.cursor) };
-        self.cursor = self.held.write(piece, at)? + piece.len() as u64;
-        Poll::Ready(Ok(piece.len()))
+        loop {
+            let State::Admitting(admitting) = self.state.get_mut() else { unreachable!("it was just set") };
+            let Poll::Ready(admitted) = admitting.as_mut().poll(cx) else { return Poll::Pending };
+            *self.state.get_mut() = State::Idle;
+            admitted?;
+            // Only waiting outlives a call, for room and for pages: what is written is what this call was given.
+            let piece = &bytes[..bytes.len().min(WRITE_BYTES)];
+            let at = if self.append { WriteAt::End } else { WriteAt::Offset(self.cursor) };
+            match self.held.write_now(piece, at)? {
+                Ok(offset) => {
+                    self.cursor = offset + piece.len() as u64;
+                    return Poll::Ready(Ok(piece.len()));
+                }
+                Err(missing) => {
+                    let shared = Arc::clone(&self.held.handle.shared);
+                    let load = async move { shared.load(&missing).await };
+                    *self.state.get_mut() = State::Admitting(Box::pin(load));
+                }
+            }
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -70,21 +81,34 @@ impl AsyncWrite for File {
 
 impl AsyncSeek for File {
     fn start_seek(mut self: Pin<&mut Self>, to: SeekFrom) -> io::Result<()> {
-        let (from, by) = match to {
-            SeekFrom::Start(offset) => (offset, 0),
-            SeekFrom::Current(by) => (self.cursor, by),
-            SeekFrom::End(by) => (self.metadata()?.len(), by),
+        *self.state.get_mut() = match to {
+            SeekFrom::Start(offset) => State::Seeking(moved(offset, 0)?),
+            SeekFrom::Current(by) => State::Seeking(moved(self.cursor, by)?),
+            SeekFrom::End(by) => {
+                let held = Arc::clone(&self.held);
+                State::SeekingFromEnd(Box::pin(async move { held.size().await }), by)
+            }
         };
-        let to = from.checked_add_signed(by).filter(|to| *to <= rfs_core::FILE_SIZE_MAX);
-        *self.state.get_mut() = State::Seeking(to.ok_or(Errno::Invalid)?);
         Ok(())
     }
 
-    fn poll_complete(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<u64>> {
-        if let State::Seeking(to) = *self.state.get_mut() {
-            self.cursor = to;
-            *self.state.get_mut() = State::Idle;
-        }
+    fn poll_complete(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
+        let to = match self.state.get_mut() {
+            State::Seeking(to) => Ok(*to),
+            State::SeekingFromEnd(size, by) => {
+                let by = *by;
+                let Poll::Ready(size) = size.as_mut().poll(cx) else { return Poll::Pending };
+                size.map_err(io::Error::from).and_then(|size| moved(size, by))
+            }
+            _ => return Poll::Ready(Ok(self.cursor)),
+        };
+        *self.state.get_mut() = State::Idle;
+        self.cursor = to?;
         Poll::Ready(Ok(self.cursor))
     }
+}
+
+fn moved(from: u64, by: i64) -> io::Result<u64> {
+    let to = from.checked_add_signed(by).filter(|to| *to <= rfs_core::FILE_SIZE_MAX);
+    Ok(to.ok_or(Errno::Invalid)?)
 }

@@ -29,25 +29,25 @@ impl File {
     ///
     /// # Errors
     /// `EAGAIN` when somebody does.
-    pub fn try_lock(&self) -> Result<()> {
-        self.take_lock(LockMode::Exclusive)
+    pub async fn try_lock(&self) -> Result<()> {
+        self.take_lock(LockMode::Exclusive).await
     }
 
     /// Takes a share of the lock if nobody else holds it alone.
     ///
     /// # Errors
     /// `EAGAIN` when somebody does.
-    pub fn try_lock_shared(&self) -> Result<()> {
-        self.take_lock(LockMode::Shared)
+    pub async fn try_lock_shared(&self) -> Result<()> {
+        self.take_lock(LockMode::Shared).await
     }
 
     /// Releases the lock, if this handle holds one.
     ///
     /// # Errors
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed), and others for which the volume stopped.
-    pub fn unlock(&self) -> Result<()> {
+    pub async fn unlock(&self) -> Result<()> {
         let Held { ino, locks: owner, .. } = *self.held;
-        self.held.run(&Op::UnlockFile { ino, owner }, "unlock").map(drop)
+        self.held.run(&Op::UnlockFile { ino, owner }, "unlock").await.map(drop)
     }
 
     /// Waits until nobody else holds a lock on a byte of the range that is in the way of `mode`, and takes it. Byte-range
@@ -64,8 +64,8 @@ impl File {
     /// let (one, other) = (options.open(&fs, "/table").await?, options.open(&fs, "/table").await?);
     /// let first_page = LockRange::new(0, 4096).expect("it is not empty");
     /// one.lock_range(first_page, LockMode::Exclusive).await?;
-    /// other.try_lock_range(LockRange { start: 4096, end: 8192 }, LockMode::Exclusive)?;
-    /// let held = other.test_lock_range(first_page, LockMode::Shared)?.expect("the first handle is in the way");
+    /// other.try_lock_range(LockRange { start: 4096, end: 8192 }, LockMode::Exclusive).await?;
+    /// let held = other.test_lock_range(first_page, LockMode::Shared).await?.expect("the first handle is in the way");
     /// assert_eq!(held.owner.key, one.lock_key());
     /// # volume.close().await }
     /// ```
@@ -83,28 +83,29 @@ impl File {
     ///
     /// # Errors
     /// `EAGAIN` when somebody is; `EBADF`.
-    pub fn try_lock_range(&self, range: LockRange, mode: LockMode) -> Result<()> {
+    pub async fn try_lock_range(&self, range: LockRange, mode: LockMode) -> Result<()> {
         self.may_lock(mode)?;
-        self.held.run(&self.request(Wanted::Range(range, mode)).op(), "lock a range of").map(drop)
+        self.held.run(&self.request(Wanted::Range(range, mode)).op(), "lock a range of").await.map(drop)
     }
 
     /// Releases what this handle holds of a range.
     ///
     /// # Errors
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed), and others for which the volume stopped.
-    pub fn unlock_range(&self, range: LockRange) -> Result<()> {
+    pub async fn unlock_range(&self, range: LockRange) -> Result<()> {
         let Held { ino, locks: owner, .. } = *self.held;
-        self.held.run(&Op::UnlockRange { ino, owner, range }, "unlock a range of").map(drop)
+        self.held.run(&Op::UnlockRange { ino, owner, range }, "unlock a range of").await.map(drop)
     }
 
     /// What is in the way of a lock on a range, if anything.
     ///
     /// # Errors
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed), and others for which the volume stopped.
-    pub fn test_lock_range(&self, range: LockRange, mode: LockMode) -> Result<Option<HeldRange>> {
+    pub async fn test_lock_range(&self, range: LockRange, mode: LockMode) -> Result<Option<HeldRange>> {
         self.look("test locks of", |live, ino| {
             Ok(live.tree.range_lock_conflict(ino, self.held.locks, range, mode))
         })
+        .await
     }
 
     /// The number under which the volume's owner holds this handle's locks. A program that opens the volume as the same
@@ -119,8 +120,8 @@ impl File {
         taken.map_err(|refused| refused.doing(|| self.held.doing("lock")))
     }
 
-    fn take_lock(&self, mode: LockMode) -> Result<()> {
-        self.held.run(&self.request(Wanted::File(mode)).op(), "lock").map(drop)
+    async fn take_lock(&self, mode: LockMode) -> Result<()> {
+        self.held.run(&self.request(Wanted::File(mode)).op(), "lock").await.map(drop)
     }
 
     fn request(&self, wanted: Wanted) -> LockRequest {

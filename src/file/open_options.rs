@@ -141,18 +141,20 @@ impl OpenOptions {
             }
             _ => Err(Errno::Invalid.into()),
         })
+        .await
     }
 
     /// What opens a file by its number, or makes one without a name.
-    pub(crate) fn hold(
+    pub(crate) async fn hold(
         &self,
         fs: &Fs,
         path: &Path,
         access: Access,
-        open: impl FnOnce(&mut Live) -> std::result::Result<Ino, Refused>,
+        mut open: impl FnMut(&mut Live) -> std::result::Result<Ino, Refused> + Send,
     ) -> Result<File> {
         let opened = fs.handle().shared.change(|live| Ok((open(live)?, live.lock_owner(self.lock_key))));
-        let (ino, locks) = opened.map_err(|refused| refused.doing(|| format!("open {}", path.display())))?;
+        let (ino, locks) =
+            opened.await.map_err(|refused| refused.doing(|| format!("open {}", path.display())))?;
         let (handle, credential) = (Arc::clone(fs.handle()), Arc::clone(fs.credential()));
         let held = Held { handle, credential, ino, locks, path: path.to_path_buf() };
         let state = Mutex::new(State::Idle);
@@ -185,29 +187,31 @@ impl Fs {
         }
         let credential = self.credential();
         let caller = shared.caller(credential);
-        options.hold(self, &path, access, |live| {
-            let kind = live.tree.attr(ino)?.kind;
-            let owner = live.session().owner;
-            if !credential.has(Capabilities::DAC_READ_SEARCH)
-                && !live.tree.holders(ino).any(|holder| holder == owner)
-            {
-                return Err(Errno::NotPermitted.into());
-            }
-            match kind {
-                Kind::Directory if access.write => return Err(Errno::IsADirectory.into()),
-                Kind::File | Kind::Directory => {}
-                Kind::Symlink => return Err(Errno::TooManySymlinks.into()),
-                _ => return Err(Errno::NoSuchData.into()),
-            }
-            let read = if access.read { Permission::READ } else { Permission::NONE };
-            let write = if access.write { Permission::WRITE } else { Permission::NONE };
-            live.tree.permits(credential, ino, read | write)?;
-            if options.truncate {
-                live.run(caller, &Op::Truncate { target: Target::Ino(ino), size: 0 }, &[])?;
-            }
-            live.open_ino(caller, ino)?;
-            Ok(ino)
-        })
+        options
+            .hold(self, &path, access, |live| {
+                let kind = live.tree.attr(ino)?.kind;
+                let owner = live.session().owner;
+                if !credential.has(Capabilities::DAC_READ_SEARCH)
+                    && !live.tree.holders(ino).any(|holder| holder == owner)
+                {
+                    return Err(Errno::NotPermitted.into());
+                }
+                match kind {
+                    Kind::Directory if access.write => return Err(Errno::IsADirectory.into()),
+                    Kind::File | Kind::Directory => {}
+                    Kind::Symlink => return Err(Errno::TooManySymlinks.into()),
+                    _ => return Err(Errno::NoSuchData.into()),
+                }
+                let read = if access.read { Permission::READ } else { Permission::NONE };
+                let write = if access.write { Permission::WRITE } else { Permission::NONE };
+                live.tree.permits(credential, ino, read | write)?;
+                if options.truncate {
+                    live.run(caller, &Op::Truncate { target: Target::Ino(ino), size: 0 }, &[])?;
+                }
+                live.open_ino(caller, ino)?;
+                Ok(ino)
+            })
+            .await
     }
 
     /// Makes a file without a name, in the file system of `dir`, and opens it (`O_TMPFILE`). It goes with its last
@@ -234,12 +238,14 @@ impl Fs {
         let linkable = !options.create_new;
         let op = Op::OpenNameless { dir: target(dir, true), access, linkable, mode: options.mode };
         let caller = shared.caller(self.credential());
-        options.hold(self, &dir.join("(nameless)"), access, |live| match live.run(caller, &op, &[])? {
-            Outcome::Opened { ino, .. } | Outcome::Made { ino } => {
-                live.hold(ino);
-                Ok(ino)
-            }
-            _ => Err(Errno::Invalid.into()),
-        })
+        options
+            .hold(self, &dir.join("(nameless)"), access, |live| match live.run(caller, &op, &[])? {
+                Outcome::Opened { ino, .. } | Outcome::Made { ino } => {
+                    live.hold(ino);
+                    Ok(ino)
+                }
+                _ => Err(Errno::Invalid.into()),
+            })
+            .await
     }
 }

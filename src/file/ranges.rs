@@ -52,16 +52,16 @@ impl File {
     ///
     /// # Errors
     /// `ENXIO` when there is none.
-    pub fn seek_data(&self, offset: u64) -> Result<u64> {
-        self.look("seek data in", |live, ino| live.tree.seek_data(ino, offset))
+    pub async fn seek_data(&self, offset: u64) -> Result<u64> {
+        self.look("seek data in", |live, ino| live.tree.seek_data(ino, offset)).await
     }
 
     /// The first hole at or after `offset`; the end of the file is one.
     ///
     /// # Errors
     /// `ENXIO` at or past the end.
-    pub fn seek_hole(&self, offset: u64) -> Result<u64> {
-        self.look("seek hole in", |live, ino| live.tree.seek_hole(ino, offset))
+    pub async fn seek_hole(&self, offset: u64) -> Result<u64> {
+        self.look("seek hole in", |live, ino| live.tree.seek_hole(ino, offset)).await
     }
 
     /// Has another file of the volume, or another place in this one, share up to `len` bytes from `offset` on; returns
@@ -96,7 +96,7 @@ impl File {
         let len = len.min(rfs_core::FILE_SIZE_MAX.saturating_sub(offset.max(to_offset)));
         self.held.admit().await?;
         let op = Op::Copy { from: self.target(), from_offset: offset, to: to.target(), to_offset, len };
-        match self.held.run(&op, doing)? {
+        match self.held.run(&op, doing).await? {
             Outcome::Copied { len } => Ok(len),
             other => {
                 let what = format!("{}: it gave {other:?}", self.held.doing(doing));

@@ -17,7 +17,7 @@ impl Fs {
     /// # Errors
     /// POSIX's.
     pub async fn metadata(&self, path: impl AsRef<Path>) -> Result<Metadata> {
-        self.stat(path.as_ref(), self.follow)
+        self.stat(path.as_ref(), self.follow).await
     }
 
     /// The attributes of what a path names; a symlink at its end is not followed.
@@ -25,7 +25,7 @@ impl Fs {
     /// # Errors
     /// POSIX's.
     pub async fn symlink_metadata(&self, path: impl AsRef<Path>) -> Result<Metadata> {
-        self.stat(path.as_ref(), false)
+        self.stat(path.as_ref(), false).await
     }
 
     /// Whether a path leads to something.
@@ -33,7 +33,7 @@ impl Fs {
     /// # Errors
     /// POSIX's, but for those that mean that it does not.
     pub async fn try_exists(&self, path: impl AsRef<Path>) -> Result<bool> {
-        match self.stat(path.as_ref(), self.follow) {
+        match self.stat(path.as_ref(), self.follow).await {
             Ok(_) => Ok(true),
             Err(error) if matches!(error.errno(), Some(Errno::NotFound | Errno::NotADirectory)) => Ok(false),
             Err(error) => Err(error),
@@ -82,7 +82,7 @@ impl Fs {
     /// POSIX's: `EACCES` when not.
     pub async fn access(&self, path: impl AsRef<Path>, access: Permission) -> Result<()> {
         let permits = |live: &Live, ino| live.tree.permits(&self.credential, ino, access);
-        self.look(path.as_ref(), self.follow, "access", permits)
+        self.look(path.as_ref(), self.follow, "access", permits).await
     }
 
     /// The value of an extended attribute.
@@ -90,10 +90,12 @@ impl Fs {
     /// # Errors
     /// POSIX's: `ENODATA` when there is none, `EOPNOTSUPP` for a namespace that is not known.
     pub async fn xattr(&self, path: impl AsRef<Path>, name: impl AsRef<[u8]>) -> Result<Vec<u8>> {
-        self.look(path.as_ref(), self.follow, "get an attribute of", |live, ino| {
-            let value = live.tree.xattr(&self.credential, ino, name.as_ref());
-            value.map(|value| value.as_bytes().to_vec())
-        })
+        let name = name.as_ref().to_vec();
+        let value = |live: &Live, ino| {
+            let value = live.tree.xattr(&self.credential, ino, &name)?;
+            Ok(value.as_bytes().to_vec())
+        };
+        self.look(path.as_ref(), self.follow, "get an attribute of", value).await
     }
 
     /// The names of the extended attributes that the caller may see.
@@ -102,7 +104,7 @@ impl Fs {
     /// POSIX's.
     pub async fn xattr_names(&self, path: impl AsRef<Path>) -> Result<Vec<XattrName>> {
         let names = |live: &Live, ino| live.tree.xattr_names(&self.credential, ino);
-        self.look(path.as_ref(), self.follow, "list attributes of", names)
+        self.look(path.as_ref(), self.follow, "list attributes of", names).await
     }
 
     /// Sets an extended attribute: `user.*`, `trusted.*`, `security.*`, and the ACLs `system.posix_acl_access` and
@@ -146,7 +148,7 @@ impl Fs {
     /// # Errors
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed), and others for which the volume stopped.
     pub async fn stat_fs(&self) -> Result<StatFs> {
-        self.look(Path::new("/"), true, "sizes of", |live, _| Ok(live.tree.stat_fs()))
+        self.look(Path::new("/"), true, "sizes of", |live, _| Ok(live.tree.stat_fs())).await
     }
 
     /// The quotas that are set, with what is used of each.
@@ -154,7 +156,7 @@ impl Fs {
     /// # Errors
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed), and others for which the volume stopped.
     pub async fn quotas(&self) -> Result<Vec<(QuotaSubject, Quota)>> {
-        self.look(Path::new("/"), true, "quotas of", |live, _| Ok(live.tree.quotas().collect()))
+        self.look(Path::new("/"), true, "quotas of", |live, _| Ok(live.tree.quotas().collect())).await
     }
 
     /// Limits the bytes and inodes of the volume (past it: `ENOSPC`) or of one user (`EDQUOT`). What is over the limit
@@ -178,7 +180,7 @@ impl Fs {
         self.run_named(Op::SetQuota { subject, limits }, || format!("set the quota of {subject:?}")).await
     }
 
-    fn stat(&self, path: &Path, follow: bool) -> Result<Metadata> {
-        self.look(path, follow, "metadata of", |live, ino| live.tree.attr(ino).map(Metadata::new))
+    async fn stat(&self, path: &Path, follow: bool) -> Result<Metadata> {
+        self.look(path, follow, "metadata of", |live, ino| live.tree.attr(ino).map(Metadata::new)).await
     }
 }

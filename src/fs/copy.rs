@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rfs_core::{Access, At, Errno, Kind, Op, OpenFlags, Outcome, Permission, Target};
+use rfs_core::{Access, At, Errno, Fault, Kind, Op, OpenFlags, Outcome, Permission, Target};
 
 use super::{Fs, path_bytes};
 use crate::error::Result;
@@ -55,8 +55,12 @@ impl Fs {
                 Kind::Directory => return Err(Errno::IsADirectory.into()),
                 _ => return Err(Errno::Invalid.into()),
             }
-            if !flags.exclusive && live.tree.target(&self.credential, &copy) == Ok(ino) {
-                return Err(Errno::Invalid.into());
+            if !flags.exclusive {
+                match live.tree.target(&self.credential, &copy) {
+                    Ok(other) if other == ino => return Err(Errno::Invalid.into()),
+                    Err(Fault::Missing(missing)) => return Err(missing.into()),
+                    _ => {}
+                }
             }
             let open = Op::Open {
                 at: At::root(path_bytes(to)),
@@ -67,7 +71,7 @@ impl Fs {
             let mut lens = Vec::new();
             let mut copied = 0;
             while copied < attr.size {
-                lens.push(live.tree.copy_len(ino, copied, attr.size - copied));
+                lens.push(live.tree.copy_len(ino, copied, attr.size - copied)?);
                 copied += lens[lens.len() - 1];
             }
             live.run_steps(caller, &[], |batch, context| {
@@ -86,6 +90,6 @@ impl Fs {
             })?;
             Ok(attr.size)
         });
-        copied.map_err(|refused| refused.doing(doing))
+        copied.await.map_err(|refused| refused.doing(doing))
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rfs_core::{At, Cookie, Ino, Permission};
 
 use super::{Fs, path_bytes};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::metadata::DirEntry;
 use crate::volume::Handle;
 
@@ -21,17 +21,16 @@ impl Fs {
     pub async fn read_dir(&self, path: impl AsRef<Path>) -> Result<ReadDir> {
         let path = path.as_ref();
         let doing = || format!("list {}", path.display());
-        let ino = {
-            let mut live = self.shared().live.write();
-            live.usable().map_err(|refused| refused.doing(doing))?;
-            let ino = live.tree.lookup(&self.credential, &At::root(path_bytes(path)), self.follow);
-            let ino = ino.and_then(|ino| live.tree.read_dir(ino, Cookie(0), 0).map(|_| ino));
-            let readable = |ino| live.tree.permits(&self.credential, ino, Permission::READ).map(|()| ino);
-            let ino = ino.and_then(readable);
-            let ino = ino.map_err(|errno| Error::posix(errno, doing()))?;
+        let at = At::root(path_bytes(path));
+        let opened = self.shared().change(|live| {
+            live.usable()?;
+            let ino = live.tree.lookup(&self.credential, &at, self.follow)?;
+            live.tree.read_dir(ino, Cookie(0), 0)?;
+            live.tree.permits(&self.credential, ino, Permission::READ)?;
             live.hold(ino);
-            ino
-        };
+            Ok(ino)
+        });
+        let ino = opened.await.map_err(|refused| refused.doing(doing))?;
         let handle = Arc::clone(&self.handle);
         Ok(ReadDir { handle, path: path.to_path_buf(), ino, after: Cookie(0), page: Vec::new().into_iter() })
     }
@@ -52,17 +51,13 @@ impl ReadDir {
     ///
     /// # Errors
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed).
-    pub fn next_entry(&mut self) -> Result<Option<DirEntry>> {
+    pub async fn next_entry(&mut self) -> Result<Option<DirEntry>> {
         if self.page.as_slice().is_empty() {
             let doing = || format!("list {}", self.path.display());
             let shared = &self.handle.shared;
-            let page = {
-                let live = shared.live.read();
-                live.usable().map_err(|refused| refused.doing(doing))?;
-                live.tree.read_dir(self.ino, self.after, LISTED)
-            };
-            self.page = page.map_err(|errno| Error::posix(errno, doing()))?.into_iter();
-            shared.note_access(shared.itself(), self.ino);
+            let page = shared.look(|live| live.tree.read_dir(self.ino, self.after, LISTED), doing).await?;
+            self.page = page.into_iter();
+            shared.note_access(shared.itself(), self.ino).await;
         }
         let Some(entry) = self.page.next() else { return Ok(None) };
         self.after = entry.cookie;
@@ -85,10 +80,6 @@ impl ReadDir {
 impl Drop for ReadDir {
     fn drop(&mut self) {
         let shared = &self.handle.shared;
-        let ended = shared.change(|live| {
-            live.let_go(shared.itself(), self.ino);
-            Ok(())
-        });
-        debug_assert!(ended.is_ok(), "letting go is never refused");
+        shared.let_go(shared.itself(), self.ino, None);
     }
 }

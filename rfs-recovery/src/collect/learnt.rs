@@ -5,27 +5,27 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, stream};
 use rfs_backends::Store;
-use rfs_core::CommitId;
+use rfs_core::{CommitId, PageObject, SegmentId};
 
 use super::REQUESTS;
-use crate::image::read_image_segments;
-use crate::objects::{CommitObject, ImageRef, fetch_commit};
-use crate::{Keys, RecoveryError};
+use crate::image::{read_head, read_image_segments};
+use crate::objects::{CommitObject, ImageRef, PagedImage, fetch_commit};
+use crate::{Keys, Pages, RecoveryError};
 
 /// What collections have learnt of commits and images, which never change: as much as is retained.
 #[derive(Debug, Default)]
 pub struct Learnt {
     /// None where a fence stands.
     commits: BTreeMap<CommitId, Option<LearntCommit>>,
-    /// By an image's name, the objects of the segments that it needs.
+    /// By the name of an image's object, the objects that it needs.
     images: BTreeMap<String, Vec<String>>,
     /// How many these are.
-    segments: usize,
+    objects: usize,
 }
 
 /// Beyond these all is forgotten, and asked for again.
 const COMMITS_MAX: usize = 1 << 16;
-const SEGMENTS_MAX: usize = 1 << 18;
+const OBJECTS_MAX: usize = 1 << 18;
 
 /// Of a commit, what a collection goes by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,25 +74,29 @@ impl Learnt {
         Ok(commit.as_ref())
     }
 
-    /// The objects of the segments with content that an image's state needs.
-    pub(super) async fn live_segments(
+    /// The objects that an image's state needs: those of the segments with content of it, and those of its pages.
+    pub(super) async fn objects_of(
         &mut self,
-        store: &Store,
-        keys: Keys,
+        pages: &Pages,
         image: &ImageRef,
     ) -> Result<&[String], RecoveryError> {
-        if self.segments > SEGMENTS_MAX {
+        if self.objects > OBJECTS_MAX {
             self.images.clear();
-            self.segments = 0;
+            self.objects = 0;
         }
-        match self.images.entry(image.key.clone()) {
+        match self.images.entry(image.key(pages.keys())) {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(unknown) => {
-                let segments = read_image_segments(store, keys, image).await?;
-                let live = segments.into_iter().filter(|kept| kept.live).map(|kept| kept.stored.key);
-                let live: BTreeSet<String> = live.collect();
-                self.segments += live.len();
-                Ok(unknown.insert(live.into_iter().collect()))
+                let objects: BTreeSet<String> = match image {
+                    ImageRef::Whole(whole) => {
+                        let segments = read_image_segments(pages.store(), pages.keys(), whole).await?;
+                        let live = segments.into_iter().filter(|kept| kept.live);
+                        live.map(|kept| kept.stored.key).chain([whole.key.clone()]).collect()
+                    }
+                    ImageRef::Paged(paged) => objects_of_pages(pages, paged).await?,
+                };
+                self.objects += objects.len();
+                Ok(unknown.insert(objects.into_iter().collect()))
             }
         }
     }
@@ -103,8 +107,35 @@ impl Learnt {
         self.commits
             .retain(|id, commit| commit.is_none() || *id > newest || needed.contains(&keys.commit(*id)));
         self.images.retain(|key, _| needed.contains(key));
-        self.segments = self.images.values().map(Vec::len).sum();
+        self.objects = self.images.values().map(Vec::len).sum();
     }
+}
+
+async fn objects_of_pages(pages: &Pages, image: &PagedImage) -> Result<BTreeSet<String>, RecoveryError> {
+    let keys = pages.keys();
+    let (_, base) = read_head(pages, image).await?;
+    let Some(tree) = base.tree() else { return Ok(BTreeSet::new()) };
+    let counted = || base.objects().iter().map(|pair| pair.map(|(object, _)| *object)).collect();
+    let mut objects: BTreeSet<PageObject> = pages.ask(counted).await?;
+    objects.insert(image.head.object);
+    // It counts all pages but its own.
+    let mut its_own = BTreeSet::new();
+    let visit = || {
+        base.objects().pages_but(&|_| false, &mut |page| {
+            its_own.insert(page.object);
+        })
+    };
+    pages.ask(visit).await?;
+    objects.extend(its_own);
+    let mut needed: BTreeSet<String> = objects.into_iter().map(|object| keys.pages_of(object)).collect();
+    let live = || tree.segments().iter().map(|pair| pair.map(|(id, _)| *id)).collect();
+    let live: Vec<SegmentId> = pages.ask(live).await?;
+    for id in live {
+        let stored = pages.ask(|| Ok(base.segments().get(&id)?.map(|stored| stored.key.clone()))).await?;
+        let missing = || pages.damaged(&image.head, &format!("does not say where segment {id} is"));
+        needed.insert(stored.ok_or_else(missing)?);
+    }
+    Ok(needed)
 }
 
 fn learn(object: CommitObject) -> Option<LearntCommit> {

@@ -1,15 +1,15 @@
 //! Which maps are stored as pages, and the keys and small values of theirs.
 
 use rfs_core::{
-    Cookie, Entry, EntryKey, Extent, FILE_SIZE_MAX, Ino, Inode, Kind, NAME_MAX, Name, Place, SegmentId,
-    XATTR_NAME_MAX, XATTR_VALUE_MAX, XattrName, XattrValue,
+    Cookie, Entry, EntryKey, Extent, FILE_SIZE_MAX, Ino, Inode, Kind, NAME_MAX, Name, PageObject, Place,
+    SegmentId, XATTR_NAME_MAX, XATTR_VALUE_MAX, XattrName, XattrValue,
 };
 
 use super::column::{Column, Input, NUMBER_MAX, put_deltas, put_numbers, put_pairs, put_runs};
 use crate::objects::StoredSegment;
 
 /// Which map a page is of. The numbers are part of the format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 #[non_exhaustive]
 pub enum MapKind {
@@ -27,6 +27,8 @@ pub enum MapKind {
     LiveBytes = 6,
     /// Segment to where it is stored.
     Segments = 7,
+    /// Object of pages to the bytes of its pages that are in use.
+    Objects = 8,
 }
 
 /// The key of a map that is stored as pages, and whose values are `V`.
@@ -89,6 +91,14 @@ impl Paged<u64> for SegmentId {
     }
 }
 
+impl Paged<u64> for PageObject {
+    const KIND: MapKind = MapKind::Objects;
+
+    fn is_sound(&self, _: &u64) -> bool {
+        true
+    }
+}
+
 impl Paged<StoredSegment> for SegmentId {
     const KIND: MapKind = MapKind::Segments;
 
@@ -106,6 +116,20 @@ impl Column for Ino {
 
     fn decode(input: &mut Input<'_>, count: usize) -> Option<Vec<Self>> {
         Some(input.deltas(count)?.into_iter().map(Self).collect())
+    }
+}
+
+impl Column for PageObject {
+    const MAX: usize = 2 * NUMBER_MAX;
+
+    fn encode(values: &[Self], out: &mut Vec<u8>) {
+        put_deltas(out, values.iter().map(|object| object.epoch));
+        put_deltas(out, values.iter().map(|object| object.number));
+    }
+
+    fn decode(input: &mut Input<'_>, count: usize) -> Option<Vec<Self>> {
+        let (epochs, numbers) = (input.deltas(count)?, input.deltas(count)?);
+        Some(epochs.into_iter().zip(numbers).map(|(epoch, number)| Self { epoch, number }).collect())
     }
 }
 

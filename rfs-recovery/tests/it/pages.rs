@@ -14,8 +14,8 @@ use rfs_core::{
 };
 use rfs_recovery::objects::StoredSegment;
 use rfs_recovery::page::{
-    BRANCH_CHILDREN_MAX, Column, LEAF_PAIRS_MAX, PAGE_FORMAT, PageBody, PageError, Paged, decode_page,
-    encode_branch, encode_leaf, page_hash, page_len_max, page_ref,
+    BRANCH_MAX, Column, LEAF_MAX, NodeParts, PAGE_FORMAT, PageError, Paged, decode_page, encode_branch,
+    encode_leaf, page_hash, page_len_max, page_ref,
 };
 
 use self::values::{child, pair};
@@ -28,20 +28,20 @@ fn refer(page: &[u8]) -> PageRef {
     page_ref(OBJECT, 4096, page)
 }
 
-fn decode<K: Paged<V>, V: Column>(page: &[u8]) -> Result<PageBody<K, V>, PageError> {
+fn decode<K: Paged<V>, V: Column>(page: &[u8]) -> Result<NodeParts<K, V>, PageError> {
     decode_page(page, &refer(page))
 }
 
-fn leaf_of<K: Paged<V>, V: Column>(pairs: BTreeMap<K, V>) -> (PageBody<K, V>, Vec<u8>) {
+fn leaf_of<K: Paged<V>, V: Column>(pairs: BTreeMap<K, V>) -> (NodeParts<K, V>, Vec<u8>) {
     let (keys, values): (Vec<K>, Vec<V>) = pairs.into_iter().unzip();
     let page = encode_leaf(&keys, &values);
-    (PageBody::Leaf { keys, values }, page)
+    (NodeParts::Leaf { keys, values }, page)
 }
 
-fn encode<K: Paged<V>, V: Column>(body: &PageBody<K, V>) -> Vec<u8> {
+fn encode<K: Paged<V>, V: Column>(body: &NodeParts<K, V>) -> Vec<u8> {
     match body {
-        PageBody::Leaf { keys, values } => encode_leaf(keys, values),
-        PageBody::Branch { level, keys, children } => encode_branch::<K, V>(*level, keys, children),
+        NodeParts::Leaf { keys, values } => encode_leaf(keys, values),
+        NodeParts::Branch { level, keys, children } => encode_branch::<K, V>(*level, keys, children),
     }
 }
 
@@ -114,7 +114,7 @@ macro_rules! map_tests {
                 #![proptest_config(cases(64))]
 
                 #[test]
-                fn leaves_come_back(pairs in btree_map_of(pair::<$key, $value>(), 0..=LEAF_PAIRS_MAX)) {
+                fn leaves_come_back(pairs in btree_map_of(pair::<$key, $value>(), 0..=LEAF_MAX)) {
                     let (body, page) = leaf_of(pairs);
                     prop_assert!(page.len() <= page_len_max::<$key, $value>());
                     prop_assert_eq!(decode(&page), Ok(body));
@@ -124,14 +124,14 @@ macro_rules! map_tests {
                 #[test]
                 fn branches_come_back(
                     level in 1..=u8::MAX,
-                    keys in keys_of(pair::<$key, $value>(), 0..BRANCH_CHILDREN_MAX),
-                    seed in vec(child(), BRANCH_CHILDREN_MAX),
+                    keys in keys_of(pair::<$key, $value>(), 0..BRANCH_MAX),
+                    seed in vec(child(), BRANCH_MAX),
                 ) {
                     let keys: Vec<$key> = keys.into_iter().collect();
                     let children = seed[..=keys.len()].to_vec();
                     let page = encode_branch::<$key, $value>(level, &keys, &children);
                     prop_assert!(page.len() <= page_len_max::<$key, $value>());
-                    let body = PageBody::<$key, $value>::Branch { level, keys, children };
+                    let body = NodeParts::<$key, $value>::Branch { level, keys, children };
                     prop_assert_eq!(decode(&page), Ok(body));
                 }
 
@@ -203,14 +203,14 @@ fn the_greatest_pages_fit() {
         let mut rng = rfs_testkit::Rng::new(seed);
         (0..len).map(|_| 1 + (rng.below(255)) as u8).collect()
     };
-    let xattrs = (0..LEAF_PAIRS_MAX as u64).map(|number| {
+    let xattrs = (0..LEAF_MAX as u64).map(|number| {
         let name = XattrName::new(&noise(number, 255)).unwrap();
         ((Ino(number << 57), name), XattrValue::new(&noise(number, 65_536)).unwrap())
     });
     let (body, page) = leaf_of(xattrs.collect());
     assert!(page.len() > 8 << 20 && page.len() <= page_len_max::<(Ino, XattrName), XattrValue>());
     assert_eq!(decode(&page), Ok(body));
-    let symlinks = (0..LEAF_PAIRS_MAX as u64).map(|number| {
+    let symlinks = (0..LEAF_MAX as u64).map(|number| {
         let target = noise(number, 4095).into();
         let body = Body::Symlink { target };
         let (mode, nlink, times) = (0o7777, u32::MAX, Times::default());

@@ -9,7 +9,7 @@ use rfs_core::{
 };
 use rfs_journal::{ChainHash, SegmentHash};
 use rfs_recovery::objects::{StoredHeader, StoredSegment};
-use rfs_recovery::page::{Column, PageBody, Paged, encode_branch, encode_leaf};
+use rfs_recovery::page::{Column, NodeParts, Paged, encode_branch, encode_leaf};
 use rfs_recovery::{Keys, page::page_hash};
 
 use super::{decode, uncompressed};
@@ -25,8 +25,8 @@ where
     let separators = keys[1..].to_vec();
     let children: Vec<PageRef> = (0..keys.len() as u32).map(child).collect();
     let branch = encode_branch::<K, V>(1, &separators, &children);
-    let leaf_body = PageBody::Leaf { keys, values };
-    let branch_body = PageBody::Branch { level: 1, keys: separators, children };
+    let leaf_body = NodeParts::Leaf { keys, values };
+    let branch_body = NodeParts::Branch { level: 1, keys: separators, children };
     for (part, made, body) in [("leaf", leaf, leaf_body), ("branch", branch, branch_body)] {
         let path = sample::golden_path(&format!("page-{name}-{part}-v1.bin"));
         if !path.exists() && std::env::var("RFS_GOLDEN").is_ok_and(|value| value == "write") {

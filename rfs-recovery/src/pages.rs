@@ -1,0 +1,158 @@
+//! Fetches the pages that a tree is missing, verifies them and puts them in place.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use parking_lot::Mutex;
+use rfs_backends::Store;
+use rfs_core::{
+    ApplyError, Cookie, Entry, EntryKey, Extent, Ino, Inode, Key, Missing, Name, NodeParts, PageObject,
+    PageRef, SegmentId, Tree, Unfit, Value, XattrName, XattrValue,
+};
+
+use crate::cache::Cache;
+use crate::objects::{StoredSegment, missing};
+use crate::page::{Column, Paged, decode_page};
+use crate::{Keys, RecoveryError, envelope};
+
+/// How many pages are fetched at a time.
+const FETCHES: usize = 16;
+/// How many missing pages are looked for at once: looking takes time in proportion to what is loaded.
+const AT_ONCE: usize = 4096;
+
+/// Where the pages of a volume come from.
+#[derive(Clone, Debug)]
+pub struct Pages {
+    store: Store,
+    keys: Keys,
+    /// Pages as they are stored, verified.
+    cache: Arc<Mutex<Cache<PageRef, Bytes>>>,
+}
+
+impl Pages {
+    /// The pages of the volume in `store`; up to `cache_bytes` of them are kept as they are stored.
+    #[must_use]
+    pub fn new(store: Store, keys: Keys, cache_bytes: u64) -> Self {
+        Self { store, keys, cache: Arc::new(Mutex::new(Cache::new(cache_bytes))) }
+    }
+
+    /// Asks until no page is missing any more, and fetches each one that is.
+    ///
+    /// # Errors
+    /// `Missing`, `Damaged`, `UnknownFormat`, or the store's.
+    pub async fn ask<T>(&self, mut ask: impl FnMut() -> Result<T, Missing>) -> Result<T, RecoveryError> {
+        loop {
+            match ask() {
+                Ok(answer) => return Ok(answer),
+                Err(missing) => self.load(&missing).await?,
+            }
+        }
+    }
+
+    /// Fetches all pages of a tree that are missing, several at a time.
+    ///
+    /// # Errors
+    /// As [`Pages::load`].
+    pub async fn load_all(&self, tree: &Tree) -> Result<(), RecoveryError> {
+        loop {
+            let missing = tree.missing_pages(AT_ONCE);
+            if missing.is_empty() {
+                return Ok(());
+            }
+            let loads = stream::iter(missing.iter().map(|missing| self.load(missing)));
+            loads.buffer_unordered(FETCHES).try_collect::<()>().await?;
+        }
+    }
+
+    /// Fetches a missing page and puts it in place.
+    ///
+    /// # Errors
+    /// `Missing`, `Damaged`, `UnknownFormat`, or the store's.
+    pub async fn load(&self, missing: &Missing) -> Result<(), RecoveryError> {
+        let bytes = self.read(&missing.page()).await?;
+        let filled = self.fill::<Ino, Inode>(missing, &bytes)?
+            || self.fill::<EntryKey, Entry>(missing, &bytes)?
+            || self.fill::<(Ino, Cookie), Name>(missing, &bytes)?
+            || self.fill::<(Ino, u64), Extent>(missing, &bytes)?
+            || self.fill::<(Ino, XattrName), XattrValue>(missing, &bytes)?
+            || self.fill::<SegmentId, u64>(missing, &bytes)?
+            || self.fill::<SegmentId, StoredSegment>(missing, &bytes)?
+            || self.fill::<PageObject, u64>(missing, &bytes)?;
+        debug_assert!(filled, "every map that is stored has pages of its own");
+        Ok(())
+    }
+
+    /// Loads the page that a Change needs.
+    ///
+    /// # Errors
+    /// As [`Pages::load`]; `Diverged` by `otherwise` when the Change does not fit for another reason.
+    pub(crate) async fn load_for(
+        &self,
+        error: ApplyError,
+        otherwise: impl FnOnce(ApplyError) -> RecoveryError,
+    ) -> Result<(), RecoveryError> {
+        match error.missing() {
+            Some(missing) => self.load(missing).await,
+            None => Err(otherwise(error)),
+        }
+    }
+
+    /// The bytes of a page, verified.
+    ///
+    /// # Errors
+    /// As [`Pages::load`].
+    pub async fn read(&self, page: &PageRef) -> Result<Bytes, RecoveryError> {
+        if let Some(bytes) = self.cache.lock().get(page) {
+            return Ok(bytes);
+        }
+        let key = self.keys.pages_of(page.object);
+        let range = u64::from(page.offset)..u64::from(page.offset) + u64::from(page.len);
+        let bytes = self.store.get_range(&key, range).await;
+        let bytes = bytes.map_err(|error| missing(&self.store, &key, error))?;
+        if crate::page::page_hash(&bytes) != page.hash {
+            return Err(self.damaged(page, "does not have its checksum"));
+        }
+        // A store in memory gives a part of the whole object, which would stay for as long as it is cached.
+        self.keep(page, &Bytes::copy_from_slice(&bytes));
+        Ok(bytes)
+    }
+
+    /// Keeps the bytes of a page that are known already.
+    pub(crate) fn keep(&self, page: &PageRef, bytes: &Bytes) {
+        self.cache.lock().insert(*page, bytes.clone(), bytes.len() as u64);
+    }
+
+    /// The store that they are in.
+    #[must_use]
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The names of the volume's objects.
+    #[must_use]
+    pub const fn keys(&self) -> Keys {
+        self.keys
+    }
+
+    pub(crate) fn damaged(&self, page: &PageRef, what: &str) -> RecoveryError {
+        let place = format!("the {page} {what}");
+        envelope::damaged(self.store.url(), &self.keys.pages_of(page.object), &place)
+    }
+
+    fn fill<K: Key + Paged<V>, V: Value + Column>(
+        &self,
+        missing: &Missing,
+        bytes: &[u8],
+    ) -> Result<bool, RecoveryError> {
+        if !missing.is_of::<K, V>() {
+            return Ok(false);
+        }
+        let page = missing.page();
+        let parts: NodeParts<K, V> =
+            decode_page(bytes, &page).map_err(|error| self.damaged(&page, &error.to_string()))?;
+        let unfit = |error: Unfit| self.damaged(&page, &error.to_string());
+        missing.fill(parts).map_err(unfit)?;
+        Ok(true)
+    }
+}

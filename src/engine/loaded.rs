@@ -1,0 +1,55 @@
+//! How much of the tree is in memory, and what is let go of when it is too much.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rfs_core::PageRef;
+
+use super::Shared;
+
+/// A page takes so many times its stored size in memory, about.
+const EXPANSION: u64 = 4;
+
+/// What was loaded since something was let go of last.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
+    bytes: AtomicU64,
+}
+
+impl Loaded {
+    pub(crate) fn note(&self, page: PageRef) {
+        self.bytes.fetch_add(u64::from(page.len) * EXPANSION, Ordering::Relaxed);
+    }
+
+    /// Whether so much was loaded that it is time to look what is not needed: not for every page, since looking takes
+    /// time in proportion to what is loaded.
+    pub(crate) fn is_over(&self, budget: u64) -> bool {
+        self.bytes.load(Ordering::Relaxed) > budget / 4
+    }
+}
+
+impl Shared {
+    /// Lets go of pages until what is loaded and stored takes no more than three quarters of the budget.
+    pub(crate) fn make_room(&self) {
+        self.loaded.bytes.store(0, Ordering::Relaxed);
+        let budget = self.options.tree_bytes / 4 * 3;
+        let mut live = self.live.write();
+        // At the first look all that was needed since the last one stays.
+        for _ in 0..2 {
+            if live.tree.held().clean as u64 <= budget {
+                break;
+            }
+            live.tree.evict();
+        }
+        drop(live);
+        self.content.evict();
+        // What these share with the tree would else stay in memory for as long as nothing is committed.
+        if let Some(base) = &mut self.image.lock().base {
+            base.evict();
+        }
+        if let Ok(mut publisher) = self.publisher.try_lock()
+            && let Some(committer) = &mut *publisher
+        {
+            committer.tree.evict();
+        }
+    }
+}
