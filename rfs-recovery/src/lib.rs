@@ -14,6 +14,7 @@ mod error;
 mod history;
 pub mod image;
 mod keys;
+pub mod local_cache;
 pub mod objects;
 pub mod page;
 pub mod state;
