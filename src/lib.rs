@@ -35,6 +35,7 @@ mod fs;
 mod inodes;
 mod metadata;
 mod options;
+mod stored;
 mod volume;
 
 pub use batch::Batch;
@@ -46,6 +47,7 @@ pub use fs::{Fs, ReadDir};
 pub use inodes::Inodes;
 pub use metadata::{DirEntry, FileType, Metadata, Permissions};
 pub use options::{Level, Options};
+pub use stored::{LogEntry, LoggedCommit, ObjectRole, Objects, StoredObject};
 pub use volume::{At, Commit, Volume};
 
 pub use rfs_backends::{self as backends, Store, StoreOptions};

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rfs_backends::{MeterSnapshot, Store};
-use rfs_core::{Checkpoint, CommitId, Credential, Errno, Ino, Lsn, Op, OwnerId, StateHash, Tree, Violation};
+use rfs_core::{
+    Checkpoint, CommitId, Credential, Errno, Ino, Lsn, Op, OwnerId, StateHash, Timestamp, Tree, Violation,
+};
 use rfs_recovery::collect::Collected;
 use rfs_recovery::{History, Keys, commit_log, history};
 use tokio::sync::oneshot;
@@ -29,6 +31,10 @@ pub enum At {
     Commit(CommitId),
     /// The commit with this name.
     Checkpoint(String),
+    /// The newest commit that was made at this time or before, by its writer's clock. Where writers with different
+    /// clocks followed each other there may be several commits after which the clock went past this time: then it is
+    /// one of them. It costs one request for each time that the number of commits can be halved.
+    Time(Timestamp),
 }
 
 impl fmt::Display for At {
@@ -37,6 +43,10 @@ impl fmt::Display for At {
             Self::Head => f.write_str("its head"),
             Self::Commit(id) => write!(f, "commit {id}"),
             Self::Checkpoint(name) => write!(f, "checkpoint {name:?}"),
+            Self::Time(time) => {
+                let (seconds, nanos) = time.to_parts();
+                write!(f, "time {seconds}.{nanos:09} (Unix)")
+            }
         }
     }
 }
@@ -464,7 +474,7 @@ impl Commit {
     }
 }
 
-fn store(url: &str, options: &Options) -> Result<Store> {
+pub(crate) fn store(url: &str, options: &Options) -> Result<Store> {
     match &options.store {
         Some(store) => Ok(store.clone()),
         None => {

@@ -6,10 +6,17 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::commands;
+
 /// A directory tree whose durable home is an object store.
 ///
 /// A volume is named by a URL: file:///directory, s3://bucket/prefix, or memory://name, which lasts as long as the
 /// process. S3 takes the usual AWS_* variables; give AWS_ENDPOINT_URL for a server of your own.
+///
+/// Commands that only read never disturb who writes the volume, and read any state that it keeps (--at).
+///
+/// Exit codes: 0 done; 1 failed; 2 what was asked is not well said; 3 there is no such volume, state, object or path;
+/// 4 something is not what was written. `mount`, `unmount` and `exec` fail with 125.
 #[derive(Debug, Parser)]
 #[command(name = "rfs", version, max_term_width = 100)]
 pub(crate) struct Args {
@@ -19,9 +26,23 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Create(commands::create::Create),
+    Ls(commands::ls::Ls),
+    Cat(commands::cat::Cat),
+    Stat(commands::stat::Stat),
+    Du(commands::du::Du),
+    Log(commands::log::Log),
+    Checkpoints(commands::checkpoints::Checkpoints),
+    Checkpoint(commands::checkpoint::Checkpoint),
+    Drop(commands::drop::Drop),
+    Gc(commands::gc::Gc),
+    Check(commands::check::Check),
+    Inspect(commands::inspect::Inspect),
+    Stats(commands::stats::Stats),
     Mount(Mount),
     Unmount(Unmount),
     Exec(Exec),
+    Completions(commands::completions::Completions),
 }
 
 /// Mount a volume on a directory, so that any program can use it.
@@ -148,7 +169,7 @@ pub(crate) enum Atime {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Interval(pub(crate) Option<Duration>);
 
-fn parse_checkpoint(name: &str) -> Result<String, String> {
+pub(crate) fn parse_checkpoint(name: &str) -> Result<String, String> {
     if (1..=255).contains(&name.len()) {
         Ok(name.to_owned())
     } else {
@@ -173,7 +194,7 @@ fn parse_keep(text: &str) -> Result<Interval, String> {
     parse_time(text).map(|time| Interval(Some(time))).map_err(|error| format!("{error}, or `forever`"))
 }
 
-fn parse_time(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
     let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let millis = match unit {

@@ -26,6 +26,28 @@ pub(crate) async fn open(
     }
 }
 
+/// Opens a volume for one change of a command: nothing is committed but at its end.
+pub(crate) async fn open_writer(url: &str) -> Result<rfs::Volume, Failure> {
+    open_writer_with(url, writer_options()).await
+}
+
+pub(crate) async fn open_writer_with(url: &str, options: Options) -> Result<rfs::Volume, Failure> {
+    rfs::Volume::open(url, options).await.map_err(|error| {
+        let advice = match error.kind() {
+            rfs::ErrorKind::NoVolume => " (`rfs create` makes one)",
+            _ => "",
+        };
+        Failure::of(format!("open {url}{advice}"), &error)
+    })
+}
+
+pub(crate) fn writer_options() -> Options {
+    Options::new()
+        .with_store_options(store_options())
+        .with_level(rfs::Level::Remote)
+        .with_commit_interval(None)
+}
+
 async fn open_to_the_end(url: &str, args: &Volume, create: bool) -> Result<rfs::Volume, Failure> {
     let options = options(url, args)?;
     let mut opened = rfs::Volume::open(url, options.clone()).await;
@@ -62,7 +84,7 @@ async fn open_to_the_end(url: &str, args: &Volume, create: bool) -> Result<rfs::
 
 /// The root directory of a new volume is that of who made it: only root could write into root's own. It is committed at
 /// once, as the volume itself is there at once; one without any commit was left by a process that was killed in between.
-async fn own_root(volume: &rfs::Volume) -> Result<(), Failure> {
+pub(crate) async fn own_root(volume: &rfs::Volume) -> Result<(), Failure> {
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
     if uid.is_root() {
         return Ok(());
@@ -114,7 +136,7 @@ fn retention(url: &str, keep_for: Option<Interval>) -> Option<(usize, Duration)>
 }
 
 /// What the environment says of the store.
-fn store_options() -> StoreOptions {
+pub(crate) fn store_options() -> StoreOptions {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let mut options = StoreOptions::default();
     if let Some(endpoint) = variable("AWS_ENDPOINT_URL_S3").or_else(|| variable("AWS_ENDPOINT_URL")) {

@@ -15,6 +15,7 @@ mod error;
 mod history;
 pub mod image;
 mod keys;
+pub mod local_cache;
 pub mod objects;
 pub mod page;
 mod pages;

@@ -23,6 +23,7 @@ use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
 
 use super::Collector;
+use super::at_time::commit_at;
 use super::committer::{CommitState, Committer, Ending, ImageState, Receipt, Uploaded, run};
 use super::driver::Driver;
 use super::live::{Front, Live, Session};
@@ -210,9 +211,15 @@ pub(crate) async fn open_reader(store: Store, options: Options, at: &At) -> Resu
     let pages = Pages::new(store.clone(), keys, options.tree_bytes / 4);
     let state = match at {
         At::Head => load_newest(&pages, &superblock).await.map_err(fail)?.1,
-        At::Commit(id) => {
+        At::Commit(_) | At::Time(_) => {
             // Nothing of later commits is read: they may be damaged.
             let ids = list_ids(&store, keys).await.map_err(fail)?;
+            let id = match at {
+                At::Time(time) => commit_at(&store, keys, &ids, *time).await.map_err(fail)?,
+                At::Commit(id) => Some(*id),
+                _ => None,
+            };
+            let id = id.ok_or_else(|| fail(no_such(&store, "commit so early".to_owned())))?;
             // One that is kept as a link between others may have lost what it needs itself.
             let collected = |error| match error {
                 RecoveryError::Missing { key, .. } => {
@@ -220,7 +227,7 @@ pub(crate) async fn open_reader(store: Store, options: Options, at: &At) -> Resu
                 }
                 error => error,
             };
-            load_commit(&pages, &superblock, &ids, *id).await.map_err(collected).map_err(fail)?
+            load_commit(&pages, &superblock, &ids, id).await.map_err(collected).map_err(fail)?
         }
         At::Checkpoint(name) => {
             let (listing, head) = load_newest(&pages, &superblock).await.map_err(fail)?;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+mod at_time;
 mod bad_input;
 mod callers;
 mod collection;

@@ -1,0 +1,19 @@
+//! What `rfs` does with a volume that is not mounted: a file for each command.
+
+pub(crate) mod cat;
+pub(crate) mod check;
+pub(crate) mod checkpoint;
+pub(crate) mod checkpoints;
+pub(crate) mod completions;
+pub(crate) mod create;
+pub(crate) mod drop;
+pub(crate) mod du;
+pub(crate) mod gc;
+pub(crate) mod inspect;
+pub(crate) mod log;
+pub(crate) mod ls;
+pub(crate) mod stat;
+pub(crate) mod stats;
+
+/// What a command's end says beside its output: a failure has its own exit code.
+pub(crate) type Done = Result<(), crate::error::Failure>;

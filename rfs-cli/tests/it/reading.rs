@@ -1,0 +1,294 @@
+//! The commands that look at a volume, and those that change what is kept of it.
+
+use std::io::Read;
+use std::process::{Output, Stdio};
+
+use rfs::{Options, Volume, XattrMode};
+use serde_json::Value;
+
+use crate::common::{Place, rfs};
+
+/// A volume with two checkpoints, and some of everything.
+async fn filled(place: &Place) {
+    let volume = Volume::create(&place.url(), Options::new().with_commit_interval(None)).await.unwrap();
+    let fs = volume.fs();
+    fs.create_dir_all("/dir/below").await.unwrap();
+    fs.write("/dir/one", b"one\n").await.unwrap();
+    fs.hard_link("/dir/one", "/dir/same").await.unwrap();
+    fs.symlink("one", "/dir/link").await.unwrap();
+    fs.write("/dir/below/two", vec![b'2'; 3000]).await.unwrap();
+    fs.truncate("/dir/below/two", 1 << 20).await.unwrap();
+    fs.set_xattr("/dir/one", "user.source", b"sensor", XattrMode::Set).await.unwrap();
+    volume.checkpoint("first").await.unwrap().wait().await.unwrap();
+    fs.write("/dir/one", b"changed\n").await.unwrap();
+    fs.write(std::ffi::OsStr::new("/escape\u{1b}[2J\n"), b"").await.unwrap();
+    volume.checkpoint("second").await.unwrap().wait().await.unwrap();
+    fs.remove_file("/dir/below/two").await.unwrap();
+    volume.close().await.unwrap();
+}
+
+async fn place() -> Place {
+    let place = Place::new();
+    filled(&place).await;
+    place
+}
+
+fn run(arguments: &[&str]) -> Output {
+    rfs().args(arguments).output().unwrap()
+}
+
+/// What a command that succeeds prints.
+fn said(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    assert!(output.stderr.is_empty(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn json(arguments: &[&str]) -> Value {
+    serde_json::from_str(&said(&[arguments, &["--json"]].concat())).unwrap()
+}
+
+/// The exit code and the message of a command that fails.
+fn failure(arguments: &[&str]) -> (i32, String) {
+    let output = run(arguments);
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[tokio::test]
+async fn directories_are_listed_by_name() {
+    let place = place().await;
+    let url = place.url();
+    assert_eq!(said(&["ls", &url]), "dir\nescape\\x1b[2J\\x0a\n");
+    assert_eq!(said(&["ls", &url, "/dir"]), "below\nlink\none\nsame\n");
+    assert_eq!(said(&["ls", &url, "dir/one"]), "dir/one\n");
+    assert_eq!(
+        said(&["ls", "-R", "--at", "first", &url]),
+        "/:\ndir\n\n/dir:\nbelow\nlink\none\nsame\n\n/dir/below:\ntwo\n"
+    );
+    let long = said(&["ls", "-l", &url, "/dir"]);
+    let lines: Vec<Vec<&str>> = long.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0][0], "drwxr-xr-x");
+    assert_eq!(lines[1][6..], ["link", "->", "one"]);
+    assert_eq!(lines[2][..5], ["-rw-r--r--", "2", "0", "0", "8"]);
+    let listed = json(&["ls", "-R", &url, "/dir"]);
+    assert_eq!(listed[1]["path"], "/dir/link");
+    assert_eq!(listed[1]["target"], "one");
+    assert_eq!(listed[2]["ino"], listed[3]["ino"]);
+    assert_eq!((&listed[2]["mode"], &listed[2]["kind"]), (&"0644".into(), &"file".into()));
+}
+
+#[tokio::test]
+async fn each_state_is_read() {
+    let place = place().await;
+    let url = place.url();
+    assert_eq!(said(&["cat", &url, "/dir/one"]), "changed\n");
+    assert_eq!(said(&["cat", "--at", "first", &url, "/dir/one", "dir/same", "/dir/link"]), "one\n".repeat(3));
+    let checkpoints = json(&["checkpoints", &url]);
+    assert_eq!(checkpoints[0]["name"], "first");
+    let number = checkpoints[0]["commit"].as_str().unwrap();
+    assert_eq!(said(&["cat", "--at", number, &url, "/dir/one"]), "one\n");
+    assert_eq!(said(&["cat", "--at", "checkpoint:second", &url, "/dir/one"]), "changed\n");
+    let table = said(&["checkpoints", &url]);
+    assert!(table.starts_with("NAME    COMMIT  TIME\nfirst"), "{table}");
+    // Nobody took the volume over.
+    assert_eq!(json(&["log", &url]).as_array().unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn attributes_are_told() {
+    let place = place().await;
+    let url = place.url();
+    let text = said(&["stat", &url, "/dir/one"]);
+    for line in [
+        "path       /dir/one",
+        "size       8 (8 B)",
+        "mode       0644 (-rw-r--r--)",
+        "xattr      user.source",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} in {text}");
+    }
+    let entry = json(&["stat", &url, "/dir/link"]);
+    assert_eq!((&entry["kind"], &entry["target"]), (&"symlink".into(), &"one".into()));
+    assert!(entry["modified"].as_str().unwrap().ends_with('Z'));
+    let two = json(&["stat", "--at", "first", &url, "/dir/below/two"]);
+    assert_eq!((&two["size"], &two["allocated"]), (&(1 << 20).into(), &3000.into()));
+}
+
+#[tokio::test]
+async fn what_is_taken_is_summed() {
+    let place = place().await;
+    let url = place.url();
+    let lines = json(&["du", "--at", "first", &url]);
+    let line = |index: usize| {
+        (lines[index]["path"].clone(), lines[index]["allocated"].clone(), lines[index]["files"].clone())
+    };
+    assert_eq!(line(0), ("/dir/below".into(), 3000.into(), 1.into()));
+    // A file with two names counts once; the symlink's target is its size, not what it has allocated.
+    assert_eq!(line(1).2, 3);
+    assert_eq!(lines.as_array().unwrap().len(), 3);
+    let sum = said(&["du", "-s", "--at", "first", &url]);
+    assert_eq!(sum.lines().count(), 2);
+    assert!(sum.lines().next_back().unwrap().ends_with("3  /"), "{sum}");
+    assert_eq!(json(&["du", &url, "/dir/one"])[0]["allocated"], 8);
+}
+
+#[tokio::test]
+async fn the_log_tells_commits_and_what_was_done() {
+    let place = place().await;
+    let url = place.url();
+    let log = json(&["log", &url]);
+    let checkpoints: Vec<&Value> = log.as_array().unwrap().iter().map(|entry| &entry["checkpoint"]).collect();
+    assert_eq!(checkpoints, [&Value::Null, &"second".into(), &"first".into(), &Value::Null]);
+    assert_eq!(log[3]["ends_epoch"], 0);
+    assert_eq!(log[0]["previous"], log[1]["commit"]);
+    assert_eq!(json(&["log", "-n", "1", &url])[0], log[0]);
+    let text = said(&["log", &url]);
+    assert!(text.contains("checkpoint first") && text.contains("a new writer ends epoch 0"), "{text}");
+
+    let history = json(&["log", &url, "/dir/one"]);
+    let changes: Vec<&str> = history["records"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|record| record["change"].as_str().unwrap())
+        .collect();
+    assert_eq!(changes[..3], ["Create", "Write", "Link"]);
+    assert_eq!(history["records"][0]["arguments"]["name"], "one");
+    assert_eq!(history["complete_after"], 0);
+    let text = said(&["log", &url, "/dir/one"]);
+    assert!(text.contains("Write") && text.contains("len=4"), "{text}");
+    assert!(
+        changes.len()
+            > json(&["log", "--at", "first", &url, "/dir/one"])["records"].as_array().unwrap().len()
+    );
+}
+
+#[tokio::test]
+async fn names_are_given_and_dropped_and_what_only_they_need_is_collected() {
+    let place = place().await;
+    let url = place.url();
+    let made = json(&["checkpoint", &url, "third"]);
+    assert_eq!(made["name"], "third");
+    let (code, told) = failure(&["checkpoint", &url, "third"]);
+    assert!(code == 1 && told.contains("rfs drop"), "{told}");
+    assert_eq!(said(&["drop", &url, "first"]), "dropped checkpoint first\n");
+    let (code, told) = failure(&["drop", &url, "first"]);
+    assert!(code == 3 && told.contains("rfs checkpoints"), "{told}");
+    assert_eq!(json(&["gc", &url])["objects"], 0, "all commits are young");
+    let collected = json(&["gc", &url, "--keep-commits", "1", "--keep-for", "0s"]);
+    assert!(collected["bytes"].is_u64());
+    assert_eq!(said(&["cat", "--at", "second", &url, "/dir/one"]), "changed\n");
+    assert!(said(&["check", "--deep", &url]).ends_with("no problems found\n"));
+}
+
+#[tokio::test]
+async fn any_object_is_shown() {
+    let place = place().await;
+    let url = place.url();
+    let objects = json(&["inspect", &url]);
+    for object in objects.as_array().unwrap() {
+        let key = object["key"].as_str().unwrap();
+        assert!(said(&["inspect", &url, key]).starts_with("object hash"), "{key}");
+    }
+    let commit = said(&["inspect", &url, "1.0"]);
+    assert!(commit.contains("first") && commit.contains("Write"), "{commit}");
+    let (code, told) = failure(&["inspect", &url, "segments/0"]);
+    assert!(code == 3 && told.contains("segments/0") && told.contains("rfs inspect URL"), "{told}");
+}
+
+#[tokio::test]
+async fn what_is_held_is_counted() {
+    let place = place().await;
+    let counted = json(&["stats", "--at", "first", &place.url()]);
+    for (field, count) in
+        [("files", 2), ("directories", 3), ("symlinks", 1), ("others", 0), ("allocated", 3004)]
+    {
+        assert_eq!(counted[field], count, "{field}");
+    }
+    assert_eq!(counted["objects"]["superblock"]["objects"], 1);
+    assert_eq!(counted["objects"]["commit"]["objects"], 4);
+    assert!(counted["opening"]["get"]["requests"].as_u64().unwrap() > 0);
+    assert!(said(&["stats", &place.url()]).contains("opening: get"));
+}
+
+#[tokio::test]
+async fn damage_is_named() {
+    let place = place().await;
+    let url = place.url();
+    assert_eq!(said(&["check", &url]), "verified 3 states\nno problems found\n");
+    let deep = json(&["check", "--deep", &url]);
+    assert_eq!((&deep["ok"], &deep["states"], &deep["objects"]), (&true.into(), &3.into(), &5.into()));
+    let objects = json(&["inspect", &url]);
+    for object in objects.as_array().unwrap() {
+        let key = object["key"].as_str().unwrap();
+        let file = place.root.path().join("store").join(key);
+        let mut bytes = std::fs::read(&file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&file, &bytes).unwrap();
+        let output = run(&["check", "--deep", &url]);
+        let text =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(4) && text.contains(key), "{key}: {text}");
+        bytes[middle] ^= 1;
+        std::fs::write(&file, &bytes).unwrap();
+    }
+    assert!(run(&["check", "--deep", &url]).status.success());
+}
+
+#[tokio::test]
+async fn failures_say_what_to_do_and_have_their_code() {
+    let place = place().await;
+    let url = place.url();
+    let empty = format!("file://{}/mnt", place.root.path().display());
+    for (arguments, code, words) in [
+        (&["ls", &empty] as &[&str], 3, "rfs create"),
+        (&["ls", &url, "/none"], 3, "/none"),
+        (&["cat", &url, "/dir"], 1, "EISDIR"),
+        (&["cat", &url], 2, "PATHS"),
+        (&["ls", "--at", "none", &url], 3, "rfs checkpoints"),
+        (&["ls", "--at", "7.7", &url], 3, "7.7"),
+        (&["ls", "ftp://x"], 2, "ftp"),
+        (&["create", &url], 2, "there is a volume already"),
+        (&["checkpoint", &url, ""], 2, "1 to 255 bytes"),
+        (&["gc", &url, "--keep-commits", "0"], 2, "1 or more"),
+        (&["check", &empty], 3, "rfs create"),
+    ] {
+        let (found, told) = failure(arguments);
+        assert!(found == code && told.contains(words), "{arguments:?}: {found}, {told}");
+    }
+}
+
+#[tokio::test]
+async fn a_volume_is_created_and_is_empty() {
+    let place = Place::new();
+    let url = place.url();
+    assert!(said(&["create", &url]).ends_with(&format!(" at {url}\n")));
+    assert_eq!(said(&["ls", &url]), "");
+    assert_eq!(json(&["ls", &url]), Value::Array(Vec::new()));
+    assert_eq!(json(&["stats", &url])["directories"], 1);
+}
+
+#[tokio::test]
+async fn a_closed_pipe_is_no_failure() {
+    let place = Place::new();
+    let volume = Volume::create(&place.url(), Options::new()).await.unwrap();
+    volume.fs().write("/large", vec![7; 8 << 20]).await.unwrap();
+    volume.close().await.unwrap();
+    let mut cat = rfs();
+    cat.args(["cat", &place.url(), "/large"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut cat = cat.spawn().unwrap();
+    let mut first = [0; 10];
+    cat.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    let ended = cat.wait_with_output().unwrap();
+    assert!(ended.status.success() && ended.stderr.is_empty(), "{ended:?}");
+}
+
+#[test]
+fn shells_complete() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = said(&["completions", shell]);
+        assert!(script.contains("checkpoints") && script.contains("completions"), "{shell}");
+    }
+}
