@@ -48,7 +48,7 @@ pub use inodes::Inodes;
 pub use metadata::{DirEntry, FileType, Metadata, Permissions};
 pub use options::{Level, Options};
 pub use stored::{LogEntry, LoggedCommit, ObjectRole, Objects, StoredObject};
-pub use volume::{At, Commit, Volume};
+pub use volume::{At, CheckError, Commit, Volume};
 
 pub use rfs_backends::{self as backends, Store, StoreOptions};
 pub use rfs_core::{

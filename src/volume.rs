@@ -51,6 +51,24 @@ impl fmt::Display for At {
     }
 }
 
+/// Why [`Volume::check`] did not find a tree sound.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckError {
+    /// The first hundred invariants that do not hold.
+    #[error("{} invariants of the tree do not hold, the first one: {}", .0.len(), .0[0])]
+    Unsound(Vec<Violation>),
+    /// A part of the tree cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] Error),
+}
+
+impl From<Vec<Violation>> for CheckError {
+    fn from(violations: Vec<Violation>) -> Self {
+        Self::Unsound(violations)
+    }
+}
+
 /// A tree of files whose durable home is an object store.
 ///
 /// Cloning gives another handle to the same open volume. The volume is closed when the last handle, [`Fs`] and
@@ -372,13 +390,13 @@ impl Volume {
         StateHash::of(&tree).map_err(|missing| Error::new(ErrorKind::Bug, missing.to_string()))
     }
 
-    /// Verifies every invariant of the tree as it is now, and gives what does not hold, the first hundred of it. It costs a
-    /// pass over the whole tree, all of which is in memory then.
+    /// Verifies every invariant of the tree as it is now. It costs a pass over the whole tree, all of which is in memory
+    /// then.
     ///
     /// # Errors
-    /// [`ErrorKind::Damaged`], [`ErrorKind::Outage`]: a part of the tree cannot be read.
-    pub async fn check(&self) -> Result<Vec<Violation>> {
-        Ok(self.whole_tree("check").await?.check().err().unwrap_or_default())
+    /// What does not hold, or why it cannot be told.
+    pub async fn check(&self) -> std::result::Result<(), CheckError> {
+        Ok(self.whole_tree("check").await?.check()?)
     }
 
     /// The tree as it is now, with all its pages.

@@ -7,6 +7,7 @@ use rfs_core::{
 };
 
 use crate::ManualClock;
+use crate::whole::posix;
 
 /// What performs Ops and keeps content.
 pub trait Engine {
@@ -97,7 +98,7 @@ impl Engine for TreeEngine {
     }
 
     fn submit(&mut self, context: &Context<'_>, op: &Op, payload: &[u8]) -> Result<Outcome, Errno> {
-        let decision = decide(&self.tree, &self.now(context), op)?;
+        let decision = posix(decide(&self.tree, &self.now(context), op))?;
         for change in &decision.changes {
             self.tree.apply(change, self.end()).expect("what was decided on a tree applies to it");
         }
@@ -107,7 +108,7 @@ impl Engine for TreeEngine {
 
     fn submit_batch(&mut self, context: &Context<'_>, ops: &[Op], payload: &[u8]) -> Result<(), Errno> {
         let batch = decide_batch(&self.tree, &self.now(context), ops, self.end());
-        let batch = batch.map_err(|error| error.errno)?;
+        let batch = posix(batch.map_err(|error| error.fault))?;
         self.tree = batch.tree;
         self.remember(batch.changes, payload);
         Ok(())

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rfs_core::{Cookie, Credential, Errno, Ino, Kind, Place, Tree, XattrName};
 
 use crate::target::{Identities, set_time};
+use crate::whole::{loaded, posix};
 use crate::{Attr, Content, Dump, Node, XattrText};
 
 /// The whole of a tree; `read` fetches content from its place. A tree knows of no handles.
@@ -30,7 +31,7 @@ pub(crate) fn dump_dir(
     names.sort_unstable_by(|one, other| one.0.cmp(&other.0));
     for (name, ino) in names {
         let path = [path, b"/", &name].concat();
-        if tree.inode(ino).is_some_and(rfs_core::Inode::is_dir) {
+        if loaded(tree.inode(ino)).is_some_and(rfs_core::Inode::is_dir) {
             dump_dir(tree, ino, &path, read, seen, dump);
         } else {
             dump.tree.insert(path, node(tree, ino, read, seen));
@@ -70,7 +71,7 @@ pub(crate) fn names(tree: &Tree, dir: Ino) -> Result<Vec<(Vec<u8>, Ino)>, Errno>
     let mut names = Vec::new();
     let mut after = Cookie(0);
     loop {
-        let step = match tree.read_dir(dir, after, 3) {
+        let step = match posix(tree.read_dir(dir, after, 3)) {
             // A removed directory: what the kernel says, and libraries hide, as POSIX asks.
             Err(Errno::NotFound) => return Ok(names),
             step => step?,
@@ -82,7 +83,7 @@ pub(crate) fn names(tree: &Tree, dir: Ino) -> Result<Vec<(Vec<u8>, Ino)>, Errno>
 }
 
 pub(crate) fn attr(tree: &Tree, ino: Ino) -> Result<Attr, Errno> {
-    let attr = tree.attr(ino)?;
+    let attr = posix(tree.attr(ino))?;
     let of_file = attr.kind == Kind::File;
     Ok(Attr {
         kind: attr.kind,

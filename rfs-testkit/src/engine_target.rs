@@ -10,6 +10,7 @@ use rfs_core::{
 
 use crate::engine_dump::{attr, dump_dir, names, node};
 use crate::target::Identities;
+use crate::whole::{loaded, posix};
 use crate::{
     Answer, Condition, Content, Dump, Engine, Path, Rules, Slot, Target, TestOp, Value, What, callers,
 };
@@ -81,7 +82,7 @@ impl<E: Engine> EngineTarget<E> {
     pub fn handles(&self) -> impl Iterator<Item = (Slot, Kind, Access)> + '_ {
         let tree = self.engine.tree();
         self.handles.iter().filter_map(move |(slot, handle)| {
-            tree.inode(handle.ino).map(|inode| (*slot, inode.kind(), handle.access))
+            loaded(tree.inode(handle.ino)).map(|inode| (*slot, inode.kind(), handle.access))
         })
     }
 
@@ -91,7 +92,7 @@ impl<E: Engine> EngineTarget<E> {
         let tree = self.engine.tree();
         self.handles
             .get(&slot)
-            .and_then(|handle| tree.inode(handle.ino))
+            .and_then(|handle| loaded(tree.inode(handle.ino)))
             .is_some_and(|inode| inode.nlink == 0)
     }
 
@@ -150,16 +151,16 @@ impl<E: Engine> EngineTarget<E> {
     /// What is asked without an Op.
     fn query(&self, op: &TestOp) -> Result<Value, Errno> {
         let tree = self.engine.tree();
-        let find = |what: &What| tree.target(&self.credential, &self.target(what)?);
+        let find = |what: &What| posix(tree.target(&self.credential, &self.target(what)?));
         match op {
             TestOp::Stat { what } => attr(&tree, find(what)?).map(Value::Attr),
             TestOp::ReadLink { path } => {
-                let ino = tree.lookup(&self.credential, &self.at(path)?, false)?;
-                Ok(Value::Link(tree.read_link(ino)?.to_vec()))
+                let ino = posix(tree.lookup(&self.credential, &self.at(path)?, false))?;
+                Ok(Value::Link(posix(tree.read_link(ino))?.to_vec()))
             }
             TestOp::Access { what, access } => {
                 let access = Permission::from_bits(*access).ok_or(Errno::Invalid)?;
-                tree.permits(&self.credential, find(what)?, access).map(|()| Value::Unit)
+                posix(tree.permits(&self.credential, find(what)?, access)).map(|()| Value::Unit)
             }
             TestOp::GetXattr { what, name } => {
                 // A kernel looks at the name before the path.
@@ -169,11 +170,11 @@ impl<E: Engine> EngineTarget<E> {
                 if name.0.is_empty() || name.0.len() > XATTR_NAME_MAX {
                     return Err(Errno::Range);
                 }
-                let value = tree.xattr(&self.credential, find(what)?, &name.0)?;
+                let value = posix(tree.xattr(&self.credential, find(what)?, &name.0))?;
                 Ok(Value::Bytes(value.as_bytes().to_vec()))
             }
             TestOp::ListXattr { what } => {
-                let names = tree.xattr_names(&self.credential, find(what)?)?;
+                let names = posix(tree.xattr_names(&self.credential, find(what)?))?;
                 let mut names: Vec<Vec<u8>> = names.iter().map(|name| name.as_bytes().to_vec()).collect();
                 names.sort_unstable();
                 Ok(Value::Names(names))
@@ -241,7 +242,7 @@ impl<E: Engine> EngineTarget<E> {
                     let tree = self.engine.tree();
                     let holders = holders(&self.handles, self.owner);
                     let before = decide_batch(&tree, &self.context(&holders), &ops, Place::default());
-                    return Err(before.err().map_or(errno, |error| error.errno));
+                    return Err(before.err().map_or(errno, |error| error.fault.errno().unwrap_or(errno)));
                 }
             }
         }
@@ -391,7 +392,7 @@ impl<E: Engine> EngineTarget<E> {
         match what {
             What::Handle(slot) => {
                 let ino = self.handle(*slot)?.ino;
-                Ok((ino, self.engine.tree().attr(ino)?.kind))
+                Ok((ino, posix(self.engine.tree().attr(ino))?.kind))
             }
             What::Path { path, follow } => {
                 let flags = OpenFlags { no_follow: !follow, ..OpenFlags::default() };
@@ -411,7 +412,7 @@ impl<E: Engine> EngineTarget<E> {
         let (ino, _) = self.readable(what)?;
         let tree = self.engine.tree();
         let mut bytes = Vec::new();
-        for run in tree.file_ranges(ino, offset..offset.saturating_add(len))? {
+        for run in posix(tree.file_ranges(ino, offset..offset.saturating_add(len)))? {
             assert_eq!(run.range.start, offset + bytes.len() as u64, "runs follow each other without a gap");
             let len = run.range.end - run.range.start;
             bytes.extend(match run.place {
@@ -440,7 +441,7 @@ impl<E: Engine> EngineTarget<E> {
 
     fn seek_data(&mut self, what: &What, offset: u64) -> Result<u64, Errno> {
         let (ino, content) = self.seekable(what)?;
-        let at = match self.engine.tree().seek_data(ino, offset) {
+        let at = match posix(self.engine.tree().seek_data(ino, offset)) {
             Err(Errno::NoSuchData) if offset < content.len() => return Ok(content.len()),
             at => at?,
         };
@@ -450,7 +451,7 @@ impl<E: Engine> EngineTarget<E> {
 
     fn seek_hole(&mut self, what: &What, offset: u64) -> Result<bool, Errno> {
         let (ino, content) = self.seekable(what)?;
-        let at = self.engine.tree().seek_hole(ino, offset)?;
+        let at = posix(self.engine.tree().seek_hole(ino, offset))?;
         assert!(at >= offset && at <= content.len(), "{at} is not in the file");
         Ok(content.first_nonzero(at) != Some(at))
     }
@@ -468,7 +469,8 @@ impl<E: Engine> EngineTarget<E> {
     fn may_truncate(&self, slot: Slot) -> Result<bool, Errno> {
         let handle = self.handle(slot)?;
         let tree = self.engine.tree();
-        Ok(handle.access.write && tree.inode(handle.ino).is_some_and(|inode| inode.kind() == Kind::File))
+        Ok(handle.access.write
+            && loaded(tree.inode(handle.ino)).is_some_and(|inode| inode.kind() == Kind::File))
     }
 
     fn submit(&mut self, op: &Op, payload: &[u8]) -> Result<Outcome, Errno> {
@@ -534,7 +536,7 @@ fn collect_paths(tree: &Tree, dir: Ino, prefix: &[u8], paths: &mut Vec<(Vec<u8>,
     found.sort_unstable_by(|one, other| one.0.cmp(&other.0));
     for (name, ino) in found {
         let path = [prefix, b"/", &name].concat();
-        let kind = tree.inode(ino).map_or(Kind::File, rfs_core::Inode::kind);
+        let kind = loaded(tree.inode(ino)).map_or(Kind::File, rfs_core::Inode::kind);
         paths.push((path.clone(), kind));
         if kind == Kind::Directory {
             collect_paths(tree, ino, &path, paths);

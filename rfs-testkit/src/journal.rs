@@ -12,6 +12,7 @@ use rfs_journal::{
     VerifiedSegment, VolumeId, WriterIdentity, open_log, verify_segment,
 };
 
+use crate::whole::{loaded, posix};
 use crate::{Engine, ManualClock, Rng};
 
 /// The tree as it stood when the history ended at some LSN.
@@ -28,7 +29,7 @@ impl Snapshot {
     #[must_use]
     pub fn empty() -> Self {
         let tree = Tree::new(START);
-        Self { state: StateHash::of(&tree), tree }
+        Self { state: loaded(StateHash::of(&tree)), tree }
     }
 
     /// Replays records, which go on where this snapshot ends, and brings the hash up to date.
@@ -41,7 +42,7 @@ impl Snapshot {
             let applied = self.tree.apply(&record.change, record.place);
             applied.map_err(|error| format!("record {}: {error}", record.lsn))?;
         }
-        self.state = self.state.update(&before, &self.tree);
+        self.state = loaded(self.state.update(&before, &self.tree));
         Ok(())
     }
 }
@@ -279,7 +280,7 @@ impl JournalEngine {
 
     /// Notes the tree after an Op, and writes what is due.
     fn done(&mut self, before: &Tree) {
-        self.state = self.state.update(before, &self.tree);
+        self.state = loaded(self.state.update(before, &self.tree));
         let snapshot = Snapshot { tree: self.tree.clone(), state: self.state };
         self.snapshots.insert(self.appender.lsn(), snapshot);
         if let Pace::Random { close_percent, .. } = self.pace
@@ -333,7 +334,7 @@ impl Engine for JournalEngine {
 
     fn submit(&mut self, context: &Context<'_>, op: &Op, payload: &[u8]) -> Result<Outcome, Errno> {
         let before = self.tree.clone();
-        let decision = decide(&self.tree, &self.now(context), op)?;
+        let decision = posix(decide(&self.tree, &self.now(context), op))?;
         if decision.changes.is_empty() {
             return Ok(decision.outcome);
         }
@@ -350,7 +351,7 @@ impl Engine for JournalEngine {
         let before = self.tree.clone();
         let place = self.appender.reserve(payload.len() as u64).ok_or(Errno::TooBig)?;
         let batch = decide_batch(&self.tree, &self.now(context), ops, place);
-        let batch = batch.map_err(|error| error.errno)?;
+        let batch = posix(batch.map_err(|error| error.fault))?;
         self.tree = batch.tree;
         self.appender.append_all(&batch.changes, &[payload]);
         self.done(&before);

@@ -421,7 +421,7 @@ mod tests {
         let mut how = OpenOptions::new();
         how.write(true).create(true);
         let (holder, other) = (how.open(&fs, "/f").await?, how.open(&fs, "/f").await?);
-        holder.try_lock()?;
+        holder.try_lock().await?;
         let mut watch = volume.inodes().watch();
         let handle = Arc::clone(fs.handle());
         let position = volume.position();
@@ -434,7 +434,7 @@ mod tests {
         assert!(!locks.is_finished() && !commits.is_finished() && !watches.is_finished());
 
         let bug = Error::new(ErrorKind::Bug, "made up");
-        assert!(fs.handle().shared.change::<()>(|_| Err(Refused::Volume(bug))).is_err());
+        assert!(fs.handle().shared.change::<()>(|_| Err(Refused::Volume(bug.clone()))).await.is_err());
         for waiting in [locks, commits] {
             let told = waiting.await.expect("it does not panic");
             assert_eq!(told.expect_err("the volume is of no use").kind(), ErrorKind::Bug);

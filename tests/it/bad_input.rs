@@ -487,7 +487,7 @@ async fn a_full_local_disk() {
             volume.wait(volume.position(), Level::Local).await
         };
         match write.await {
-            Ok(()) => acknowledged.push(volume.state_hash()),
+            Ok(()) => acknowledged.push(volume.state_hash().await.unwrap()),
             Err(error) => break error,
         }
         assert!(acknowledged.len() < 100, "the disk holds more than it can");
@@ -515,7 +515,7 @@ async fn a_full_local_disk() {
             let content = volume.fs().read(format!("/f{number:03}")).await.unwrap();
             assert_eq!(content, vec![number as u8; 50_000]);
         }
-        volume.check().unwrap();
+        volume.check().await.unwrap();
         volume.fs().write("/again", b"x").await.unwrap();
         volume.wait(volume.position(), Level::Local).await.unwrap();
     }
@@ -544,7 +544,7 @@ async fn a_local_disk_that_fails_a_sync() {
         for number in 0..acknowledged {
             assert_eq!(volume.fs().read(format!("/f{number}")).await.unwrap(), [number; 2000]);
         }
-        volume.check().unwrap();
+        volume.check().await.unwrap();
         volume.fs().write("/again", b"x").await.unwrap();
         volume.wait(volume.position(), Level::Local).await.unwrap();
     }
@@ -571,7 +571,7 @@ async fn a_damaged_local_log() {
             Ok(volume) => {
                 let names = listing(&volume).await;
                 assert!(names.len() >= LOCAL_FILES - 1, "bit of byte {byte}: {names:?}");
-                volume.check().unwrap();
+                volume.check().await.unwrap();
                 read += 1;
             }
         }
@@ -629,9 +629,9 @@ async fn a_local_directory_that_cannot_be() {
 
 /// What must not change when an operation is refused.
 async fn unchanged<T: fmt::Debug>(volume: &Volume, refused: impl Future<Output = rfs::Result<T>>) -> Error {
-    let before = (volume.state_hash(), volume.position());
+    let before = (volume.state_hash().await.unwrap(), volume.position());
     let error = refused.await.unwrap_err();
-    assert_eq!((volume.state_hash(), volume.position()), before, "{error}");
+    assert_eq!((volume.state_hash().await.unwrap(), volume.position()), before, "{error}");
     error
 }
 
@@ -739,7 +739,7 @@ async fn a_volume_that_is_open_for_reading() {
         unchanged(&volume, file.write_at(b"x", 0)).await,
         unchanged(&volume, file.append(b"x")).await,
         unchanged(&volume, file.set_len(0)).await,
-        unchanged(&volume, async { file.try_lock() }).await,
+        unchanged(&volume, async { file.try_lock().await }).await,
         unchanged(&volume, volume.commit()).await,
         unchanged(&volume, volume.checkpoint("d")).await,
         unchanged(&volume, volume.drop_checkpoint("c")).await,
@@ -771,7 +771,7 @@ async fn a_volume_that_was_closed() {
         (file.write_at(b"x", 0).await.unwrap_err(), "/a"),
         (file.read_at(&mut [0], 0).await.unwrap_err(), "/a"),
         (file.append(b"x").await.unwrap_err(), "/a"),
-        (file.try_lock().unwrap_err(), "/a"),
+        (file.try_lock().await.unwrap_err(), "/a"),
         (other.commit().await.unwrap_err(), "commit"),
         (other.checkpoint("c").await.unwrap_err(), "checkpoint"),
         (other.drop_checkpoint("c").await.unwrap_err(), "checkpoint \"c\""),

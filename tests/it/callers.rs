@@ -69,7 +69,7 @@ async fn each_operation_is_checked_for_its_caller() {
     let batch = bob.batch().write("/tmp/fine", b"").remove_file("/tmp/a").apply().await;
     assert_eq!(errno(batch), Errno::NotPermitted);
     assert!(!fs.try_exists("/tmp/fine").await.unwrap());
-    volume.check().unwrap();
+    volume.check().await.unwrap();
 }
 
 /// A handle was checked when it was opened: what is done through it is not checked again, as in POSIX.
@@ -108,7 +108,7 @@ async fn a_write_clears_set_user_id() {
     assert_eq!(fs.metadata("/tmp/tool").await.unwrap().mode(), 0o4755);
     volume.commit().await.unwrap();
     assert_eq!(fs.read("/tmp/tool").await.unwrap(), b"root may");
-    volume.check().unwrap();
+    volume.check().await.unwrap();
 }
 
 #[tokio::test]
@@ -160,7 +160,7 @@ async fn who_makes_a_file_fills_it() {
         assert!(error.to_string().contains("operation 1"), "each that opens it again is checked: {error}");
         assert_eq!(error.errno(), Some(Errno::AccessDenied));
     }
-    volume.check().unwrap();
+    volume.check().await.unwrap();
 }
 
 /// As `std::fs::copy`, that sets the permissions before it writes.
@@ -204,7 +204,7 @@ async fn attributes_are_set_found_listed_and_removed() {
     fs.no_follow().set_xattr("/s", "trusted.a", b"link", XattrMode::Set).await.unwrap();
     let file = OpenOptions::new().read(true).open(&fs, "/f").await.unwrap();
     file.set_xattr("user.b", vec![7; 65_536], XattrMode::Set).await.unwrap();
-    assert_eq!(file.xattr("user.b").unwrap().len(), 65_536);
+    assert_eq!(file.xattr("user.b").await.unwrap().len(), 65_536);
     assert_eq!(errno(file.set_xattr("user.c", vec![7; 65_537], XattrMode::Set).await), Errno::ListTooLong);
     let names = |names: Vec<rfs::XattrName>| names.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(names(fs.xattr_names("/f").await.unwrap()), ["user.a", "user.b"]);
@@ -214,9 +214,9 @@ async fn attributes_are_set_found_listed_and_removed() {
     file.remove_xattr("user.b").await.unwrap();
     fs.remove_xattr("/f", "user.a").await.unwrap();
     assert_eq!(errno(fs.remove_xattr("/f", "user.a").await), Errno::NoAttribute);
-    assert!(file.xattr_names().unwrap().is_empty());
+    assert!(file.xattr_names().await.unwrap().is_empty());
     volume.commit().await.unwrap();
-    volume.check().unwrap();
+    volume.check().await.unwrap();
 }
 
 #[tokio::test]
@@ -251,7 +251,7 @@ async fn names_are_exchanged_kept_or_refused() {
     assert_eq!(fs.read("/a/in").await.unwrap(), b"in");
     fs.rename_with("/d", "/free", RenameMode::NoReplace).await.unwrap();
     assert_eq!(fs.read("/free").await.unwrap(), b"a");
-    volume.check().unwrap();
+    volume.check().await.unwrap();
 }
 
 #[tokio::test]
@@ -261,7 +261,7 @@ async fn a_file_without_a_name_gets_one_or_goes() {
     let both = OpenOptions::new().read(true).write(true).mode(0o666).clone();
     let file = fs.open_nameless("/", &both).await.unwrap();
     file.write_all_at(b"content", 0).await.unwrap();
-    assert_eq!(file.metadata().unwrap().nlink(), 0);
+    assert_eq!(file.metadata().await.unwrap().nlink(), 0);
     assert_eq!(volume.held_files(), [file.ino()]);
     fs.write("/taken", b"").await.unwrap();
     assert_eq!(errno(file.link_to("/taken").await), Errno::Exists);
@@ -277,7 +277,7 @@ async fn a_file_without_a_name_gets_one_or_goes() {
     assert_eq!(errno(fs.open_nameless("/named", &both).await), Errno::NotADirectory);
     assert_eq!(errno(fs.open_nameless("/", OpenOptions::new().read(true)).await), Errno::Invalid);
     assert!(volume.held_files().is_empty());
-    volume.check().unwrap();
+    volume.check().await.unwrap();
 }
 
 #[tokio::test]
@@ -293,7 +293,7 @@ async fn quotas_refuse_before_anything_is_half_done() {
     write_over(&ann, "/tmp/a").await;
     let file = OpenOptions::new().append(true).open(&ann, "/tmp/a").await.unwrap();
     assert_eq!(errno(file.append(b"x").await), Errno::QuotaExceeded);
-    assert_eq!(file.metadata().unwrap().len(), 100);
+    assert_eq!(file.metadata().await.unwrap().len(), 100);
     ann.write("/tmp/b", b"").await.unwrap();
     ann.write("/tmp/c", b"").await.unwrap();
     assert_eq!(errno(ann.write("/tmp/d", b"").await), Errno::QuotaExceeded);
@@ -311,12 +311,12 @@ async fn quotas_refuse_before_anything_is_half_done() {
     assert_eq!(sizes.name_max, 255);
     fs.set_quota(QuotaSubject::User(1000), Limits::default()).await.unwrap();
     file.append(b"x").await.unwrap();
-    volume.check().unwrap();
+    volume.check().await.unwrap();
 }
 
 /// Writes over what is there already: that needs no room.
 async fn write_over(fs: &Fs, path: &str) {
     let file = OpenOptions::new().write(true).open(fs, path).await.unwrap();
-    let len = file.metadata().unwrap().len();
+    let len = file.metadata().await.unwrap().len();
     file.write_all_at(&vec![2; len as usize], 0).await.unwrap();
 }

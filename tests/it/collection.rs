@@ -131,7 +131,7 @@ async fn commits_are_made_while_garbage_is_collected() {
     let at = Volume::open_read_only("sim://", self::options(2).with_store(store_on(&sim)), at).await.unwrap();
     assert_eq!(at.fs().read("/b").await.unwrap(), b"meanwhile");
     assert_eq!(at.fs().read("/a").await.unwrap(), [19; 1000]);
-    at.check().unwrap();
+    at.check().await.unwrap();
 }
 
 /// What is retained is looked at once, and not again by each collection.

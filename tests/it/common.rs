@@ -39,7 +39,7 @@ pub(crate) async fn listing(volume: &Volume) -> Vec<String> {
     let mut dirs = vec![Path::new("/").to_path_buf()];
     while let Some(dir) = dirs.pop() {
         let mut entries = fs.read_dir(&dir).await.unwrap();
-        while let Some(entry) = entries.next_entry().unwrap() {
+        while let Some(entry) = entries.next_entry().await.unwrap() {
             lines.push(line(&fs, &entry).await);
             if entry.file_type().is_dir() {
                 dirs.push(entry.path());
@@ -52,7 +52,7 @@ pub(crate) async fn listing(volume: &Volume) -> Vec<String> {
 
 async fn line(fs: &Fs, entry: &rfs::DirEntry) -> String {
     let path = entry.path();
-    let metadata = entry.metadata().unwrap();
+    let metadata = entry.metadata().await.unwrap();
     let what = if metadata.is_dir() {
         "dir".to_owned()
     } else if metadata.is_symlink() {

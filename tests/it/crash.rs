@@ -213,7 +213,7 @@ async fn recover(
     if !closing {
         compare_held(&volume, &model).await;
     }
-    volume.check().expect("the tree is sound");
+    volume.check().await.expect("the tree is sound");
     // The history goes on: on this machine, and then on another one.
     let mut handles = Handles::default();
     for op in further_ops() {
@@ -229,7 +229,7 @@ async fn recover(
     assert!(files.is_empty() && locks.is_empty(), "another owner holds {files:?}, has locks {locks:?}");
     let report = again.open_report().expect("it is open for writing");
     assert_eq!((report.held_files, report.held_locks), (0, 0));
-    again.check().expect("what was held is gone without a trace");
+    again.check().await.expect("what was held is gone without a trace");
 }
 
 /// The same owner finds what it held open without a name, and its locks.
@@ -240,11 +240,10 @@ async fn compare_held(volume: &Volume, model: &ModelFs) {
         found.push(nameless(volume, ino).await.expect("what is held can be read"));
     }
     assert_eq!(sorted(&found), sorted(&model.nameless()), "nameless files");
-    let locked: Vec<Attr> = volume
-        .held_locks()
-        .iter()
-        .map(|(ino, _)| attr_of(&inodes.attr(*ino).expect("what is locked is there")))
-        .collect();
+    let mut locked: Vec<Attr> = Vec::new();
+    for (ino, _) in volume.held_locks() {
+        locked.push(attr_of(&inodes.attr(ino).await.expect("what is locked is there")));
+    }
     assert_eq!(sorted(&locked), sorted(&model.locked()), "locks");
 }
 

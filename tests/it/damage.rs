@@ -81,12 +81,12 @@ impl Truth {
                 histories.insert(path, volume.history(path).await.unwrap().records);
             }
         }
-        Self { state: volume.state_hash(), files, histories }
+        Self { state: volume.state_hash().await.unwrap(), files, histories }
     }
 
     /// Reads everything that can be read. What comes is what was written; what does not come is among the errors.
     async fn compare(&self, volume: &Volume, context: &str) -> Vec<Error> {
-        assert_eq!(volume.state_hash(), self.state, "{context}: another tree");
+        assert_eq!(volume.state_hash().await.unwrap(), self.state, "{context}: another tree");
         let mut errors = Vec::new();
         for (path, expected) in &self.files {
             match volume.fs().read(path).await {

@@ -40,7 +40,7 @@ async fn large_content_crosses_frames_and_segments() {
     assert_eq!(fs.read("/big").await.unwrap(), content);
     assert_eq!(fs.copy("/big", "/copy").await.unwrap(), 1_000_000);
     assert_eq!(fs.read("/copy").await.unwrap(), content);
-    volume.check().unwrap();
+    volume.check().await.unwrap();
 }
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn names_move_and_go() {
     assert_eq!(through.errno(), Some(Errno::NotADirectory));
     let long = fs.write("x".repeat(256), b"").await.unwrap_err();
     assert_eq!(long.errno(), Some(Errno::NameTooLong));
-    volume.check().unwrap();
+    volume.check().await.unwrap();
 }
 
 #[tokio::test]
@@ -130,12 +130,12 @@ async fn a_removed_file_lives_as_long_as_its_handle() {
     let mut buffer = [0; 10];
     file.read_at(&mut buffer, 0).await.unwrap();
     assert_eq!(&buffer, b"still here");
-    assert_eq!(file.metadata().unwrap().nlink(), 0);
+    assert_eq!(file.metadata().await.unwrap().nlink(), 0);
     volume.commit().await.unwrap();
     let before = volume.position();
     drop(file);
     assert_eq!(volume.position().0, before.0 + 1, "closing it removes it, as a Change of its own");
-    volume.check().unwrap();
+    volume.check().await.unwrap();
 }
 
 #[tokio::test]
@@ -147,7 +147,7 @@ async fn listings_see_each_lasting_entry_once() {
     }
     let mut entries = fs.read_dir("/").await.unwrap();
     let mut seen = Vec::new();
-    while let Some(entry) = entries.next_entry().unwrap() {
+    while let Some(entry) = entries.next_entry().await.unwrap() {
         seen.push(entry.file_name().into_string().unwrap());
         let number = seen.len();
         fs.write(format!("/new{number}"), b"").await.unwrap();
@@ -172,11 +172,11 @@ async fn locks_exclude_wait_and_die_with_their_handle() {
     let first = fs.open("/lock").await.unwrap();
     let second = fs.open("/lock").await.unwrap();
     first.lock_shared().await.unwrap();
-    second.try_lock_shared().unwrap();
-    assert_eq!(first.try_lock().unwrap_err().errno(), Some(Errno::WouldBlock));
-    second.unlock().unwrap();
-    first.try_lock().unwrap();
-    assert_eq!(second.try_lock_shared().unwrap_err().errno(), Some(Errno::WouldBlock));
+    second.try_lock_shared().await.unwrap();
+    assert_eq!(first.try_lock().await.unwrap_err().errno(), Some(Errno::WouldBlock));
+    second.unlock().await.unwrap();
+    first.try_lock().await.unwrap();
+    assert_eq!(second.try_lock_shared().await.unwrap_err().errno(), Some(Errno::WouldBlock));
     let waiter = tokio::spawn(async move {
         second.lock().await.unwrap();
         second
@@ -186,9 +186,9 @@ async fn locks_exclude_wait_and_die_with_their_handle() {
     drop(first);
     let second = waiter.await.unwrap();
     let third = fs.open("/lock").await.unwrap();
-    assert!(third.try_lock().is_err());
+    assert!(third.try_lock().await.is_err());
     drop(second);
-    third.try_lock().unwrap();
+    third.try_lock().await.unwrap();
 }
 
 /// Two who share the lock and both wait to hold it alone get it one after the other.
@@ -208,7 +208,7 @@ async fn two_upgrades_do_not_wait_for_each_other() {
             assert_eq!(alone.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0, "both hold it alone");
             tokio::task::yield_now().await;
             alone.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
-            file.unlock().unwrap();
+            file.unlock().await.unwrap();
         }));
     }
     for task in tasks {
@@ -223,17 +223,17 @@ async fn a_batch_happens_whole_or_not_at_all() {
     let fs = volume.fs();
     fs.write("/account-a", b"10").await.unwrap();
     fs.write("/account-b", b"00").await.unwrap();
-    let before = (volume.position(), volume.state_hash());
+    let before = (volume.position(), volume.state_hash().await.unwrap());
     let batch = fs.batch().write_at("/account-a", b"05", 0).write_at("/nowhere", b"05", 0);
     let error = batch.apply().await.unwrap_err();
     assert_eq!(error.errno(), Some(Errno::NotFound));
     assert!(error.to_string().contains("operation 1"), "{error}");
-    assert_eq!((volume.position(), volume.state_hash()), before);
+    assert_eq!((volume.position(), volume.state_hash().await.unwrap()), before);
     let batch = fs.batch().require_size("/account-a", 2).write_at("/account-a", b"05", 0);
     batch.write_at("/account-b", b"05", 0).rename("/account-b", "/b").create_dir("/d").apply().await.unwrap();
     assert_eq!(fs.read("/account-a").await.unwrap(), b"05");
     assert_eq!(fs.read("/b").await.unwrap(), b"05");
-    volume.check().unwrap();
+    volume.check().await.unwrap();
 }
 
 #[test]

@@ -82,7 +82,7 @@ impl Handles {
             | TestOp::UnlockFile { .. }
             | TestOp::LockRange { .. }
             | TestOp::UnlockRange { .. }
-            | TestOp::GetLock { .. } => Some(self.lock(op)),
+            | TestOp::GetLock { .. } => Some(self.lock(op).await),
             TestOp::GetXattr { .. }
             | TestOp::SetXattr { .. }
             | TestOp::RemoveXattr { .. }
@@ -136,20 +136,20 @@ impl Handles {
         Ok(Value::Unit)
     }
 
-    fn lock(&self, op: &TestOp) -> Answered<Value> {
+    async fn lock(&self, op: &TestOp) -> Answered<Value> {
         let unit = |()| Value::Unit;
         match op {
             TestOp::LockFile { slot, mode: LockMode::Shared } => {
-                Ok(self.file(*slot)?.try_lock_shared().map(unit)?)
+                Ok(self.file(*slot)?.try_lock_shared().await.map(unit)?)
             }
-            TestOp::LockFile { slot, .. } => Ok(self.file(*slot)?.try_lock().map(unit)?),
-            TestOp::UnlockFile { slot } => Ok(self.file(*slot)?.unlock().map(unit)?),
+            TestOp::LockFile { slot, .. } => Ok(self.file(*slot)?.try_lock().await.map(unit)?),
+            TestOp::UnlockFile { slot } => Ok(self.file(*slot)?.unlock().await.map(unit)?),
             TestOp::LockRange { slot, range, mode } => {
-                Ok(self.file(*slot)?.try_lock_range(*range, *mode).map(unit)?)
+                Ok(self.file(*slot)?.try_lock_range(*range, *mode).await.map(unit)?)
             }
-            TestOp::UnlockRange { slot, range } => Ok(self.file(*slot)?.unlock_range(*range).map(unit)?),
+            TestOp::UnlockRange { slot, range } => Ok(self.file(*slot)?.unlock_range(*range).await.map(unit)?),
             TestOp::GetLock { slot, range, mode } => {
-                Ok(Value::Truth(self.file(*slot)?.test_lock_range(*range, *mode)?.is_some()))
+                Ok(Value::Truth(self.file(*slot)?.test_lock_range(*range, *mode).await?.is_some()))
             }
             other => panic!("{other:?} locks nothing"),
         }
@@ -164,10 +164,10 @@ impl Handles {
         };
         match op {
             TestOp::GetXattr { what: What::Handle(slot), name } => {
-                Ok(Value::Bytes(self.file(*slot)?.xattr(&name.0)?))
+                Ok(Value::Bytes(self.file(*slot)?.xattr(&name.0).await?))
             }
             TestOp::GetXattr { what, name } => Ok(Value::Bytes(fs.xattr(path(what), &name.0).await?)),
-            TestOp::ListXattr { what: What::Handle(slot) } => Ok(names(self.file(*slot)?.xattr_names()?)),
+            TestOp::ListXattr { what: What::Handle(slot) } => Ok(names(self.file(*slot)?.xattr_names().await?)),
             TestOp::ListXattr { what } => Ok(names(fs.xattr_names(path(what)).await?)),
             TestOp::SetXattr { what, name, value, mode } => {
                 match what {
@@ -226,7 +226,7 @@ impl Handles {
                 let to = self.opened(volume, to, OpenOptions::new().write(true)).await?;
                 // A kernel looks at what they are before it looks at what they are open for.
                 for file in [&from, &to] {
-                    if file.metadata()?.is_dir() {
+                    if file.metadata().await?.is_dir() {
                         return Err(Errno::IsADirectory.into());
                     }
                 }
@@ -235,7 +235,7 @@ impl Handles {
             TestOp::SeekData { what, offset } => {
                 let file = self.opened(volume, what, OpenOptions::new().read(true)).await?;
                 let size = sought(&file).await?;
-                let at = match file.seek_data(*offset) {
+                let at = match file.seek_data(*offset).await {
                     Err(error) if error.errno() == Some(Errno::NoSuchData) && *offset < size => {
                         return Ok(Value::Number(size));
                     }
@@ -247,7 +247,7 @@ impl Handles {
             TestOp::SeekHole { what, offset } => {
                 let file = self.opened(volume, what, OpenOptions::new().read(true)).await?;
                 let size = sought(&file).await?;
-                let at = file.seek_hole(*offset)?;
+                let at = file.seek_hole(*offset).await?;
                 let content = crate::target::content_of(&file, size).await?;
                 Ok(Value::Truth(content.first_nonzero(at) != Some(at)))
             }
@@ -258,7 +258,7 @@ impl Handles {
     async fn inode(&self, op: &TestOp) -> Answered<Value> {
         let unit = |()| Value::Unit;
         match op {
-            TestOp::Stat { what } => Ok(Value::Attr(attr(&self.held(what)?.metadata()?))),
+            TestOp::Stat { what } => Ok(Value::Attr(attr(&self.held(what)?.metadata().await?))),
             TestOp::SetMode { what, mode } => {
                 Ok(unit(self.held(what)?.set_permissions(Permissions::from_mode(*mode)).await?))
             }
@@ -293,7 +293,7 @@ impl Handles {
 
 /// Looks for holes go for readable files only, as in all targets.
 async fn sought(file: &File) -> Answered<u64> {
-    let metadata = file.metadata()?;
+    let metadata = file.metadata().await?;
     match file.read_pieces(0, 0).await {
         Err(error) if metadata.attr().kind == Kind::File => Err(error.into()),
         _ if metadata.attr().kind == Kind::File => Ok(metadata.len()),

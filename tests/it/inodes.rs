@@ -58,15 +58,15 @@ async fn an_opened_inode_outlives_its_name_until_it_is_let_go() {
     let write = |len| Op::Write { target: Target::Ino(ino), at: WriteAt::End, len };
     inodes.run(&ROOT, &write(5), b"hello").await.unwrap();
     inodes.run(&ROOT, &Op::Unlink { at: at(Ino::ROOT, "a") }, &[]).await.unwrap();
-    inodes.hold(ino).unwrap();
+    inodes.hold(ino).await.unwrap();
     inodes.let_go(ino);
-    assert_eq!(inodes.attr(ino).unwrap().nlink, 0);
+    assert_eq!(inodes.attr(ino).await.unwrap().nlink, 0);
     assert_eq!(inodes.read(ino, 1, 100).await.unwrap().concat(), b"ello");
     inodes.let_go(ino);
-    assert_eq!(inodes.attr(ino).unwrap_err().errno(), Some(Errno::Stale));
-    assert_eq!(inodes.hold(ino).unwrap_err().errno(), Some(Errno::Stale));
+    assert_eq!(inodes.attr(ino).await.unwrap_err().errno(), Some(Errno::Stale));
+    assert_eq!(inodes.hold(ino).await.unwrap_err().errno(), Some(Errno::Stale));
     inodes.let_go(ino);
-    volume.check().unwrap();
+    volume.check().await.unwrap();
 }
 
 #[tokio::test]
@@ -82,18 +82,18 @@ async fn directories_are_walked_and_listed() {
         let op = Op::Mknod { at: at(dir, name), node: Node::Fifo, mode: 0o600 };
         inodes.run(&ROOT, &op, &[]).await.unwrap();
     }
-    assert_eq!(inodes.lookup(&ROOT, Ino::ROOT, b"dir").unwrap().ino, dir);
-    assert_eq!(inodes.parent(dir).unwrap(), Ino::ROOT);
-    assert_eq!(inodes.lookup(&ROOT, dir, b"none").unwrap_err().errno(), Some(Errno::NotFound));
-    assert_eq!(inodes.lookup(&ROOT, dir, &[b'n'; 256]).unwrap_err().errno(), Some(Errno::NameTooLong));
-    let first = inodes.read_dir(dir, Cookie(0), 2).unwrap();
+    assert_eq!(inodes.lookup(&ROOT, Ino::ROOT, b"dir").await.unwrap().ino, dir);
+    assert_eq!(inodes.parent(dir).await.unwrap(), Ino::ROOT);
+    assert_eq!(inodes.lookup(&ROOT, dir, b"none").await.unwrap_err().errno(), Some(Errno::NotFound));
+    assert_eq!(inodes.lookup(&ROOT, dir, &[b'n'; 256]).await.unwrap_err().errno(), Some(Errno::NameTooLong));
+    let first = inodes.read_dir(dir, Cookie(0), 2).await.unwrap();
     assert_eq!(first.len(), 2);
     assert!(first.iter().all(|(entry, attr)| attr.ino == entry.ino && attr.kind == Kind::Fifo));
-    let rest = inodes.read_dir(dir, first[1].0.cookie, usize::MAX).unwrap();
+    let rest = inodes.read_dir(dir, first[1].0.cookie, usize::MAX).await.unwrap();
     assert_eq!(rest.len(), 1);
     assert_eq!(rest[0].0.name.as_bytes(), b"z");
     assert_eq!(
-        inodes.read_dir(first[0].0.ino, Cookie(0), 1).unwrap_err().errno(),
+        inodes.read_dir(first[0].0.ino, Cookie(0), 1).await.unwrap_err().errno(),
         Some(Errno::NotADirectory)
     );
 }
@@ -141,7 +141,7 @@ async fn what_holds_without_a_handle_is_refused() {
     let lock =
         |owner| Op::LockFile { ino, owner: rfs::LockOwner { owner, key }, mode: rfs::LockMode::Shared };
     inodes.run(&ROOT, &lock(inodes.owner()), &[]).await.unwrap();
-    let before = (volume.position(), volume.state_hash());
+    let before = (volume.position(), volume.state_hash().await.unwrap());
     for op in [nameless.clone(), Op::Hold { ino }, Op::EndOwner { owner: inodes.owner() }] {
         let alone = inodes.run(&ROOT, &op, &[]).await.unwrap_err();
         let first = Op::Mkdir { at: at(Ino::ROOT, "d"), mode: 0o755 };
@@ -150,25 +150,25 @@ async fn what_holds_without_a_handle_is_refused() {
             assert_eq!(error.errno(), Some(Errno::Invalid), "{op:?}");
         }
     }
-    assert_eq!((volume.position(), volume.state_hash()), before);
+    assert_eq!((volume.position(), volume.state_hash().await.unwrap()), before);
 
     // The ways that count: the inode goes with its last handle.
     let Outcome::Opened { ino: scratch, .. } = inodes.open(&ROOT, &nameless).await.unwrap() else {
         panic!("it is opened")
     };
-    inodes.hold(scratch).unwrap();
+    inodes.hold(scratch).await.unwrap();
     inodes.let_go(scratch);
-    assert_eq!(inodes.attr(scratch).unwrap().nlink, 0);
+    assert_eq!(inodes.attr(scratch).await.unwrap().nlink, 0);
     inodes.let_go(scratch);
-    assert_eq!(inodes.attr(scratch).unwrap_err().errno(), Some(Errno::Stale));
+    assert_eq!(inodes.attr(scratch).await.unwrap_err().errno(), Some(Errno::Stale));
     // The end of another owner, for whom a server took locks.
-    let (other, before) = (rfs::OwnerId(9), volume.state_hash());
+    let (other, before) = (rfs::OwnerId(9), volume.state_hash().await.unwrap());
     inodes.run(&ROOT, &lock(other), &[]).await.unwrap();
     inodes.run(&ROOT, &Op::EndOwner { owner: other }, &[]).await.unwrap();
     inodes.run(&ROOT, &Op::Release { ino }, &[]).await.unwrap();
-    assert_eq!(volume.state_hash(), before);
+    assert_eq!(volume.state_hash().await.unwrap(), before);
     inodes.let_go(ino);
-    volume.check().unwrap();
+    volume.check().await.unwrap();
 }
 
 #[tokio::test]
@@ -197,7 +197,7 @@ async fn a_watch_tells_what_others_change_and_once() {
         [entry("a"), Changed::Content(Ino::ROOT), entry("own"), both[0].clone(), both[1].clone()]
     );
     let file = fs.open("/own").await.unwrap();
-    file.try_lock().unwrap();
+    file.try_lock().await.unwrap();
     assert_eq!(told(&mut watch), [], "nobody caches locks");
 }
 

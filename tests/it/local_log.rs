@@ -44,7 +44,7 @@ async fn what_was_synced_survives_the_process() {
     file.sync_all().await.unwrap();
     assert_eq!(volume.position_at(Level::Local), volume.position());
     assert!(volume.position_at(Level::Remote) < volume.position());
-    let (expected, hash) = (listing(&volume).await, volume.state_hash());
+    let (expected, hash) = (listing(&volume).await, volume.state_hash().await.unwrap());
     // The process is killed here: what the directory holds now is what the next one finds.
     let killed = as_it_is(dir.path());
     drop((file, fs, volume));
@@ -56,7 +56,7 @@ async fn what_was_synced_survives_the_process() {
         volume.open_report()
     );
     assert_eq!(listing(&volume).await, expected);
-    assert_eq!(volume.state_hash(), hash);
+    assert_eq!(volume.state_hash().await.unwrap(), hash);
     volume.commit().await.unwrap();
     drop(volume);
     // And from now on on any machine.
@@ -109,8 +109,8 @@ async fn locks_and_nameless_files_end_with_their_writer() {
     // The machine is gone: its handles never close.
     std::mem::forget((lock, nameless));
     let volume = Volume::open(&url, options(2)).await.unwrap();
-    volume.fs().open("/lock").await.unwrap().try_lock().unwrap();
-    volume.check().unwrap();
+    volume.fs().open("/lock").await.unwrap().try_lock().await.unwrap();
+    volume.check().await.unwrap();
     assert_eq!(listing(&volume).await.len(), 1);
 }
 
@@ -355,10 +355,10 @@ async fn a_restarted_process_finds_what_it_held() {
     assert!(content[..9000].iter().all(|byte| *byte == 7));
     let named = fs.open_held(inodes[1], OpenOptions::new().read(true)).await.unwrap();
     named.link_to("/kept").await.unwrap();
-    assert!(fs.open("/lock").await.unwrap().try_lock_shared().is_err());
-    both.lock_key(key).open(&fs, "/lock").await.unwrap().unlock().unwrap();
-    fs.open("/lock").await.unwrap().try_lock().unwrap();
+    assert!(fs.open("/lock").await.unwrap().try_lock_shared().await.is_err());
+    both.lock_key(key).open(&fs, "/lock").await.unwrap().unlock().await.unwrap();
+    fs.open("/lock").await.unwrap().try_lock().await.unwrap();
     drop((found, named));
     assert!(volume.held_files().is_empty() && volume.held_locks().is_empty());
-    volume.check().unwrap();
+    volume.check().await.unwrap();
 }

@@ -44,20 +44,20 @@ async fn ends<T>(task: tokio::task::JoinHandle<T>) -> T {
 async fn ranges_exclude_by_byte_and_by_open_file() {
     let volume = volume().await;
     let (one, other) = (open(&volume, "/f").await, open(&volume, "/f").await);
-    one.try_lock_range(range(0, 100), ALONE).unwrap();
-    other.try_lock_range(range(100, 200), ALONE).unwrap();
-    assert_eq!(other.try_lock_range(range(99, 100), SHARED).unwrap_err().errno(), Some(Errno::WouldBlock));
-    one.try_clone().unlock_range(range(50, 60)).unwrap();
-    other.try_lock_range(range(50, 60), SHARED).unwrap();
-    let held = one.test_lock_range(range(0, 1000), ALONE).unwrap().unwrap();
+    one.try_lock_range(range(0, 100), ALONE).await.unwrap();
+    other.try_lock_range(range(100, 200), ALONE).await.unwrap();
+    assert_eq!(other.try_lock_range(range(99, 100), SHARED).await.unwrap_err().errno(), Some(Errno::WouldBlock));
+    one.try_clone().unlock_range(range(50, 60)).await.unwrap();
+    other.try_lock_range(range(50, 60), SHARED).await.unwrap();
+    let held = one.test_lock_range(range(0, 1000), ALONE).await.unwrap().unwrap();
     assert_eq!((held.owner.key, held.range), (other.lock_key(), range(50, 60)));
-    assert_eq!(one.test_lock_range(range(50, 60), SHARED).unwrap(), None);
-    one.try_lock().unwrap();
-    other.unlock_range(LockRange::ALL).unwrap();
-    one.try_lock_range(LockRange::ALL, ALONE).unwrap();
+    assert_eq!(one.test_lock_range(range(50, 60), SHARED).await.unwrap(), None);
+    one.try_lock().await.unwrap();
+    other.unlock_range(LockRange::ALL).await.unwrap();
+    one.try_lock_range(LockRange::ALL, ALONE).await.unwrap();
     drop(one);
-    other.try_lock_range(LockRange::ALL, ALONE).unwrap();
-    volume.check().unwrap();
+    other.try_lock_range(LockRange::ALL, ALONE).await.unwrap();
+    volume.check().await.unwrap();
 }
 
 #[tokio::test]
@@ -67,10 +67,10 @@ async fn a_range_needs_a_handle_that_is_open_for_it() {
     fs.write("/f", b"").await.unwrap();
     let reads = fs.open("/f").await.unwrap();
     let writes = OpenOptions::new().write(true).open(&fs, "/f").await.unwrap();
-    assert_eq!(reads.try_lock_range(range(0, 1), ALONE).unwrap_err().errno(), Some(Errno::BadHandle));
+    assert_eq!(reads.try_lock_range(range(0, 1), ALONE).await.unwrap_err().errno(), Some(Errno::BadHandle));
     assert_eq!(writes.lock_range(range(0, 1), SHARED).await.unwrap_err().errno(), Some(Errno::BadHandle));
-    reads.try_lock_range(range(0, 1), SHARED).unwrap();
-    writes.try_lock_range(range(1, 2), ALONE).unwrap();
+    reads.try_lock_range(range(0, 1), SHARED).await.unwrap();
+    writes.try_lock_range(range(1, 2), ALONE).await.unwrap();
 }
 
 #[tokio::test]
@@ -83,33 +83,33 @@ async fn who_waits_for_a_range_gets_it() {
         other
     })
     .await;
-    one.unlock_range(range(0, 5)).unwrap();
+    one.unlock_range(range(0, 5)).await.unwrap();
     tokio::task::yield_now().await;
     assert!(!waiting.is_finished());
     // An exclusive lock that becomes a shared one lets others in.
     one.lock_range(range(5, 10), SHARED).await.unwrap();
     let other = ends(waiting).await;
-    assert_eq!(one.try_lock_range(range(14, 15), ALONE).unwrap_err().errno(), Some(Errno::WouldBlock));
+    assert_eq!(one.try_lock_range(range(14, 15), ALONE).await.unwrap_err().errno(), Some(Errno::WouldBlock));
     drop(other);
-    one.try_lock_range(range(14, 15), ALONE).unwrap();
+    one.try_lock_range(range(14, 15), ALONE).await.unwrap();
 }
 
 #[tokio::test]
 async fn two_that_wait_for_each_other_are_told() {
     let volume = volume().await;
     let (one, other) = (open(&volume, "/f").await, open(&volume, "/f").await);
-    one.try_lock_range(range(0, 1), ALONE).unwrap();
-    other.try_lock_range(range(1, 2), ALONE).unwrap();
+    one.try_lock_range(range(0, 1), ALONE).await.unwrap();
+    other.try_lock_range(range(1, 2), ALONE).await.unwrap();
     let clone = one.try_clone();
     let waiting = waits(async move { clone.lock_range(range(1, 2), ALONE).await }).await;
     let told = other.lock_range(range(0, 1), ALONE).await.unwrap_err();
     assert_eq!(told.errno(), Some(Errno::Deadlock));
     assert_eq!(
-        one.try_lock_range(range(1, 2), SHARED).unwrap_err().errno(),
+        one.try_lock_range(range(1, 2), SHARED).await.unwrap_err().errno(),
         Some(Errno::WouldBlock),
         "who was told keeps what it held"
     );
-    other.unlock_range(range(1, 2)).unwrap();
+    other.unlock_range(range(1, 2)).await.unwrap();
     ends(waiting).await.unwrap();
 }
 
@@ -118,8 +118,8 @@ async fn two_that_wait_for_each_other_are_told() {
 async fn two_upgrades_of_a_range_are_a_deadlock() {
     let volume = volume().await;
     let (one, other) = (open(&volume, "/f").await, open(&volume, "/f").await);
-    one.try_lock_range(range(0, 1), SHARED).unwrap();
-    other.try_lock_range(range(0, 1), SHARED).unwrap();
+    one.try_lock_range(range(0, 1), SHARED).await.unwrap();
+    other.try_lock_range(range(0, 1), SHARED).await.unwrap();
     let clone = one.try_clone();
     let waiting = waits(async move { clone.lock_range(range(0, 1), ALONE).await }).await;
     assert_eq!(other.lock_range(range(0, 1), ALONE).await.unwrap_err().errno(), Some(Errno::Deadlock));
@@ -133,10 +133,10 @@ async fn a_circle_of_three_through_both_kinds_is_seen() {
     let volume = volume().await;
     let (a, b, c) = (open(&volume, "/f").await, open(&volume, "/f").await, open(&volume, "/f").await);
     let on_g = open(&volume, "/g").await;
-    a.try_lock().unwrap();
-    b.try_lock_range(range(0, 1), ALONE).unwrap();
-    c.try_lock_range(range(1, 2), ALONE).unwrap();
-    on_g.try_lock().unwrap();
+    a.try_lock().await.unwrap();
+    b.try_lock_range(range(0, 1), ALONE).await.unwrap();
+    c.try_lock_range(range(1, 2), ALONE).await.unwrap();
+    on_g.try_lock().await.unwrap();
     let clone = b.try_clone();
     let b_waits = waits(async move { clone.lock().await }).await;
     let clone = c.try_clone();
@@ -159,15 +159,15 @@ async fn a_circle_that_closes_while_one_waits_is_seen() {
     let volume = volume().await;
     let (one, other, third) =
         (open(&volume, "/f").await, open(&volume, "/f").await, open(&volume, "/f").await);
-    one.try_lock_range(range(0, 1), ALONE).unwrap();
-    third.try_lock_range(range(1, 2), ALONE).unwrap();
+    one.try_lock_range(range(0, 1), ALONE).await.unwrap();
+    third.try_lock_range(range(1, 2), ALONE).await.unwrap();
     let clone = one.try_clone();
     let one_waits = waits(async move { clone.lock_range(range(1, 2), ALONE).await }).await;
     // The other waits for the first, then takes what the first waits for, before the first can.
     let clone = other.try_clone();
     let other_waits = waits(async move { clone.lock_range(range(0, 1), ALONE).await }).await;
-    third.unlock_range(range(1, 2)).unwrap();
-    other.try_lock_range(range(1, 2), ALONE).unwrap();
+    third.unlock_range(range(1, 2)).await.unwrap();
+    other.try_lock_range(range(1, 2), ALONE).await.unwrap();
     let told = ends(one_waits).await.unwrap_err();
     assert_eq!(told.errno(), Some(Errno::Deadlock));
     drop(one);
@@ -179,13 +179,13 @@ async fn a_circle_that_closes_while_one_waits_is_seen() {
 async fn a_circle_that_a_grant_closes_is_seen() {
     let volume = volume().await;
     let (a, b, c) = (open(&volume, "/f").await, open(&volume, "/f").await, open(&volume, "/f").await);
-    b.try_lock_range(range(200, 201), ALONE).unwrap();
-    c.try_lock_range(range(0, 10), ALONE).unwrap();
+    b.try_lock_range(range(200, 201), ALONE).await.unwrap();
+    c.try_lock_range(range(0, 10), ALONE).await.unwrap();
     let clone = b.try_clone();
     let b_waits = waits(async move { clone.lock_range(range(0, 100), ALONE).await }).await;
     let clone = a.try_clone();
     let a_waits = waits(async move { clone.lock_range(range(200, 201), ALONE).await }).await;
-    a.try_lock_range(range(50, 60), ALONE).unwrap();
+    a.try_lock_range(range(50, 60), ALONE).await.unwrap();
     assert_eq!(ends(b_waits).await.unwrap_err().errno(), Some(Errno::Deadlock));
     drop(b);
     ends(a_waits).await.unwrap();
@@ -231,17 +231,17 @@ async fn a_release_wakes_those_who_wait_for_that_file() {
     let volume = volume().await;
     let (f, other_f) = (open(&volume, "/f").await, open(&volume, "/f").await);
     let (g, other_g) = (open(&volume, "/g").await, open(&volume, "/g").await);
-    f.try_lock().unwrap();
-    f.try_lock_range(range(0, 9), ALONE).unwrap();
-    g.try_lock_range(range(0, 9), ALONE).unwrap();
+    f.try_lock().await.unwrap();
+    f.try_lock_range(range(0, 9), ALONE).await.unwrap();
+    g.try_lock_range(range(0, 9), ALONE).await.unwrap();
     let mut whole = Counted::new(other_f.lock());
     let mut bytes = Counted::new(other_g.lock_range(range(5, 6), SHARED));
 
-    g.try_lock_range(range(20, 30), ALONE).unwrap();
+    g.try_lock_range(range(20, 30), ALONE).await.unwrap();
     volume.fs().rename("/f", "/h").await.unwrap();
     volume.fs().remove_file("/g").await.unwrap();
     assert_eq!((whole.count(), bytes.count()), (0, 0), "nothing was released");
-    g.unlock_range(range(5, 6)).unwrap();
+    g.unlock_range(range(5, 6)).await.unwrap();
     assert_eq!((whole.count(), bytes.count()), (0, 1));
     assert!(bytes.goes_on() && !whole.goes_on());
     drop(f);
@@ -252,13 +252,13 @@ async fn a_release_wakes_those_who_wait_for_that_file() {
     let server = rfs::LockOwner { owner: rfs::OwnerId(9), key: 1 };
     let ino = other_f.ino();
     let (root, inodes) = (rfs::Credential::root(), volume.inodes());
-    other_f.unlock().unwrap();
+    other_f.unlock().await.unwrap();
     let op = rfs::Op::LockFile { ino, owner: server, mode: ALONE };
     inodes.run(&root, &op, &[]).await.unwrap();
     let mut whole = Counted::new(other_f.lock_shared());
     inodes.run(&root, &rfs::Op::EndOwner { owner: server.owner }, &[]).await.unwrap();
     assert!(whole.count() > 0 && whole.goes_on());
-    volume.check().unwrap();
+    volume.check().await.unwrap();
 }
 
 /// Who stops waiting is not in the way of anybody's count.
@@ -266,15 +266,15 @@ async fn a_release_wakes_those_who_wait_for_that_file() {
 async fn who_gave_up_waiting_is_forgotten() {
     let volume = volume().await;
     let (one, other) = (open(&volume, "/f").await, open(&volume, "/f").await);
-    one.try_lock_range(range(0, 1), ALONE).unwrap();
-    other.try_lock_range(range(1, 2), ALONE).unwrap();
+    one.try_lock_range(range(0, 1), ALONE).await.unwrap();
+    other.try_lock_range(range(1, 2), ALONE).await.unwrap();
     let clone = one.try_clone();
     let given_up = waits(async move { clone.lock_range(range(1, 2), ALONE).await }).await;
     given_up.abort();
     assert!(given_up.await.unwrap_err().is_cancelled());
     let clone = other.try_clone();
     let waiting = waits(async move { clone.lock_range(range(0, 1), ALONE).await }).await;
-    one.unlock_range(range(0, 1)).unwrap();
+    one.unlock_range(range(0, 1)).await.unwrap();
     ends(waiting).await.unwrap();
 }
 
@@ -318,7 +318,7 @@ async fn tasks_in_any_order_all_end() {
                 for lock in &got {
                     holders[*lock].fetch_sub(1, Ordering::SeqCst);
                 }
-                file.unlock_range(LockRange::ALL).unwrap();
+                file.unlock_range(LockRange::ALL).await.unwrap();
             }
             told
         }));
@@ -326,14 +326,14 @@ async fn tasks_in_any_order_all_end() {
     for task in tasks {
         ends(task).await;
     }
-    volume.check().unwrap();
+    volume.check().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_volume_that_is_closed_lets_nobody_wait() {
     let volume = volume().await;
     let (one, other) = (open(&volume, "/f").await, open(&volume, "/f").await);
-    one.try_lock().unwrap();
+    one.try_lock().await.unwrap();
     let waiting = waits(async move { other.lock().await }).await;
     volume.close().await.unwrap();
     assert_eq!(ends(waiting).await.unwrap_err().kind(), rfs::ErrorKind::Closed);

@@ -46,7 +46,7 @@ async fn run(seed: u64) {
         if number % 50 == 49 {
             let difference = dump(&volume).await.unwrap().diff("volume", &tree_of(&mut model), "model");
             assert!(difference.is_empty(), "seed {seed}, after operation {number}:\n{difference}");
-            volume.check().unwrap();
+            volume.check().await.unwrap();
         }
     }
 }

@@ -32,9 +32,9 @@ async fn killed(test: &str) -> Killed {
     scratch.write_all_at(b"half done", 0).await.unwrap();
     fs.remove_file("/scratch").await.unwrap();
     let input = both().open(&fs, "/input").await.unwrap();
-    input.try_lock().unwrap();
+    input.try_lock().await.unwrap();
     let table = both().open(&fs, "/table").await.unwrap();
-    table.try_lock_range(LockRange { start: 10, end: 20 }, LockMode::Exclusive).unwrap();
+    table.try_lock_range(LockRange { start: 10, end: 20 }, LockMode::Exclusive).await.unwrap();
     volume.commit().await.unwrap();
     let found =
         Killed { url, scratch: scratch.ino(), file_key: input.lock_key(), range_key: table.lock_key() };
@@ -64,7 +64,7 @@ async fn the_same_owner_finds_files_without_a_name() {
     assert!(volume.held_files().is_empty());
     let gone = fs.open_held(scratch, OpenOptions::new().read(true)).await.unwrap_err();
     assert_eq!(gone.errno(), Some(Errno::Stale));
-    volume.check().unwrap();
+    volume.check().await.unwrap();
 }
 
 #[tokio::test]
@@ -75,21 +75,21 @@ async fn the_same_owner_finds_its_locks() {
     assert_eq!(volume.held_locks().iter().map(|(_, key)| *key).collect::<Vec<_>>(), [file_key, range_key]);
     let other = both().open(&fs, "/input").await.unwrap();
     assert!(other.lock_key() != file_key && other.lock_key() != range_key, "a key is never given out twice");
-    assert_eq!(other.try_lock_shared().unwrap_err().errno(), Some(Errno::WouldBlock));
+    assert_eq!(other.try_lock_shared().await.unwrap_err().errno(), Some(Errno::WouldBlock));
     let mine = both().lock_key(file_key).open(&fs, "/input").await.unwrap();
-    mine.try_lock_shared().unwrap();
-    other.try_lock_shared().unwrap();
-    other.unlock().unwrap();
+    mine.try_lock_shared().await.unwrap();
+    other.try_lock_shared().await.unwrap();
+    other.unlock().await.unwrap();
 
     let ten = LockRange { start: 10, end: 11 };
     let other = both().open(&fs, "/table").await.unwrap();
-    let held = other.test_lock_range(ten, LockMode::Shared).unwrap().unwrap();
+    let held = other.test_lock_range(ten, LockMode::Shared).await.unwrap().unwrap();
     assert_eq!((held.owner.owner, held.owner.key), (JOB, range_key));
     let mine = both().lock_key(range_key).open(&fs, "/table").await.unwrap();
-    mine.try_lock_range(ten, LockMode::Exclusive).unwrap();
+    mine.try_lock_range(ten, LockMode::Exclusive).await.unwrap();
     drop(mine);
-    other.try_lock_range(LockRange::ALL, LockMode::Exclusive).unwrap();
-    volume.check().unwrap();
+    other.try_lock_range(LockRange::ALL, LockMode::Exclusive).await.unwrap();
+    volume.check().await.unwrap();
 }
 
 #[tokio::test]
@@ -107,10 +107,10 @@ async fn another_owner_finds_nothing() {
         let fs = volume.fs();
         let gone = fs.open_held(scratch, OpenOptions::new().read(true)).await.unwrap_err();
         assert_eq!(gone.errno(), Some(Errno::Stale));
-        both().open(&fs, "/input").await.unwrap().try_lock().unwrap();
+        both().open(&fs, "/input").await.unwrap().try_lock().await.unwrap();
         let table = both().open(&fs, "/table").await.unwrap();
-        table.try_lock_range(LockRange::ALL, LockMode::Exclusive).unwrap();
-        volume.check().unwrap();
+        table.try_lock_range(LockRange::ALL, LockMode::Exclusive).await.unwrap();
+        volume.check().await.unwrap();
     }
 }
 

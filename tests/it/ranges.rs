@@ -28,12 +28,12 @@ async fn ranges_are_punched_zeroed_taken_out_and_put_in() {
     file.punch_hole(2, 2).await.unwrap();
     assert_eq!(fs.read("/f").await.unwrap(), b"01\x00\x00456789");
     assert_eq!(
-        (file.seek_hole(0).unwrap(), file.seek_data(2).unwrap(), file.seek_hole(4).unwrap()),
+        (file.seek_hole(0).await.unwrap(), file.seek_data(2).await.unwrap(), file.seek_hole(4).await.unwrap()),
         (2, 4, 10)
     );
-    assert_eq!(errno(file.seek_data(10)), Errno::NoSuchData);
-    assert_eq!(file.metadata().unwrap().allocated(), 8);
-    assert_eq!(file.metadata().unwrap().blocks(), 1);
+    assert_eq!(errno(file.seek_data(10).await), Errno::NoSuchData);
+    assert_eq!(file.metadata().await.unwrap().allocated(), 8);
+    assert_eq!(file.metadata().await.unwrap().blocks(), 1);
     file.collapse_range(2, 2).await.unwrap();
     assert_eq!(fs.read("/f").await.unwrap(), b"01456789");
     file.insert_range(1, 3).await.unwrap();
@@ -41,9 +41,9 @@ async fn ranges_are_punched_zeroed_taken_out_and_put_in() {
     file.zero_range(9, 4).await.unwrap();
     assert_eq!(fs.read("/f").await.unwrap(), b"0\0\0\x0014567\0\0\0\0");
     file.allocate(Allocate::KeepSize, 100, 100).await.unwrap();
-    assert_eq!(file.metadata().unwrap().len(), 13);
+    assert_eq!(file.metadata().await.unwrap().len(), 13);
     file.allocate(Allocate::Extend, 10, 10).await.unwrap();
-    assert_eq!(file.metadata().unwrap().len(), 20);
+    assert_eq!(file.metadata().await.unwrap().len(), 20);
     assert_eq!(errno(file.collapse_range(0, 20).await), Errno::Invalid);
     assert_eq!(errno(file.insert_range(20, 1).await), Errno::Invalid);
     assert_eq!(errno(file.punch_hole(0, 0).await), Errno::Invalid);
@@ -51,7 +51,7 @@ async fn ranges_are_punched_zeroed_taken_out_and_put_in() {
     let reads = fs.open("/f").await.unwrap();
     assert_eq!(errno(reads.punch_hole(0, 1).await), Errno::BadHandle);
     volume.commit().await.unwrap();
-    volume.check().unwrap();
+    volume.check().await.unwrap();
 }
 
 #[tokio::test]
@@ -62,13 +62,13 @@ async fn the_largest_sparse_file_costs_nothing() {
     file.set_len(end).await.unwrap();
     file.write_at(b"e", end - 1).await.unwrap();
     assert_eq!(errno(file.write_at(b"e", end).await), Errno::TooBig);
-    assert_eq!((file.seek_hole(0).unwrap(), file.seek_data(5).unwrap()), (5, end - 1));
-    assert_eq!(file.metadata().unwrap().allocated(), 6);
+    assert_eq!((file.seek_hole(0).await.unwrap(), file.seek_data(5).await.unwrap()), (5, end - 1));
+    assert_eq!(file.metadata().await.unwrap().allocated(), 6);
     let copy = open(&volume, "/copy", b"").await;
     assert_eq!(file.copy_range(0, &copy, 0, u64::MAX).await.unwrap(), end);
-    assert_eq!(copy.metadata().unwrap().allocated(), 6);
-    assert_eq!(copy.seek_data(5).unwrap(), end - 1);
-    volume.check().unwrap();
+    assert_eq!(copy.metadata().await.unwrap().allocated(), 6);
+    assert_eq!(copy.seek_data(5).await.unwrap(), end - 1);
+    volume.check().await.unwrap();
 }
 
 #[tokio::test]
@@ -101,7 +101,7 @@ async fn copies_share_bytes_until_one_is_written_to() {
     fs.write("/empty", b"").await.unwrap();
     assert_eq!(fs.copy("/empty", "/copy").await.unwrap(), 0);
     assert_eq!(fs.read("/copy").await.unwrap(), b"");
-    volume.check().unwrap();
+    volume.check().await.unwrap();
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn a_range_is_copied_between_and_within_files() {
         .await
         .unwrap();
     assert_eq!(fs.read("/to").await.unwrap(), b"0\0\x0089");
-    volume.check().unwrap();
+    volume.check().await.unwrap();
 }
 
 /// A clock that stands still until it is moved.
@@ -170,7 +170,7 @@ async fn reading_changes_the_time_of_access_as_the_policy_says() {
         for (read, shown) in [2, 3, 40].into_iter().zip(hours) {
             clock.at_hour(read);
             fs.read("/f").await.unwrap();
-            fs.read_dir("/d").await.unwrap().next_entry().unwrap();
+            fs.read_dir("/d").await.unwrap().next_entry().await.unwrap();
             fs.read_link("/s").await.unwrap();
             for path in ["/f", "/d", "/s"] {
                 let times = fs.symlink_metadata(path).await.unwrap().attr().times;
@@ -181,7 +181,7 @@ async fn reading_changes_the_time_of_access_as_the_policy_says() {
         let before = volume.position();
         fs.read("/f").await.unwrap();
         assert_eq!(volume.position(), before, "the time of last access is this hour already");
-        volume.check().unwrap();
+        volume.check().await.unwrap();
     }
 }
 

@@ -139,7 +139,7 @@ async fn answer(volume: &Volume, op: &TestOp) -> rfs::Result<Value> {
         TestOp::ReadDir { what } => {
             let mut entries = fs.read_dir(path(what)).await?;
             let mut names = Vec::new();
-            while let Some(entry) = entries.next_entry()? {
+            while let Some(entry) = entries.next_entry().await? {
                 names.push(entry.file_name().as_bytes().to_vec());
             }
             names.sort();
@@ -175,11 +175,11 @@ pub(crate) async fn content_of(file: &File, size: u64) -> rfs::Result<Content> {
     content.set_len(size);
     let mut at = 0;
     while at < size {
-        let start = match file.seek_data(at) {
+        let start = match file.seek_data(at).await {
             Err(error) if error.errno() == Some(Errno::NoSuchData) => break,
             start => start?,
         };
-        at = file.seek_hole(start)?;
+        at = file.seek_hole(start).await?;
         content.write(start, &file.read_pieces(start, at - start).await?.concat());
     }
     Ok(content)
@@ -197,11 +197,11 @@ pub(crate) async fn dump(volume: &Volume) -> rfs::Result<Dump> {
             continue;
         }
         let mut entries = fs.read_dir(host_of(&dir)).await?;
-        while let Some(entry) = entries.next_entry()? {
+        while let Some(entry) = entries.next_entry().await? {
             let mut path = dir.clone();
             path.push(b'/');
             path.extend_from_slice(entry.file_name().as_bytes());
-            found.push((path, entry.metadata()?));
+            found.push((path, entry.metadata().await?));
         }
     }
     found.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -217,17 +217,17 @@ pub(crate) async fn dump(volume: &Volume) -> rfs::Result<Dump> {
             link = fs.read_link(&host).await?.as_os_str().as_bytes().to_vec();
         }
         let identity = identities.of(metadata.ino());
-        let xattrs = xattrs(volume, metadata.attr().ino)?;
+        let xattrs = xattrs(volume, metadata.attr().ino).await?;
         dump.tree.insert(path, Node { attr: attr(&metadata), content, link, xattrs, identity });
     }
     Ok(dump)
 }
 
-fn xattrs(volume: &Volume, ino: Ino) -> rfs::Result<BTreeMap<XattrText, XattrText>> {
+async fn xattrs(volume: &Volume, ino: Ino) -> rfs::Result<BTreeMap<XattrText, XattrText>> {
     let (root, inodes) = (Credential::root(), volume.inodes());
     let mut xattrs = BTreeMap::new();
-    for name in inodes.xattr_names(&root, ino)? {
-        let value = inodes.xattr(&root, ino, name.as_bytes())?;
+    for name in inodes.xattr_names(&root, ino).await? {
+        let value = inodes.xattr(&root, ino, name.as_bytes()).await?;
         xattrs.insert(XattrText(name.as_bytes().to_vec()), XattrText(value));
     }
     Ok(xattrs)
@@ -259,21 +259,21 @@ pub(crate) fn attr_of(attr: &rfs_core::Attr) -> Attr {
 /// What is held without a name.
 pub(crate) async fn nameless(volume: &Volume, ino: Ino) -> rfs::Result<Node> {
     let inodes = volume.inodes();
-    let attr = attr_of(&inodes.attr(ino)?);
+    let attr = attr_of(&inodes.attr(ino).await?);
     let mut content = Content::default();
     if attr.kind == Kind::File {
         content.set_len(attr.size);
         let mut at = 0;
         while at < attr.size {
-            let start = match inodes.seek_data(ino, at) {
+            let start = match inodes.seek_data(ino, at).await {
                 Err(error) if error.errno() == Some(Errno::NoSuchData) => break,
                 start => start?,
             };
-            at = inodes.seek_hole(ino, start)?;
+            at = inodes.seek_hole(ino, start).await?;
             content.write(start, &inodes.read(ino, start, at - start).await?.concat());
         }
     }
-    Ok(Node { attr, content, link: Vec::new(), xattrs: xattrs(volume, ino)?, identity: 0 })
+    Ok(Node { attr, content, link: Vec::new(), xattrs: xattrs(volume, ino).await?, identity: 0 })
 }
 
 pub(crate) fn time(time: SetTime) -> Option<Timestamp> {

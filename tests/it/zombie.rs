@@ -67,7 +67,7 @@ async fn holds(place: &Place, expected: &[(&str, &str)]) {
             assert_eq!(volume.fs().read_to_string(path).await.unwrap(), *content);
         }
         assert_eq!(listing(&volume).await.len(), expected.len());
-        volume.check().unwrap();
+        volume.check().await.unwrap();
     }
 }
 
