@@ -581,11 +581,11 @@ impl Job {
         let (mut at, mut total) = (0, 0);
         let (mut pieces, mut held) = (Vec::new(), 0);
         while at < self.attr.size {
-            let data = match self.inodes.seek_data(self.attr.ino, at) {
+            let data = match self.inodes.seek_data(self.attr.ino, at).await {
                 Err(error) if error.errno() == Some(Errno::NoSuchData) => break,
                 data => data?,
             };
-            let end = self.inodes.seek_hole(self.attr.ino, data)?;
+            let end = self.inodes.seek_hole(self.attr.ino, data).await?;
             at = data;
             let mut before = None;
             // Nothing is read where a writer cut the file meanwhile.
@@ -633,24 +633,22 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// What an inode is to become.
-#[allow(clippy::unused_async, reason = "a page that is not in memory has to be waited for")]
 async fn wanted(inodes: &Inodes, attr: Attr) -> Result<Wanted> {
     let root = Credential::root();
-    let target = if attr.kind == Kind::Symlink { inodes.read_link(attr.ino)? } else { Vec::new() };
+    let target = if attr.kind == Kind::Symlink { inodes.read_link(attr.ino).await? } else { Vec::new() };
     let mut xattrs = Vec::new();
-    for name in inodes.xattr_names(&root, attr.ino)? {
-        let value = inodes.xattr(&root, attr.ino, name.as_bytes())?;
+    for name in inodes.xattr_names(&root, attr.ino).await? {
+        let value = inodes.xattr(&root, attr.ino, name.as_bytes()).await?;
         xattrs.push((name.as_bytes().to_vec(), value));
     }
     Ok(Wanted { attr, target, xattrs })
 }
 
 /// A name for the work directory that is no name in the tree's first directory.
-#[allow(clippy::unused_async, reason = "a page that is not in memory has to be waited for")]
 async fn free_name(inodes: &Inodes, dir: Ino) -> Result<String> {
     let mut name = ".rfs-restore".to_owned();
     loop {
-        match inodes.lookup(&Credential::root(), dir, name.as_bytes()) {
+        match inodes.lookup(&Credential::root(), dir, name.as_bytes()).await {
             Err(error) if error.errno() == Some(Errno::NotFound) => return Ok(name),
             found => drop(found?),
         }

@@ -67,7 +67,6 @@ impl Inside {
     }
 }
 
-#[allow(clippy::unused_async, reason = "a page that is not in memory has to be waited for")]
 async fn page(inodes: &Inodes, dir: Ino, after: Cookie) -> Result<Vec<(DirEntry, Attr)>> {
-    inodes.read_dir(dir, after, PAGE)
+    inodes.read_dir(dir, after, PAGE).await
 }
