@@ -11,7 +11,7 @@ use rustix::fs::{
     mknodat, renameat_with, utimensat,
 };
 
-use crate::common::with_mount;
+use crate::common::{wait, with_mount};
 
 /// Draws from a seed, so that a difference that was found is found again.
 struct Draws(u64);
@@ -221,7 +221,7 @@ async fn random_operations_have_the_same_results() {
             }
             assert_eq!(tree(&ours), tree(real.path()), "seed {seed}");
         }
-        mounted.volume.check().unwrap();
+        assert_eq!(wait(mounted.volume.check()).unwrap(), []);
     })
     .await;
 }
