@@ -66,6 +66,10 @@ async fn tell(served: &Served, notifier: &Notifier, changed: &Changed) {
 /// hears that an inode is gone.
 async fn everything(served: &Served, notifier: &Notifier) {
     for ino in served.known.all().into_iter().chain([Ino::ROOT]) {
+        // Fetching takes time, and who unmounts waits for it.
+        if served.has_ended() {
+            return;
+        }
         logged(notifier.inval_inode(INodeNo(ino.0), 0, 0));
         if let Err(error) = names(served, notifier, ino).await {
             // Of one that is gone there is nothing to tell; where the store fails, whoever mounted is to know.
@@ -80,14 +84,15 @@ async fn names(served: &Served, notifier: &Notifier, ino: Ino) -> rfs::Result<()
         return Ok(());
     }
     let mut after = Cookie(0);
-    loop {
+    while !served.has_ended() {
         let listed = served.inodes.read_dir(ino, after, ENTRIES).await?;
-        let Some((last, _)) = listed.last() else { return Ok(()) };
+        let Some((last, _)) = listed.last() else { break };
         after = last.cookie;
         for (listed, _) in &listed {
             entry(notifier, ino, listed.name.as_bytes());
         }
     }
+    Ok(())
 }
 
 fn entry(notifier: &Notifier, dir: Ino, name: &[u8]) {

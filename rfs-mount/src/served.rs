@@ -231,7 +231,7 @@ impl Served {
     pub(crate) async fn opened(&self, ino: Ino, to_write: bool) {
         self.known.opened(ino, to_write);
         // Whoever ended the mount may have closed all handles before.
-        if self.ended.load(Ordering::Acquire) {
+        if self.has_ended() {
             self.release(ino, to_write).await;
         }
     }
@@ -270,6 +270,10 @@ impl Served {
         }
         // The thread may have ended before.
         let _ = self.invalidate.send(Invalidate::End);
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
     }
 
     /// An error of POSIX alone is no failure; a volume that fails says so in all that is asked.
