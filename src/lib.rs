@@ -35,6 +35,7 @@ mod fs;
 mod inodes;
 mod metadata;
 mod options;
+mod restore;
 mod stored;
 mod volume;
 
@@ -47,6 +48,7 @@ pub use fs::{Fs, ReadDir};
 pub use inodes::Inodes;
 pub use metadata::{DirEntry, FileType, Metadata, Permissions};
 pub use options::{Level, Options};
+pub use restore::{RestoreOptions, RestoreProgress, Restored, Unrestored};
 pub use stored::{LogEntry, LoggedCommit, ObjectRole, Objects, StoredObject};
 pub use volume::{At, CheckError, Commit, Volume};
 

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use rfs::blocking::{Fs, Volume};
-use rfs::{At, Metadata, Options};
+use rfs::{At, Fs, Metadata, Options, Volume};
+use tokio::runtime::Runtime;
 
 use crate::Result;
 
@@ -25,12 +25,14 @@ pub(crate) struct Comparison {
 
 /// Compares the volumes at two URLs, through openings for reading only.
 pub(crate) fn compare(left: &str, right: &str) -> Result<Comparison> {
-    let mut found = Comparison::default();
-    let names = found.compare_states(left, right, &At::Head)?;
-    for name in names {
-        found.compare_states(left, right, &At::Checkpoint(name))?;
-    }
-    Ok(found)
+    Runtime::new()?.block_on(async {
+        let mut found = Comparison::default();
+        let names = found.compare_states(left, right, &At::Head).await?;
+        for name in names {
+            found.compare_states(left, right, &At::Checkpoint(name)).await?;
+        }
+        Ok(found)
+    })
 }
 
 impl Comparison {
@@ -39,28 +41,29 @@ impl Comparison {
     }
 
     /// Compares one state, and returns the names of the checkpoints that both volumes have there.
-    fn compare_states(&mut self, left: &str, right: &str, at: &At) -> Result<BTreeSet<String>> {
+    async fn compare_states(&mut self, left: &str, right: &str, at: &At) -> Result<BTreeSet<String>> {
         let mut volumes = Vec::new();
         let mut names = Vec::new();
         for url in [left, right] {
-            let volume = Volume::open_read_only(url, Options::new(), at.clone())?;
-            if let Err(violations) = volume.as_async().check() {
+            let volume = Volume::open_read_only(url, Options::new(), at.clone()).await?;
+            let violations = volume.check().await?;
+            if !violations.is_empty() {
                 self.differ(format!("{url} at {at} is not sound: {violations:?}"));
             }
-            names.push(volume.as_async().checkpoints().into_iter().map(|(name, _)| name).collect());
+            names.push(volume.checkpoints().into_iter().map(|(name, _)| name).collect());
             volumes.push(volume);
         }
         let [left_names, right_names]: &[BTreeSet<String>; 2] = names.as_slice().try_into()?;
         if left_names != right_names {
             self.differ(format!("checkpoints at {at}: {left_names:?} and {right_names:?}"));
         }
-        self.compare_trees(&volumes[0].fs(), &volumes[1].fs(), at)?;
+        self.compare_trees(&volumes[0].fs(), &volumes[1].fs(), at).await?;
         self.states += 1;
         Ok(left_names.intersection(right_names).cloned().collect())
     }
 
-    fn compare_trees(&mut self, left: &Fs, right: &Fs, at: &At) -> Result<()> {
-        let (left_tree, right_tree) = (walk(left)?, walk(right)?);
+    async fn compare_trees(&mut self, left: &Fs, right: &Fs, at: &At) -> Result<()> {
+        let (left_tree, right_tree) = (walk(left).await?, walk(right).await?);
         for path in right_tree.keys().filter(|path| !left_tree.contains_key(*path)) {
             self.differ(format!("{} at {at} is only in the second", path.display()));
         }
@@ -75,10 +78,10 @@ impl Comparison {
             } else if metadata.is_file() {
                 self.files += 1;
                 self.bytes += metadata.len();
-                self.compare_content(path, &left.read(path)?, &right.read(path)?, at);
+                self.compare_content(path, &left.read(path).await?, &right.read(path).await?, at);
             } else {
                 self.directories += u64::from(metadata.is_dir());
-                if metadata.is_symlink() && left.read_link(path)? != right.read_link(path)? {
+                if metadata.is_symlink() && left.read_link(path).await? != right.read_link(path).await? {
                     self.differ(format!("{} at {at} points elsewhere", path.display()));
                 }
             }
@@ -99,18 +102,18 @@ impl Comparison {
 }
 
 /// Everything below the root, by path.
-fn walk(fs: &Fs) -> Result<BTreeMap<PathBuf, Metadata>> {
+async fn walk(fs: &Fs) -> Result<BTreeMap<PathBuf, Metadata>> {
     let mut found = BTreeMap::new();
     let root = PathBuf::from("/");
-    found.insert(root.clone(), fs.symlink_metadata(&root)?);
+    found.insert(root.clone(), fs.symlink_metadata(&root).await?);
     let mut dirs = vec![root];
     while let Some(dir) = dirs.pop() {
-        let mut entries = fs.read_dir(&dir)?;
-        while let Some(entry) = entries.next_entry()? {
+        let mut entries = fs.read_dir(&dir).await?;
+        while let Some(entry) = entries.next_entry().await? {
             if entry.file_type().is_dir() {
                 dirs.push(entry.path());
             }
-            found.insert(entry.path(), entry.metadata()?);
+            found.insert(entry.path(), entry.metadata().await?);
         }
     }
     Ok(found)

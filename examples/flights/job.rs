@@ -61,7 +61,7 @@ impl Job {
         fs.create_dir_all("/logs").await?;
         fs.create_dir_all("/delays").await?;
         let lock = OpenOptions::new().write(true).create(true).open(&fs, "/job.lock").await?;
-        lock.try_lock()?;
+        lock.try_lock().await?;
         let position = match fs.read_to_string(POSITION).await {
             Ok(text) => {
                 Position::parse(&text).ok_or_else(|| format!("{POSITION} cannot be read: {text:?}"))?
@@ -108,8 +108,8 @@ impl Job {
     }
 
     /// Gives the lock back and closes the files.
-    pub(crate) fn finish(self) -> Result<()> {
-        Ok(self.lock.unlock()?)
+    pub(crate) async fn finish(self) -> Result<()> {
+        Ok(self.lock.unlock().await?)
     }
 
     /// Ends the running month: current logs get its name, and the oldest go. All of it is one batch, so that no
@@ -139,7 +139,7 @@ impl Job {
     async fn carrier_dirs(&self) -> Result<Vec<String>> {
         let mut dirs = Vec::new();
         let mut entries = self.fs.read_dir("/logs").await?;
-        while let Some(entry) = entries.next_entry()? {
+        while let Some(entry) = entries.next_entry().await? {
             dirs.push(format!("/logs/{}", entry.file_name().to_string_lossy()));
         }
         dirs.sort_unstable();

@@ -58,7 +58,7 @@ async fn run(work: &Work) -> Result<()> {
     if done > checkpointed {
         worker.start_checkpoint(&job).await?.await??;
     }
-    job.finish()?;
+    job.finish().await?;
     let receipt = worker.volume.commit().await?;
     worker.count(&receipt);
     worker.report(Stage::Done, done)?;

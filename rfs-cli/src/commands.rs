@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod checkpoint;
 pub(crate) mod checkpoints;
 pub(crate) mod completions;
+pub(crate) mod cp;
 pub(crate) mod create;
 pub(crate) mod drop;
 pub(crate) mod du;
@@ -12,6 +13,7 @@ pub(crate) mod gc;
 pub(crate) mod inspect;
 pub(crate) mod log;
 pub(crate) mod ls;
+pub(crate) mod restore;
 pub(crate) mod stat;
 pub(crate) mod stats;
 

@@ -74,6 +74,10 @@ impl Failure {
         self
     }
 
+    pub(crate) const fn not_found(self) -> Self {
+        self.with_code(NOT_FOUND)
+    }
+
     pub(crate) const fn is_silent(&self) -> bool {
         self.text.is_empty()
     }

@@ -8,6 +8,7 @@ mod exec;
 mod mount;
 mod namespace;
 mod output;
+mod progress;
 mod signals;
 mod state;
 mod time;
@@ -51,12 +52,14 @@ async fn run(command: Command) -> Outcome {
         Command::Create(create) => create.run().await,
         Command::Ls(ls) => ls.run().await,
         Command::Cat(cat) => cat.run().await,
+        Command::Cp(cp) => cp.run().await,
         Command::Stat(stat) => stat.run().await,
         Command::Du(du) => du.run().await,
         Command::Log(log) => log.run().await,
         Command::Checkpoints(checkpoints) => checkpoints.run().await,
         Command::Checkpoint(checkpoint) => checkpoint.run().await,
         Command::Drop(drop) => drop.run().await,
+        Command::Restore(restore) => restore.run().await,
         Command::Gc(gc) => gc.run().await,
         Command::Check(check) => check.run().await,
         Command::Inspect(inspect) => inspect.run().await,

@@ -98,9 +98,8 @@ pub(crate) async fn sorted(inodes: &Inodes, dir: Ino) -> rfs::Result<Vec<(DirEnt
     Ok(all)
 }
 
-#[allow(clippy::unused_async, reason = "a page that is not in memory has to be waited for")]
 async fn page(inodes: &Inodes, dir: Ino, after: Cookie) -> rfs::Result<Vec<(DirEntry, Attr)>> {
-    inodes.read_dir(dir, after, PAGE)
+    inodes.read_dir(dir, after, PAGE).await
 }
 
 pub(crate) fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {

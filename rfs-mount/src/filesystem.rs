@@ -21,11 +21,11 @@ use fuser::{
     WriteFlags,
 };
 use rfs::model::At;
-use rfs::{Access, Allocate, Ino, Node, Op, Outcome, RenameMode, SetTime, Target, WriteAt, XattrMode};
+use rfs::{Access, Allocate, Attr, Ino, Node, Op, Outcome, RenameMode, SetTime, Target, WriteAt, XattrMode};
 use tokio::sync::watch;
 
 use crate::attributes::{file_attr, file_type, set_time};
-use crate::caller;
+use crate::caller::{self, Asking};
 use crate::reply::{GENERATION, TTL, attributes, entry, no_entry, xattr};
 use crate::served::{Invalidate, Served};
 
@@ -93,14 +93,21 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match self.served.lookup(Ino(parent.0), name.as_bytes()) {
-            Ok(attr) => {
-                self.served.known.told(attr.ino);
-                entry(reply, attr);
+        let (dir, name) = (Ino(parent.0), name.as_bytes().to_vec());
+        let work = move |served: Arc<Served>| async move {
+            match served.lookup(dir, &name).await {
+                Ok(attr) => {
+                    served.known.told(attr.ino);
+                    Ok(Some(attr))
+                }
+                Err(error) if error.errno() == Some(rfs::Errno::NotFound) => Ok(None),
+                Err(error) => Err(error),
             }
-            Err(error) if error.errno() == Some(rfs::Errno::NotFound) => no_entry(reply),
-            Err(error) => reply.error(self.served.errno(&error)),
-        }
+        };
+        self.answer(reply, work, |reply, found| match found {
+            Some(attr) => entry(reply, attr),
+            None => no_entry(reply),
+        });
     }
 
     fn forget(&self, _: &Request, ino: INodeNo, lookups: u64) {
@@ -108,7 +115,7 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        self.answer_now(reply, self.served.attr(Ino(ino.0)), attributes);
+        self.answer(reply, move |served| async move { served.attr(Ino(ino.0)).await }, attributes);
     }
 
     fn setattr(
@@ -132,12 +139,11 @@ impl fuser::Filesystem for Filesystem {
         let ino = Ino(ino.0);
         let target = || Target::Ino(ino);
         let mut ops = Vec::new();
-        let mut caller = caller::caller(request);
+        let asking = Asking::of(request);
         if uid.is_some() || gid.is_some() {
             ops.push(Op::SetOwner { target: target(), uid, gid });
         }
         if let Some(size) = size {
-            caller = caller::writer(request, self.served.attr(ino).ok().as_ref());
             ops.push(Op::Truncate { target: target(), size });
         }
         // After what may clear bits of it.
@@ -149,13 +155,17 @@ impl fuser::Filesystem for Filesystem {
             ops.push(Op::SetTimes { target: target(), accessed, modified });
         }
         let work = move |served: Arc<Served>| async move {
+            let caller = match size {
+                Some(_) => asking.writer(&served.attr(ino).await?),
+                None => asking.caller(),
+            };
             let done = match &*ops {
                 [] => Ok(()),
                 [op] => served.inodes.run(&caller, op, &[]).await.map(drop),
                 ops => served.inodes.run_batch(&caller, ops, &[]).await.map(drop),
             };
             match done {
-                Ok(()) => served.attr(ino),
+                Ok(()) => served.attr(ino).await,
                 Err(error) if Served::is_gone(&error) && size.is_none() => {
                     let changed = served.known.change_ghost(ino, |ghost| {
                         ghost.mode = mode.map_or(ghost.mode, |mode| mode & 0o7777);
@@ -178,7 +188,8 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
-        self.answer_now(reply, self.served.inodes.read_link(Ino(ino.0)), |reply, target| reply.data(&target));
+        let work = move |served: Arc<Served>| async move { served.inodes.read_link(Ino(ino.0)).await };
+        self.answer(reply, work, |reply, target| reply.data(&target));
     }
 
     fn mknod(
@@ -205,7 +216,7 @@ impl fuser::Filesystem for Filesystem {
             _ => return reply.error(Errno::EINVAL),
         };
         let op = Op::Mknod { at: at(parent, name), node, mode: mode & 0o7777 };
-        self.make(reply, caller::with_umask(request, umask), op);
+        self.make(reply, Asking::of(request).with_umask(umask), op);
     }
 
     fn mkdir(
@@ -218,22 +229,22 @@ impl fuser::Filesystem for Filesystem {
         reply: ReplyEntry,
     ) {
         let op = Op::Mkdir { at: at(parent, name), mode: mode & 0o7777 };
-        self.make(reply, caller::with_umask(request, umask), op);
+        self.make(reply, Asking::of(request).with_umask(umask), op);
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let name = at(parent, name);
-        self.remove(reply, caller::caller(request), Op::Unlink { at: name.clone() }, name);
+        self.remove(reply, Asking::of(request).caller(), Op::Unlink { at: name.clone() }, name);
     }
 
     fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let name = at(parent, name);
-        self.remove(reply, caller::caller(request), Op::Rmdir { at: name.clone() }, name);
+        self.remove(reply, Asking::of(request).caller(), Op::Rmdir { at: name.clone() }, name);
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         let op = Op::Symlink { target: target.as_os_str().as_bytes().to_vec(), at: at(parent, name) };
-        self.make(reply, caller::caller(request), op);
+        self.make(reply, Asking::of(request).caller(), op);
     }
 
     fn rename(
@@ -259,12 +270,12 @@ impl fuser::Filesystem for Filesystem {
         };
         let to = at(newparent, newname);
         let op = Op::Rename { from: at(parent, name), to: to.clone(), mode };
-        self.remove(reply, caller::caller(request), op, to);
+        self.remove(reply, Asking::of(request).caller(), op, to);
     }
 
     fn link(&self, request: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
         let op = Op::Link { from: Target::Ino(Ino(ino.0)), to: at(newparent, newname) };
-        self.make(reply, caller::caller(request), op);
+        self.make(reply, Asking::of(request).caller(), op);
     }
 
     fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -294,7 +305,7 @@ impl fuser::Filesystem for Filesystem {
             },
             mode: mode & 0o7777,
         };
-        let caller = caller::with_umask(request, umask);
+        let caller = Asking::of(request).with_umask(umask);
         let work = move |served: Arc<Served>| async move { served.open(&caller, &op, access.write).await };
         let kept = self.kept();
         self.answer(reply, work, move |reply, attr| {
@@ -337,7 +348,7 @@ impl fuser::Filesystem for Filesystem {
     ) {
         let ino = Ino(ino.0);
         let from_cache = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        let mut caller = caller::caller(request);
+        let mut caller = Asking::of(request).caller();
         if write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
             caller = caller::without_set_id(caller);
         }
@@ -361,7 +372,8 @@ impl fuser::Filesystem for Filesystem {
         let ready = served.poll_once(pin!(served.inodes.run(&caller, &op, data)));
         match ready {
             Poll::Ready(done) => accept(served, reply, done),
-            // It waits for room before it has done anything, and the data are only ours until we return.
+            // It waits for room, or for pages of the tree, before it has done anything, and the data are only ours until
+            // we return.
             Poll::Pending => {
                 let (served, data) = (Arc::clone(served), Bytes::copy_from_slice(data));
                 self.served.serve(async move {
@@ -387,8 +399,7 @@ impl fuser::Filesystem for Filesystem {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        self.served.release(Ino(ino.0), access(flags).write);
-        reply.ok();
+        self.release(reply, Ino(ino.0), access(flags).write);
     }
 
     fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
@@ -400,10 +411,16 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn readdir(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let listed = self.list(Ino(ino.0), offset, |name, next, attr| {
-            reply.add(INodeNo(attr.ino.0), next, file_type(attr.kind), OsStr::from_bytes(name))
+        let served = Arc::clone(&self.served);
+        self.served.serve(async move {
+            let add = |name: &[u8], next, attr: &Attr| {
+                reply.add(INodeNo(attr.ino.0), next, file_type(attr.kind), OsStr::from_bytes(name))
+            };
+            match served.list(Ino(ino.0), offset, add).await {
+                Ok(()) => reply.ok(),
+                Err(error) => reply.error(served.errno(&error)),
+            }
         });
-        self.answer_now(reply, listed, |reply, ()| reply.ok());
     }
 
     fn readdirplus(
@@ -414,32 +431,32 @@ impl fuser::Filesystem for Filesystem {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let known = &self.served.known;
-        let mut told = Vec::new();
-        let listed = self.list(Ino(ino.0), offset, |name, next, attr| {
-            let full = reply.add(
-                INodeNo(attr.ino.0),
-                next,
-                OsStr::from_bytes(name),
-                &TTL,
-                &file_attr(attr),
-                GENERATION,
-            );
-            // The kernel does not count the two dots.
-            if !full && name != b"." && name != b".." {
-                told.push(attr.ino);
+        let served = Arc::clone(&self.served);
+        self.served.serve(async move {
+            let mut told = Vec::new();
+            let add = |name: &[u8], next, attr: &Attr| {
+                let (number, attributes) = (INodeNo(attr.ino.0), file_attr(attr));
+                let full = reply.add(number, next, OsStr::from_bytes(name), &TTL, &attributes, GENERATION);
+                // The kernel does not count the two dots.
+                if !full && name != b"." && name != b".." {
+                    told.push(attr.ino);
+                }
+                full
+            };
+            match served.list(Ino(ino.0), offset, add).await {
+                Ok(()) => {
+                    for ino in told {
+                        served.known.told(ino);
+                    }
+                    reply.ok();
+                }
+                Err(error) => reply.error(served.errno(&error)),
             }
-            full
         });
-        for ino in told {
-            known.told(ino);
-        }
-        self.answer_now(reply, listed, |reply, ()| reply.ok());
     }
 
     fn releasedir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
-        self.served.release(Ino(ino.0), false);
-        reply.ok();
+        self.release(reply, Ino(ino.0), false);
     }
 
     fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
@@ -481,14 +498,12 @@ impl fuser::Filesystem for Filesystem {
             _ => return reply.error(Errno::EINVAL),
         };
         let (ino, name) = (Ino(ino.0), name.as_bytes().to_vec());
-        let caller = if name.starts_with(b"system.posix_acl") {
-            caller::acl_setter(request, self.served.attr(ino).ok().as_ref())
-        } else {
-            caller::caller(request)
-        };
+        let (asking, is_acl) = (Asking::of(request), name.starts_with(b"system.posix_acl"));
         let op = Op::SetXattr { target: Target::Ino(ino), name, value: value.to_vec(), mode };
-        let work =
-            move |served: Arc<Served>| async move { served.inodes.run(&caller, &op, &[]).await.map(drop) };
+        let work = move |served: Arc<Served>| async move {
+            let caller = if is_acl { asking.acl_setter(&served.attr(ino).await?) } else { asking.caller() };
+            served.inodes.run(&caller, &op, &[]).await.map(drop)
+        };
         self.answer(reply, work, |reply, ()| reply.ok());
     }
 
@@ -502,21 +517,23 @@ impl fuser::Filesystem for Filesystem {
                 None => reply.error(Errno::ENODATA),
             };
         }
-        let value = self.served.inodes.xattr(&caller::caller(request), Ino(ino.0), name.as_bytes());
-        self.answer_now(reply, value, |reply, value| xattr(reply, size, &value));
+        let (caller, name) = (Asking::of(request).caller(), name.as_bytes().to_vec());
+        let work =
+            move |served: Arc<Served>| async move { served.inodes.xattr(&caller, Ino(ino.0), &name).await };
+        self.answer(reply, work, move |reply, value| xattr(reply, size, &value));
     }
 
     fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        let inodes = &self.served.inodes;
-        let is_hidden = |name: &rfs::XattrName| name.as_bytes().starts_with(b"trusted.");
-        let names = inodes.xattr_names(&caller::caller(request), Ino(ino.0)).and_then(|names| {
-            if names.iter().any(is_hidden) {
-                inodes.xattr_names(&caller::lister(request), Ino(ino.0))
+        let (asking, ino) = (Asking::of(request), Ino(ino.0));
+        let work = move |served: Arc<Served>| async move {
+            let names = served.inodes.xattr_names(&asking.caller(), ino).await?;
+            if names.iter().any(|name| name.as_bytes().starts_with(b"trusted.")) {
+                served.inodes.xattr_names(&asking.lister(), ino).await
             } else {
                 Ok(names)
             }
-        });
-        self.answer_now(reply, names, |reply, names| {
+        };
+        self.answer(reply, work, move |reply, names| {
             let list: Vec<u8> =
                 names.iter().flat_map(|name| name.as_bytes().iter().copied().chain([0])).collect();
             xattr(reply, size, &list);
@@ -524,7 +541,7 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn removexattr(&self, request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let (caller, target) = (caller::caller(request), Target::Ino(Ino(ino.0)));
+        let (caller, target) = (Asking::of(request).caller(), Target::Ino(Ino(ino.0)));
         let op = Op::RemoveXattr { target, name: name.as_bytes().to_vec() };
         let work =
             move |served: Arc<Served>| async move { served.inodes.run(&caller, &op, &[]).await.map(drop) };
@@ -587,10 +604,12 @@ impl fuser::Filesystem for Filesystem {
             _ => return reply.error(Errno::EOPNOTSUPP),
         };
         let ino = Ino(ino.0);
-        let caller = caller::writer(request, self.served.attr(ino).ok().as_ref());
+        let asking = Asking::of(request);
         let op = Op::Allocate { target: Target::Ino(ino), mode, offset, len: length };
-        let work =
-            move |served: Arc<Served>| async move { served.inodes.run(&caller, &op, &[]).await.map(drop) };
+        let work = move |served: Arc<Served>| async move {
+            let caller = asking.writer(&served.attr(ino).await?);
+            served.inodes.run(&caller, &op, &[]).await.map(drop)
+        };
         self.answer(reply, work, |reply, ()| reply.ok());
     }
 
@@ -598,25 +617,26 @@ impl fuser::Filesystem for Filesystem {
         let (Ok(offset), SEEK_DATA | SEEK_HOLE) = (u64::try_from(offset), whence) else {
             return reply.error(if offset < 0 { Errno::ENXIO } else { Errno::EINVAL });
         };
-        let served = Arc::clone(&self.served);
-        let seek = move |served: &Served| {
+        let (ino, served) = (Ino(ino.0), Arc::clone(&self.served));
+        let seek = async move {
             let found = match whence {
-                SEEK_DATA => served.inodes.seek_data(Ino(ino.0), offset),
-                _ => served.inodes.seek_hole(Ino(ino.0), offset),
+                SEEK_DATA => served.inodes.seek_data(ino, offset).await,
+                _ => served.inodes.seek_hole(ino, offset).await,
             };
             match found {
                 Ok(found) => reply.offset(i64::try_from(found).unwrap_or(i64::MAX)),
                 Err(error) => reply.error(served.errno(&error)),
             }
         };
-        if !served.known.may_be_dirty(Ino(ino.0)) {
-            return seek(&served);
+        if !self.served.known.may_be_dirty(ino) {
+            return self.served.serve(seek);
         }
         // The kernel asks us though it may still hold what was written to the file, or to a mapping of it. This makes it
         // write that; on another thread, since we have to answer the writes.
+        let served = Arc::clone(&self.served);
         self.served.block(move || {
-            served.write_out(Ino(ino.0));
-            seek(&served);
+            served.write_out(ino);
+            served.serve(seek);
         });
     }
 
@@ -636,7 +656,7 @@ impl fuser::Filesystem for Filesystem {
         // The answer has 32 bits.
         const MOST: u64 = 0xffff_f000;
         let (from, to) = (Ino(ino_in.0), Ino(ino_out.0));
-        let caller = caller::writer(request, self.served.attr(to).ok().as_ref());
+        let asking = Asking::of(request);
         let op = Op::Copy {
             from: Target::Ino(from),
             from_offset: offset_in,
@@ -644,7 +664,10 @@ impl fuser::Filesystem for Filesystem {
             to_offset: offset_out,
             len: len.min(MOST),
         };
-        let work = move |served: Arc<Served>| async move { served.inodes.run(&caller, &op, &[]).await };
+        let work = move |served: Arc<Served>| async move {
+            let caller = asking.writer(&served.attr(to).await?);
+            served.inodes.run(&caller, &op, &[]).await
+        };
         self.answer(reply, work, |reply, outcome| match outcome {
             Outcome::Copied { len } => reply.written(len as u32),
             _ => reply.written(0),

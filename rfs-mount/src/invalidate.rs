@@ -32,18 +32,18 @@ pub(crate) async fn run(
                 Some(Invalidate::Content(ino)) => logged(notifier.inval_inode(INodeNo(ino.0), 0, 0)),
                 Some(Invalidate::Told(done)) => {
                     while let Some(Some(changed)) = watch.next().now_or_never() {
-                        tell(&served, &notifier, &changed);
+                        tell(&served, &notifier, &changed).await;
                     }
                     // Whoever asked may have gone.
                     let _ = done.send(());
                 }
             },
             changed = watch.next(), if watching => match changed {
-                Some(changed) => tell(&served, &notifier, &changed),
+                Some(changed) => tell(&served, &notifier, &changed).await,
                 None => {
                     watching = false;
                     // It was closed, or it failed: what is asked next says why.
-                    if let Err(error) = served.inodes.attr(Ino::ROOT) {
+                    if let Err(error) = served.inodes.attr(Ino::ROOT).await {
                         served.note(&error);
                     }
                 }
@@ -52,33 +52,47 @@ pub(crate) async fn run(
     }
 }
 
-fn tell(served: &Served, notifier: &Notifier, changed: &Changed) {
+async fn tell(served: &Served, notifier: &Notifier, changed: &Changed) {
     match changed {
         // A negative offset leaves the content alone.
         Changed::Attributes(ino) => logged(notifier.inval_inode(INodeNo(ino.0), -1, 0)),
         Changed::Content(ino) => logged(notifier.inval_inode(INodeNo(ino.0), 0, 0)),
         Changed::Entry { dir, name } => entry(notifier, *dir, name.as_bytes()),
-        _ => everything(served, notifier),
+        _ => everything(served, notifier).await,
     }
 }
 
 /// Names that are gone need not be told: their inodes are invalidated, and the kernel asks for the name again when it
 /// hears that an inode is gone.
-fn everything(served: &Served, notifier: &Notifier) {
+async fn everything(served: &Served, notifier: &Notifier) {
     for ino in served.known.all().into_iter().chain([Ino::ROOT]) {
+        // Fetching takes time, and who unmounts waits for it.
+        if served.has_ended() {
+            return;
+        }
         logged(notifier.inval_inode(INodeNo(ino.0), 0, 0));
-        if served.inodes.attr(ino).is_ok_and(|attr| attr.kind == Kind::Directory) {
-            let mut after = Cookie(0);
-            while let Ok(listed) = served.inodes.read_dir(ino, after, ENTRIES)
-                && let Some((last, _)) = listed.last()
-            {
-                after = last.cookie;
-                for (listed, _) in &listed {
-                    entry(notifier, ino, listed.name.as_bytes());
-                }
-            }
+        if let Err(error) = names(served, notifier, ino).await {
+            // Of one that is gone there is nothing to tell; where the store fails, whoever mounted is to know.
+            served.note(&error);
         }
     }
+}
+
+/// Tells of all names in a directory.
+async fn names(served: &Served, notifier: &Notifier, ino: Ino) -> rfs::Result<()> {
+    if served.inodes.attr(ino).await?.kind != Kind::Directory {
+        return Ok(());
+    }
+    let mut after = Cookie(0);
+    while !served.has_ended() {
+        let listed = served.inodes.read_dir(ino, after, ENTRIES).await?;
+        let Some((last, _)) = listed.last() else { break };
+        after = last.cookie;
+        for (listed, _) in &listed {
+            entry(notifier, ino, listed.name.as_bytes());
+        }
+    }
+    Ok(())
 }
 
 fn entry(notifier: &Notifier, dir: Ino, name: &[u8]) {

@@ -29,8 +29,8 @@ struct Entry {
     opens: u64,
     /// Handles among them that can write.
     writers: u64,
-    /// The last attributes of an inode that is gone from the volume, while the kernel still names it: a working
-    /// directory that was removed, a pipe without a name.
+    /// The last attributes of an inode that is gone from the volume, or will be as soon as it is closed, while the
+    /// kernel still names it: a working directory that was removed, a pipe without a name.
     ghost: Option<Box<Attr>>,
 }
 
@@ -85,7 +85,7 @@ impl Known {
         self.shards.iter().flat_map(written).collect()
     }
 
-    /// An inode is gone from the volume; what was last known of it stays until the kernel forgets it.
+    /// An inode has lost its last name; what was last known of it stays until the kernel forgets it.
     pub(crate) fn gone(&self, last: Attr) {
         if let Some(entry) = self.shard(last.ino).lock().get_mut(&last.ino) {
             entry.ghost = Some(Box::new(last));

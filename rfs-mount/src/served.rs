@@ -3,12 +3,13 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use fuser::{INodeNo, Notifier};
 use parking_lot::Mutex;
 use rfs::model::At;
-use rfs::{Attr, Credential, Errno, ErrorKind, Ino, Inodes, Op, Outcome, Result, Target};
+use rfs::{Attr, Cookie, Credential, Errno, ErrorKind, Ino, Inodes, Op, Outcome, Result, Target};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::attributes;
@@ -16,6 +17,10 @@ use crate::known::Known;
 
 /// There is no such inode: it stands for outcomes that the Ops in question do not have.
 const NONE: Ino = Ino(0);
+
+/// Cookies of a directory follow `.` and `..`.
+const DOTS: u64 = 2;
+const LISTED_AT_ONCE: usize = 128;
 
 /// A volume while it is mounted.
 #[derive(Debug)]
@@ -29,6 +34,7 @@ pub(crate) struct Served {
     pub(crate) invalidate: mpsc::UnboundedSender<Invalidate>,
     runtime: tokio::runtime::Handle,
     failure: Mutex<Option<rfs::Error>>,
+    ended: AtomicBool,
 }
 
 /// What the thread that invalidates the kernel's caches is asked.
@@ -59,6 +65,7 @@ impl Served {
             invalidate,
             runtime,
             failure: Mutex::new(None),
+            ended: AtomicBool::new(false),
         }
     }
 
@@ -104,16 +111,58 @@ impl Served {
     }
 
     /// The attributes of an inode that the kernel names: of one that is gone, the last ones.
-    pub(crate) fn attr(&self, ino: Ino) -> Result<Attr> {
-        self.inodes.attr(ino).or_else(|error| self.known.ghost(ino).ok_or(error))
+    pub(crate) async fn attr(&self, ino: Ino) -> Result<Attr> {
+        match self.inodes.attr(ino).await {
+            Err(error) if Self::is_gone(&error) => self.known.ghost(ino).ok_or(error),
+            known => known,
+        }
     }
 
     /// What a name in a directory leads to. The kernel asks for `.` and `..` when it was given a handle by number.
-    pub(crate) fn lookup(&self, dir: Ino, name: &[u8]) -> Result<Attr> {
+    pub(crate) async fn lookup(&self, dir: Ino, name: &[u8]) -> Result<Attr> {
         match name {
-            b"." => self.inodes.attr(dir),
-            b".." => self.inodes.attr(self.inodes.parent(dir)?),
-            name => self.inodes.lookup(&Credential::root(), dir, name),
+            b"." => self.inodes.attr(dir).await,
+            b".." => self.inodes.attr(self.inodes.parent(dir).await?).await,
+            name => self.inodes.lookup(&Credential::root(), dir, name).await,
+        }
+    }
+
+    /// Calls `add` for the entries of a directory from `offset` on, until it says that there is no more room. Each
+    /// comes with the offset behind it.
+    pub(crate) async fn list(
+        &self,
+        dir: Ino,
+        offset: u64,
+        mut add: impl FnMut(&[u8], u64, &Attr) -> bool + Send,
+    ) -> Result<()> {
+        let inodes = &self.inodes;
+        if offset < DOTS {
+            let own = inodes.attr(dir).await?;
+            let parent = match inodes.parent(dir).await {
+                Ok(parent) => inodes.attr(parent).await,
+                Err(error) => Err(error),
+            };
+            let parent = match parent {
+                // The parent of a removed directory may be gone.
+                Err(error) if error.errno().is_some() => own,
+                parent => parent?,
+            };
+            let dots = [(b"." as &[u8], 1, own), (b"..", DOTS, parent)];
+            let full = dots.iter().skip(offset as usize).any(|(name, next, attr)| add(name, *next, attr));
+            if full {
+                return Ok(());
+            }
+        }
+        let mut after = Cookie(offset.saturating_sub(DOTS));
+        loop {
+            let listed = inodes.read_dir(dir, after, LISTED_AT_ONCE).await?;
+            let Some((last, _)) = listed.last() else { return Ok(()) };
+            after = last.cookie;
+            for (listed, attr) in &listed {
+                if add(listed.name.as_bytes(), listed.cookie.0.saturating_add(DOTS), attr) {
+                    return Ok(());
+                }
+            }
         }
     }
 
@@ -124,7 +173,7 @@ impl Served {
             (_, Op::Link { from: Target::Ino(ino), .. }) => *ino,
             _ => NONE,
         };
-        let attr = self.inodes.attr(ino)?;
+        let attr = self.inodes.attr(ino).await?;
         self.known.told(ino);
         Ok(attr)
     }
@@ -132,45 +181,70 @@ impl Served {
     /// Makes a file, or finds one, and opens it.
     pub(crate) async fn open(&self, caller: &Credential, op: &Op, to_write: bool) -> Result<Attr> {
         let Outcome::Opened { ino, .. } = self.inodes.open(caller, op).await? else {
-            return self.inodes.attr(NONE);
+            return self.inodes.attr(NONE).await;
         };
-        self.known.opened(ino, to_write);
-        let attr = self.inodes.attr(ino).inspect_err(|_| self.release(ino, to_write))?;
-        self.known.told(ino);
-        Ok(attr)
+        self.opened(ino, to_write).await;
+        match self.inodes.attr(ino).await {
+            Ok(attr) => {
+                self.known.told(ino);
+                Ok(attr)
+            }
+            Err(error) => {
+                self.release(ino, to_write).await;
+                Err(error)
+            }
+        }
     }
 
     /// Takes a name away, by unlinking or by renaming something over it.
     pub(crate) async fn remove(&self, caller: &Credential, op: &Op, name: &At) -> Result<()> {
-        let victim = self.lookup(name.base, &name.path).ok();
+        let victim = match self.lookup(name.base, &name.path).await {
+            Ok(victim) => Some(victim),
+            // What is wrong with the name, the Op says.
+            Err(error) if error.errno().is_some() => None,
+            Err(error) => return Err(error),
+        };
         self.inodes.run(caller, op, &[]).await?;
         if let Some(victim) = victim {
-            self.lost_a_name(victim, name.base);
+            self.lost_a_name(victim, name.base).await;
         }
         Ok(())
     }
 
-    fn lost_a_name(&self, last: Attr, dir: Ino) {
-        if self.inodes.attr(last.ino).is_err() {
-            let mut last = Attr { nlink: 0, ..last };
-            // Both were changed by the same Op.
-            if let Ok(dir) = self.inodes.attr(dir) {
-                last.times.changed = dir.times.changed;
+    async fn lost_a_name(&self, last: Attr, dir: Ino) {
+        match self.inodes.attr(last.ino).await {
+            // It is open. The handle may be closed before this is done.
+            Ok(attr) if attr.nlink == 0 => self.known.gone(attr),
+            Err(error) if Self::is_gone(&error) => {
+                let mut last = Attr { nlink: 0, ..last };
+                // Both were changed by the same Op.
+                if let Ok(dir) = self.inodes.attr(dir).await {
+                    last.times.changed = dir.times.changed;
+                }
+                self.known.gone(last);
             }
-            self.known.gone(last);
+            _ => {}
+        }
+    }
+
+    /// A handle was opened, and its inode is held.
+    pub(crate) async fn opened(&self, ino: Ino, to_write: bool) {
+        self.known.opened(ino, to_write);
+        // Whoever ended the mount may have closed all handles before.
+        if self.has_ended() {
+            self.release(ino, to_write).await;
         }
     }
 
     /// A handle was closed.
-    pub(crate) fn release(&self, ino: Ino, to_write: bool) {
-        let last = self.inodes.attr(ino).ok().filter(|attr| attr.nlink == 0);
+    pub(crate) async fn release(&self, ino: Ino, to_write: bool) {
+        let last = self.inodes.attr(ino).await.ok().filter(|attr| attr.nlink == 0);
         if !self.known.closed(ino, to_write) {
             return;
         }
         self.inodes.let_go(ino);
-        if let Some(last) = last
-            && self.inodes.attr(ino).is_err()
-        {
+        // It goes a little later where its pages are to be fetched first. Until then it is the inode that is asked.
+        if let Some(last) = last {
             self.known.gone(last);
         }
     }
@@ -188,11 +262,18 @@ impl Served {
 
     /// Ends: nothing is open any more.
     pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        // Letting go may have to fetch pages.
+        let _inside = self.runtime.enter();
         for (ino, opens) in self.known.clear() {
             (0..opens).for_each(|_| self.inodes.let_go(ino));
         }
         // The thread may have ended before.
         let _ = self.invalidate.send(Invalidate::End);
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
     }
 
     /// An error of POSIX alone is no failure; a volume that fails says so in all that is asked.

@@ -19,6 +19,7 @@ mod locks;
 mod model;
 mod owners;
 mod ranges;
+mod restore;
 mod stores;
 mod target;
 mod zombie;

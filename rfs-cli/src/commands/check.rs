@@ -92,7 +92,8 @@ impl Check {
             }
             Err(failure) => return Err(failure),
         };
-        for violation in volume.check().err().unwrap_or_default() {
+        let violations = volume.check().await;
+        for violation in violations.map_err(|error| Failure::of(format!("check {named}"), &error))? {
             report.problems.push(format!("{named}: {violation}"));
         }
         if self.deep {
@@ -153,9 +154,9 @@ async fn read(volume: &Volume, attr: &Attr, report: &mut Report) -> rfs::Result<
     let mut at = 0;
     while at < attr.size {
         // Holes can be large, and there is nothing to verify in them.
-        let Ok(data) = inodes.seek_data(attr.ino, at) else { break };
+        let Ok(data) = inodes.seek_data(attr.ino, at).await else { break };
         at = data;
-        let end = inodes.seek_hole(attr.ino, at)?.min(at.saturating_add(PIECE));
+        let end = inodes.seek_hole(attr.ino, at).await?.min(at.saturating_add(PIECE));
         for piece in inodes.read(attr.ino, at, end - at).await? {
             report.bytes = report.bytes.saturating_add(piece.len() as u64);
         }

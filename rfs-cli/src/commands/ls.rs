@@ -117,7 +117,7 @@ pub(super) async fn target(inodes: &Inodes, path: &[u8], attr: &Attr) -> Result<
     if attr.kind != Kind::Symlink {
         return Ok(None);
     }
-    let target = inodes.read_link(attr.ino);
+    let target = inodes.read_link(attr.ino).await;
     target.map(Some).map_err(|error| Failure::of(Shown(path), &error))
 }
 

@@ -32,7 +32,7 @@ impl Stat {
         let attr = find(&volume.fs(), path).await?;
         let inodes = volume.inodes();
         let target = target(&inodes, path, &attr).await?;
-        let names = inodes.xattr_names(&Credential::root(), attr.ino);
+        let names = inodes.xattr_names(&Credential::root(), attr.ino).await;
         let names = names.map_err(|error| Failure::of(Shown(path), &error))?;
         let names: Vec<String> = names.iter().map(|name| Shown(name.as_bytes()).to_string()).collect();
         let mut out = Out::new();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal};
+use serde_json::Value;
 
 /// Whether there is FUSE here. Where it is missing there is nothing to test, and the test says so.
 pub(crate) fn has_fuse() -> bool {
@@ -29,6 +30,28 @@ const USER: [&str; 7] = ["setpriv", "--reuid", "1000", "--regid", "1000", "--cle
 
 pub(crate) fn rfs() -> Command {
     Command::new(env!("CARGO_BIN_EXE_rfs"))
+}
+
+pub(crate) fn run(arguments: &[&str]) -> Output {
+    rfs().args(arguments).output().unwrap()
+}
+
+/// What a command that succeeds prints.
+pub(crate) fn said(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    assert!(output.stderr.is_empty(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+pub(crate) fn json(arguments: &[&str]) -> Value {
+    serde_json::from_str(&said(&[arguments, &["--json"]].concat())).unwrap()
+}
+
+/// The exit code and the message of a command that fails.
+pub(crate) fn failure(arguments: &[&str]) -> (i32, String) {
+    let output = run(arguments);
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
 }
 
 /// The command as it is begun from a terminal: with no signal ignored, whatever runs the tests ignores.

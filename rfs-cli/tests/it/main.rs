@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod common;
+mod copying;
 mod exec;
 mod mount;
 mod reading;

@@ -1,12 +1,12 @@
 //! The commands that look at a volume, and those that change what is kept of it.
 
 use std::io::Read;
-use std::process::{Output, Stdio};
+use std::process::Stdio;
 
 use rfs::{Options, Volume, XattrMode};
 use serde_json::Value;
 
-use crate::common::{Place, rfs};
+use crate::common::{Place, failure, json, rfs, run, said};
 
 /// A volume with two checkpoints, and some of everything.
 async fn filled(place: &Place) {
@@ -31,28 +31,6 @@ async fn place() -> Place {
     let place = Place::new();
     filled(&place).await;
     place
-}
-
-fn run(arguments: &[&str]) -> Output {
-    rfs().args(arguments).output().unwrap()
-}
-
-/// What a command that succeeds prints.
-fn said(arguments: &[&str]) -> String {
-    let output = run(arguments);
-    assert!(output.status.success(), "{arguments:?}: {output:?}");
-    assert!(output.stderr.is_empty(), "{arguments:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn json(arguments: &[&str]) -> Value {
-    serde_json::from_str(&said(&[arguments, &["--json"]].concat())).unwrap()
-}
-
-/// The exit code and the message of a command that fails.
-fn failure(arguments: &[&str]) -> (i32, String) {
-    let output = run(arguments);
-    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
 }
 
 #[tokio::test]

@@ -5,15 +5,11 @@ use std::sync::Arc;
 
 use fuser::{FileHandle, FopenFlags, OpenFlags, ReplyEmpty, ReplyEntry, ReplyOpen};
 use rfs::model::At;
-use rfs::{Attr, Cookie, Credential, Ino, Op};
+use rfs::{Credential, Ino, Op};
 
 use super::{Filesystem, access};
 use crate::reply::{Refuse, entry};
 use crate::served::Served;
-
-/// Cookies of a directory follow `.` and `..`.
-const DOTS: u64 = 2;
-const LISTED_AT_ONCE: usize = 128;
 
 impl Filesystem {
     /// Does some work and answers with what comes of it.
@@ -33,14 +29,6 @@ impl Filesystem {
         });
     }
 
-    /// The same for what is known at once.
-    pub(super) fn answer_now<R: Refuse, T>(&self, reply: R, done: rfs::Result<T>, accept: impl FnOnce(R, T)) {
-        match done {
-            Ok(done) => accept(reply, done),
-            Err(error) => reply.refuse(self.served.errno(&error)),
-        }
-    }
-
     pub(super) fn make(&self, reply: ReplyEntry, caller: Credential, op: Op) {
         self.answer(reply, |served| async move { served.make(&caller, &op).await }, entry);
     }
@@ -50,48 +38,24 @@ impl Filesystem {
         self.answer(reply, work, |reply, ()| reply.ok());
     }
 
-    pub(super) fn sync(&self, reply: ReplyEmpty) {
-        self.answer(reply, |served| async move { served.inodes.sync().await }, |reply, ()| reply.ok());
+    pub(super) fn release(&self, reply: ReplyEmpty, ino: Ino, to_write: bool) {
+        let work = move |served: Arc<Served>| async move {
+            served.release(ino, to_write).await;
+            Ok(())
+        };
+        self.answer(reply, work, |reply, ()| reply.ok());
     }
 
-    /// Calls `add` for the entries of a directory from `offset` on, until it says that there is no more room. Each
-    /// comes with the offset behind it.
-    pub(super) fn list(
-        &self,
-        dir: Ino,
-        offset: u64,
-        mut add: impl FnMut(&[u8], u64, &Attr) -> bool,
-    ) -> rfs::Result<()> {
-        let inodes = &self.served.inodes;
-        if offset < DOTS {
-            let own = inodes.attr(dir)?;
-            // The parent of a removed directory may be gone.
-            let parent = inodes.parent(dir).and_then(|parent| inodes.attr(parent)).unwrap_or(own);
-            let dots = [(b"." as &[u8], 1, own), (b"..", DOTS, parent)];
-            let full = dots.iter().skip(offset as usize).any(|(name, next, attr)| add(name, *next, attr));
-            if full {
-                return Ok(());
-            }
-        }
-        let mut after = Cookie(offset.saturating_sub(DOTS));
-        loop {
-            let listed = inodes.read_dir(dir, after, LISTED_AT_ONCE)?;
-            let Some((last, _)) = listed.last() else { return Ok(()) };
-            after = last.cookie;
-            for (listed, attr) in &listed {
-                if add(listed.name.as_bytes(), listed.cookie.0.saturating_add(DOTS), attr) {
-                    return Ok(());
-                }
-            }
-        }
+    pub(super) fn sync(&self, reply: ReplyEmpty) {
+        self.answer(reply, |served| async move { served.inodes.sync().await }, |reply, ()| reply.ok());
     }
 
     pub(super) fn open_inode(&self, reply: ReplyOpen, ino: Ino, how: OpenFlags, flags: FopenFlags) {
         let to_write = access(how).write;
         let work = move |served: Arc<Served>| async move {
-            match served.inodes.hold(ino) {
+            match served.inodes.hold(ino).await {
                 Ok(()) => {
-                    served.known.opened(ino, to_write);
+                    served.opened(ino, to_write).await;
                     Ok(())
                 }
                 // A directory that was removed can still be opened by who is in it, though nothing is in it.

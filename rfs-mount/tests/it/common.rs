@@ -49,6 +49,11 @@ impl Mounted {
     }
 }
 
+/// What an answer of the volume is, for a test that blocks.
+pub(crate) fn wait<T>(answer: impl Future<Output = T>) -> T {
+    tokio::runtime::Handle::current().block_on(answer)
+}
+
 /// Runs a test with a fresh mount, once with the kernel's writeback and once without.
 pub(crate) async fn with_mount(test: impl Fn(&Mounted)) {
     if !has_fuse() {

@@ -8,7 +8,7 @@ use rfs::model::At;
 use rfs::{Credential, Ino, Node, Op, RenameMode, Volume};
 use rfs_mount::MountOptions;
 
-use crate::common::{Mounted, has_fuse};
+use crate::common::{Mounted, has_fuse, wait};
 
 /// Runs a test with two who change the volume: the program, by the API, and whoever uses the mount. The kernel has seen
 /// `file` and its content, `dir`, and that there is no `absent`.
@@ -149,7 +149,7 @@ async fn more_than_can_be_told_one_by_one() {
         block(|| {
             assert!(!mounted.path("file").exists());
             for index in 0..FILES {
-                let there = inodes.lookup(&root, Ino::ROOT, name(index).as_bytes()).unwrap();
+                let there = wait(inodes.lookup(&root, Ino::ROOT, name(index).as_bytes())).unwrap();
                 assert_eq!(seen(index), there.ino.0, "{index}");
             }
         });

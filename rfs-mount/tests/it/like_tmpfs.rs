@@ -6,12 +6,14 @@ use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rfs::Volume;
+use rfs_mount::MountOptions;
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, FileType, Mode, RenameFlags, Timespec, Timestamps, XattrFlags, fallocate,
     mknodat, renameat_with, utimensat,
 };
 
-use crate::common::with_mount;
+use crate::common::{Mounted, has_fuse, options, wait, with_mount};
 
 /// Draws from a seed, so that a difference that was found is found again.
 struct Draws(u64);
@@ -202,26 +204,87 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, (u32, u32, u32, u64, Option<u64>)> {
     found
 }
 
+/// Random operations, and the directory that the kernel keeps itself.
+struct Run {
+    seed: u64,
+    draws: Draws,
+    real: tempfile::TempDir,
+    past: Vec<String>,
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        let draws = Draws(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        Self { seed, draws, real: tempfile::tempdir_in("/dev/shm").unwrap(), past: Vec::new() }
+    }
+
+    fn step(&mut self, ours: &Path) {
+        let (action, round) = (draw(&mut self.draws), self.past.len());
+        let expected = act(self.real.path(), &action, round);
+        let found = act(ours, &action, round);
+        self.past.push(format!("{action:?} -> {expected:?}"));
+        let told = self.past.len().saturating_sub(30);
+        assert_eq!(found, expected, "seed {}, after:\n{}", self.seed, self.past[told..].join("\n"));
+    }
+
+    fn compare(&self, ours: &Path) {
+        assert_eq!(tree(ours), tree(self.real.path()), "seed {}", self.seed);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn random_operations_have_the_same_results() {
     with_mount(|mounted| {
-        for seed in 1..=8_u64 {
-            let real = tempfile::tempdir_in("/dev/shm").unwrap();
+        for seed in 1..=8 {
             let ours = mounted.path(&format!("seed-{seed}"));
             fs::create_dir(&ours).unwrap();
-            let mut draws = Draws(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-            let mut past = Vec::new();
-            for round in 0..400 {
-                let action = draw(&mut draws);
-                let expected = act(real.path(), &action, round);
-                let found = act(&ours, &action, round);
-                past.push(format!("{action:?} -> {expected:?}"));
-                let told = past.len().saturating_sub(30);
-                assert_eq!(found, expected, "seed {seed}, after:\n{}", past[told..].join("\n"));
-            }
-            assert_eq!(tree(&ours), tree(real.path()), "seed {seed}");
+            let mut run = Run::new(seed);
+            (0..400).for_each(|_| run.step(&ours));
+            run.compare(&ours);
         }
-        mounted.volume.check().unwrap();
+        assert_eq!(wait(mounted.volume.check()).unwrap(), []);
     })
     .await;
+}
+
+/// Whenever the volume is opened, what the store holds of its tree is not in memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn random_operations_have_the_same_results_while_the_tree_is_fetched() {
+    /// So many that the tree does not fit in the few pages that opening reads.
+    const OTHERS: usize = 5_000;
+
+    if !has_fuse() {
+        return;
+    }
+    // A store on a disk is waited for.
+    let store = tempfile::tempdir().unwrap();
+    let url = format!("file://{}", store.path().display());
+    let options = || options().with_image_every(1, 1);
+    let volume = Volume::create(&url, options()).await.unwrap();
+    volume.fs().create_dir_all("/others").await.unwrap();
+    for number in 0..OTHERS {
+        volume.fs().write(format!("/others/{number}"), b"").await.unwrap();
+    }
+    volume.fs().create_dir("/ours").await.unwrap();
+    volume.close().await.unwrap();
+
+    let mut run = Run::new(9);
+    let mut fetched = 0;
+    for opening in 0..16 {
+        let volume = Volume::open(&url, options()).await.unwrap();
+        let mut mounted = Mounted::of(volume, MountOptions::new().with_writeback(opening % 2 == 1));
+        let volume = tokio::task::block_in_place(|| {
+            let ours = mounted.path("ours");
+            let before = mounted.volume.metered().requests();
+            run.compare(&ours);
+            assert_eq!(fs::metadata(mounted.path("others/7")).unwrap().len(), 0);
+            fetched += mounted.volume.metered().requests() - before;
+            (0..100).for_each(|_| run.step(&ours));
+            run.compare(&ours);
+            mounted.unmount()
+        });
+        assert_eq!(volume.check().await.unwrap(), []);
+        volume.close().await.unwrap();
+    }
+    assert!(fetched > 0, "opening reads all of the tree");
 }

@@ -12,7 +12,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::common::with_mount;
+use crate::common::{wait, with_mount};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hard_links_are_one_inode_with_the_right_count() {
@@ -73,9 +73,9 @@ async fn special_nodes_keep_kind_and_number() {
             assert_eq!(made.rdev(), makedev(major, minor), "{name}");
             assert_eq!(made.mode() & 0o7777, 0o640);
             let inodes = mounted.volume.inodes();
-            let stored =
-                inodes.lookup(&rfs::Credential::root(), rfs::Ino::ROOT, name.as_bytes()).unwrap().device;
-            assert_eq!(stored, makedev(major, minor), "{name} in the volume");
+            let root = rfs::Credential::root();
+            let stored = wait(inodes.lookup(&root, rfs::Ino::ROOT, name.as_bytes())).unwrap();
+            assert_eq!(stored.device, makedev(major, minor), "{name} in the volume");
         }
         assert_eq!(fs::read(mounted.path("null")).unwrap(), b"");
     })

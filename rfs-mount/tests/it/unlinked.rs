@@ -8,7 +8,7 @@ use std::process::Command;
 use rfs_mount::MountOptions;
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 
-use crate::common::{Mounted, has_fuse, with_mount};
+use crate::common::{Mounted, has_fuse, wait, with_mount};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unlinked_file_lives_until_it_is_closed() {
@@ -82,7 +82,7 @@ async fn nothing_is_held_after_unmounting() {
         let volume = mounted.unmount();
         assert_eq!(volume.held_files(), []);
         assert_eq!(file.write(b"y").unwrap_err().raw_os_error(), Some(107), "ENOTCONN");
-        volume.check().unwrap();
+        assert_eq!(wait(volume.check()).unwrap(), []);
     });
 }
 
