@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use rfs::{At, Fs, Metadata, Options, Volume};
+use rfs::{At, CheckError, Fs, Metadata, Options, Volume};
 use tokio::runtime::Runtime;
 
 use crate::Result;
@@ -46,9 +46,11 @@ impl Comparison {
         let mut names = Vec::new();
         for url in [left, right] {
             let volume = Volume::open_read_only(url, Options::new(), at.clone()).await?;
-            let violations = volume.check().await?;
-            if !violations.is_empty() {
-                self.differ(format!("{url} at {at} is not sound: {violations:?}"));
+            match volume.check().await {
+                Err(CheckError::Unsound(violations)) => {
+                    self.differ(format!("{url} at {at} is not sound: {violations:?}"));
+                }
+                checked => checked?,
             }
             names.push(volume.checkpoints().into_iter().map(|(name, _)| name).collect());
             volumes.push(volume);

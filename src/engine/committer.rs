@@ -476,6 +476,8 @@ impl Committer {
         }
         shared.residency.trim(shared.options.memory_bytes);
         (self.tree, self.state, self.chain) = (job.tree, state, chain);
+        // Before anybody hears of the commit: who closes the volume then waits for the image.
+        self.image_if_due(shared, &receipt, journal_bytes);
         shared.commits.send_modify(|commits| {
             commits.committed = job.boundary.lsn;
             commits.committed_bytes = job.journaled_bytes;
@@ -486,7 +488,6 @@ impl Committer {
             // The caller may have chosen not to wait.
             let _ = done.send(Ok(receipt.clone()));
         }
-        self.image_if_due(shared, &receipt, journal_bytes);
         if has_new_image && shared.options.auto_collect {
             collect_soon(shared, receipt.commit);
         }

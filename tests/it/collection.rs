@@ -53,7 +53,7 @@ async fn short_runs_name_images_and_collect() {
             let count = |kind: &str| sim.paths().iter().filter(|path| path.as_ref().contains(kind)).count();
             // The highest object of each epoch stays.
             let commits = count("/commits/") - run as usize;
-            most = (most.0.max(count("/images/")), most.1.max(commits), most.2.max(replayed));
+            most = (most.0.max(count("/pages/")), most.1.max(commits), most.2.max(replayed));
         }
         assert!(most.0 <= 2 && most.1 <= 16 && most.2 < 15_000, "{writes}: {most:?}");
     }

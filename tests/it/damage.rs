@@ -179,7 +179,7 @@ impl Sample {
         let named = Truth::of(&open(&sim, named()).await.unwrap()).await;
         let sample = Self { sim, head, named, before };
         let count = |part: &str| sample.paths(|path| path.contains(part)).len();
-        assert_eq!((count("/commits/"), count("/images/"), count("/segments/")), (9, 1, 2));
+        assert_eq!((count("/commits/"), count("/pages/"), count("/segments/")), (9, 1, 2));
         sample
     }
 
@@ -311,7 +311,7 @@ async fn flipped_bits_of_superblock_and_fences() {
 
 #[tokio::test(start_paused = true)]
 async fn flipped_bits_of_images_and_segments() {
-    flip_bits(|path| path.contains("/images/") || path.contains("/segments/")).await;
+    flip_bits(|path| path.contains("/pages/") || path.contains("/segments/")).await;
 }
 
 #[tokio::test(start_paused = true)]

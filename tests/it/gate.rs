@@ -97,7 +97,7 @@ impl ObjectStore for Gate {
     }
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
-        if self.stops == Stops::ImageReads && path.as_ref().contains("/images/") {
+        if self.stops == Stops::ImageReads && path.as_ref().contains("/pages/") {
             self.pass().await;
         }
         self.inner.get_opts(path, options).await

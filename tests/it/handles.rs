@@ -147,7 +147,9 @@ impl Handles {
             TestOp::LockRange { slot, range, mode } => {
                 Ok(self.file(*slot)?.try_lock_range(*range, *mode).await.map(unit)?)
             }
-            TestOp::UnlockRange { slot, range } => Ok(self.file(*slot)?.unlock_range(*range).await.map(unit)?),
+            TestOp::UnlockRange { slot, range } => {
+                Ok(self.file(*slot)?.unlock_range(*range).await.map(unit)?)
+            }
             TestOp::GetLock { slot, range, mode } => {
                 Ok(Value::Truth(self.file(*slot)?.test_lock_range(*range, *mode).await?.is_some()))
             }
@@ -167,7 +169,9 @@ impl Handles {
                 Ok(Value::Bytes(self.file(*slot)?.xattr(&name.0).await?))
             }
             TestOp::GetXattr { what, name } => Ok(Value::Bytes(fs.xattr(path(what), &name.0).await?)),
-            TestOp::ListXattr { what: What::Handle(slot) } => Ok(names(self.file(*slot)?.xattr_names().await?)),
+            TestOp::ListXattr { what: What::Handle(slot) } => {
+                Ok(names(self.file(*slot)?.xattr_names().await?))
+            }
             TestOp::ListXattr { what } => Ok(names(fs.xattr_names(path(what)).await?)),
             TestOp::SetXattr { what, name, value, mode } => {
                 match what {

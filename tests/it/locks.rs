@@ -46,7 +46,10 @@ async fn ranges_exclude_by_byte_and_by_open_file() {
     let (one, other) = (open(&volume, "/f").await, open(&volume, "/f").await);
     one.try_lock_range(range(0, 100), ALONE).await.unwrap();
     other.try_lock_range(range(100, 200), ALONE).await.unwrap();
-    assert_eq!(other.try_lock_range(range(99, 100), SHARED).await.unwrap_err().errno(), Some(Errno::WouldBlock));
+    assert_eq!(
+        other.try_lock_range(range(99, 100), SHARED).await.unwrap_err().errno(),
+        Some(Errno::WouldBlock)
+    );
     one.try_clone().unlock_range(range(50, 60)).await.unwrap();
     other.try_lock_range(range(50, 60), SHARED).await.unwrap();
     let held = one.test_lock_range(range(0, 1000), ALONE).await.unwrap().unwrap();

@@ -28,7 +28,11 @@ async fn ranges_are_punched_zeroed_taken_out_and_put_in() {
     file.punch_hole(2, 2).await.unwrap();
     assert_eq!(fs.read("/f").await.unwrap(), b"01\x00\x00456789");
     assert_eq!(
-        (file.seek_hole(0).await.unwrap(), file.seek_data(2).await.unwrap(), file.seek_hole(4).await.unwrap()),
+        (
+            file.seek_hole(0).await.unwrap(),
+            file.seek_data(2).await.unwrap(),
+            file.seek_hole(4).await.unwrap()
+        ),
         (2, 4, 10)
     );
     assert_eq!(errno(file.seek_data(10).await), Errno::NoSuchData);

@@ -1,6 +1,6 @@
 //! `rfs check`: whether all is as it was written.
 
-use rfs::{At, Attr, ErrorKind, Kind, Volume};
+use rfs::{At, Attr, CheckError, ErrorKind, Kind, Volume};
 use serde::Serialize;
 
 use super::{Done, inspect};
@@ -92,9 +92,13 @@ impl Check {
             }
             Err(failure) => return Err(failure),
         };
-        let violations = volume.check().await;
-        for violation in violations.map_err(|error| Failure::of(format!("check {named}"), &error))? {
-            report.problems.push(format!("{named}: {violation}"));
+        match volume.check().await {
+            Ok(()) => {}
+            Err(CheckError::Unsound(violations)) => {
+                report.problems.extend(violations.iter().map(|violation| format!("{named}: {violation}")));
+            }
+            Err(CheckError::Unreadable(error)) => report.found(&named, &error)?,
+            Err(error) => return Err(Failure::new(format!("check {named}: {error}"))),
         }
         if self.deep {
             let mut walk = Walk::new(&volume, b"/").await?;

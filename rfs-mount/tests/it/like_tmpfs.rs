@@ -242,7 +242,7 @@ async fn random_operations_have_the_same_results() {
             (0..400).for_each(|_| run.step(&ours));
             run.compare(&ours);
         }
-        assert_eq!(wait(mounted.volume.check()).unwrap(), []);
+        wait(mounted.volume.check()).unwrap();
     })
     .await;
 }
@@ -283,7 +283,7 @@ async fn random_operations_have_the_same_results_while_the_tree_is_fetched() {
             run.compare(&ours);
             mounted.unmount()
         });
-        assert_eq!(volume.check().await.unwrap(), []);
+        volume.check().await.unwrap();
         volume.close().await.unwrap();
     }
     assert!(fetched > 0, "opening reads all of the tree");

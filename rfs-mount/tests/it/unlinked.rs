@@ -82,7 +82,7 @@ async fn nothing_is_held_after_unmounting() {
         let volume = mounted.unmount();
         assert_eq!(volume.held_files(), []);
         assert_eq!(file.write(b"y").unwrap_err().raw_os_error(), Some(107), "ENOTCONN");
-        assert_eq!(wait(volume.check()).unwrap(), []);
+        wait(volume.check()).unwrap();
     });
 }
 

@@ -133,7 +133,9 @@ fn what_stood_in_a_recycled_file_is_clean() {
         let replayed = replay(&state, &log);
         assert!(replayed == *end_of(&second), "{len} bytes");
         // The files before the head are not in this journal: what was written since is.
-        for ino in (7..9).map(Ino).filter(|ino| loaded(replayed.tree.inode(*ino)).is_some_and(|inode| inode.size > 0))
+        for ino in (7..9)
+            .map(Ino)
+            .filter(|ino| loaded(replayed.tree.inode(*ino)).is_some_and(|inode| inode.size > 0))
         {
             for run in replayed.tree.file_ranges(ino, 0..1 << 20).unwrap() {
                 let (place, len) = (run.place.unwrap(), run.range.end - run.range.start);
