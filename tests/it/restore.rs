@@ -37,7 +37,7 @@ async fn in_volume(volume: &Volume, from: &Path) -> Tree {
         let metadata = fs.symlink_metadata(&path).await.unwrap();
         if metadata.is_dir() {
             let mut entries = fs.read_dir(&path).await.unwrap();
-            while let Some(entry) = entries.next_entry().unwrap() {
+            while let Some(entry) = entries.next_entry().await.unwrap() {
                 paths.push(entry.path());
             }
         }
