@@ -34,6 +34,10 @@ impl Failure {
     /// What was being done, and the error with all its causes.
     pub(crate) fn during(doing: impl fmt::Display, error: &(dyn Error + 'static)) -> Self {
         let mut text = doing.to_string();
+        // Most errors say themselves what was being done.
+        if error.to_string().contains(&text) {
+            text = error.to_string();
+        }
         let mut next = Some(error);
         while let Some(error) = next {
             let line = error.to_string();
@@ -71,6 +75,14 @@ impl Failure {
 
     pub(crate) const fn with_code(mut self, code: u8) -> Self {
         self.code = Some(code);
+        self
+    }
+
+    /// What can be done about it.
+    pub(crate) fn with_advice(mut self, advice: &str) -> Self {
+        if !advice.is_empty() {
+            self.text += &format!(" ({advice})");
+        }
         self
     }
 

@@ -123,6 +123,22 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
+/// So many of something, as people say it.
+pub(crate) struct Count(pub(crate) u64, pub(crate) &'static str, pub(crate) &'static str);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(count, one, many) = self;
+        write!(f, "{count} {}", if *count == 1 { one } else { many })
+    }
+}
+
+/// How many files and directories.
+pub(crate) fn entries(files: u64, directories: u64) -> String {
+    let (files, dirs) = (Count(files, "file", "files"), Count(directories, "directory", "directories"));
+    format!("{files} and {dirs}")
+}
+
 /// A size as people say it.
 pub(crate) struct Size(pub(crate) u64);
 

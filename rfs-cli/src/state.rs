@@ -36,13 +36,11 @@ pub(crate) async fn open(url: &str, at: At) -> Result<Volume, Failure> {
     let opened = Volume::open_read_only(url, options(), at).await;
     opened.map_err(|error| {
         let advice = match error.kind() {
-            rfs::ErrorKind::NoSuchState => {
-                " (`rfs checkpoints` and `rfs log` list the states that there are)"
-            }
-            rfs::ErrorKind::NoVolume => " (`rfs create` makes one)",
+            rfs::ErrorKind::NoSuchState => "`rfs checkpoints` and `rfs log` list the states that there are",
+            rfs::ErrorKind::NoVolume => "`rfs create` makes one",
             _ => "",
         };
-        Failure::of(format!("open {url}{advice}"), &error)
+        Failure::of(format!("open {url}"), &error).with_advice(advice)
     })
 }
 

@@ -34,10 +34,10 @@ pub(crate) async fn open_writer(url: &str) -> Result<rfs::Volume, Failure> {
 pub(crate) async fn open_writer_with(url: &str, options: Options) -> Result<rfs::Volume, Failure> {
     rfs::Volume::open(url, options).await.map_err(|error| {
         let advice = match error.kind() {
-            rfs::ErrorKind::NoVolume => " (`rfs create` makes one)",
+            rfs::ErrorKind::NoVolume => "`rfs create` makes one",
             _ => "",
         };
-        Failure::of(format!("open {url}{advice}"), &error)
+        Failure::of(format!("open {url}"), &error).with_advice(advice)
     })
 }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{Done, inspect};
 use crate::error::{DAMAGED, Failure};
-use crate::output::{Format, Out, Shown};
+use crate::output::{Count, Format, Out, Shown};
 use crate::state;
 use crate::walk::{Step, Walk};
 
@@ -124,17 +124,17 @@ impl Check {
         for problem in &report.problems {
             out.line(problem)?;
         }
-        let Report { states, files, bytes, objects, problems, .. } = report;
+        let states = Count(report.states, "state", "states");
         if self.deep {
-            out.line(format_args!(
-                "verified {states} states, {objects} objects, {files} files with {bytes} bytes"
-            ))?;
+            let objects = Count(report.objects, "object", "objects");
+            let (files, bytes) = (Count(report.files, "file", "files"), report.bytes);
+            out.line(format_args!("verified {states}, {objects}, {files} with {bytes} bytes"))?;
         } else {
-            out.line(format_args!("verified {states} states"))?;
+            out.line(format_args!("verified {states}"))?;
         }
-        match problems.len() {
+        match report.problems.len() {
             0 => out.line("no problems found")?,
-            count => out.line(format_args!("{count} problems found"))?,
+            count => out.line(format_args!("{} found", Count(count as u64, "problem", "problems")))?,
         }
         out.end()
     }

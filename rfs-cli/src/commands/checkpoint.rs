@@ -39,10 +39,10 @@ impl Checkpoint {
         let volume = open_writer(&self.url).await?;
         let failed = |error: rfs::Error| {
             let advice = match error.errno() {
-                Some(rfs::Errno::Exists) => " (choose another name, or `rfs drop` this one)",
+                Some(rfs::Errno::Exists) => "choose another name, or `rfs drop` this one",
                 _ => "",
             };
-            Failure::of(format!("checkpoint {:?} of {}{advice}", self.name, self.url), &error)
+            Failure::of(format!("checkpoint {:?} of {}", self.name, self.url), &error).with_advice(advice)
         };
         let mut commit = volume.checkpoint(&self.name).await.map_err(failed)?;
         let receipt = commit.wait().await.map_err(failed)?;

@@ -13,14 +13,14 @@ use serde::Serialize;
 use self::side::Side;
 use super::Done;
 use crate::error::Failure;
-use crate::output::{Format, Out, Size};
+use crate::output::{Format, Out, Size, entries};
 use crate::state::State;
 
 /// Copy files and directories into a volume, or out of it, with all attributes.
 ///
 /// The volume's side is written as URL:/path, such as s3://bucket/prefix:/dir/file or file:///store:/dir. Where DST is a
 /// directory, SRC is copied into it under its own name; of SRC/. only what is in it. Permissions, owners, times, extended attributes, holes and, within
-/// a directory, hard links are copied too; symlinks are copied as they are. A file that is there is replaced; a directory
+/// a directory, hard links are copied too; symlinks are copied as they are. A file that is there is overwritten; a directory
 /// of this machine that is there is not. What is copied in is committed at the end, and, of much, on the way; this takes
 /// the volume over, as `rfs checkpoint` does.
 ///
@@ -64,7 +64,7 @@ impl Cp {
             return out.json(&copied);
         }
         let Copied { files, directories, bytes } = copied;
-        out.line(format_args!("copied {files} files and {directories} directories, {}", Size(bytes)))?;
+        out.line(format_args!("copied {}, {}", entries(files, directories), Size(bytes)))?;
         out.end()
     }
 }

@@ -32,10 +32,11 @@ impl Drop {
         let volume = open_writer(&self.url).await?;
         let failed = |error: rfs::Error| {
             let advice = match error.errno() {
-                Some(rfs::Errno::NotFound) => " (`rfs checkpoints` lists those that there are)",
+                Some(rfs::Errno::NotFound) => "`rfs checkpoints` lists those that there are",
                 _ => "",
             };
-            Failure::of(format!("drop checkpoint {:?} of {}{advice}", self.name, self.url), &error)
+            Failure::of(format!("drop checkpoint {:?} of {}", self.name, self.url), &error)
+                .with_advice(advice)
         };
         volume.drop_checkpoint(&self.name).await.map_err(failed)?;
         volume.close().await.map_err(failed)?;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Done;
 use crate::args::parse_time;
 use crate::error::Failure;
-use crate::output::{Format, Out, Size};
+use crate::output::{Count, Format, Out, Size};
 use crate::volume::{open_writer_with, writer_options};
 
 /// Delete the objects of a volume that no state which is kept needs.
@@ -47,8 +47,8 @@ impl Gc {
         if self.format.json {
             return out.json(&Deleted { objects: collected.objects, bytes: collected.bytes });
         }
-        let (objects, size) = (collected.objects, Size(collected.bytes));
-        out.line(format_args!("deleted {objects} objects, {size}"))?;
+        let objects = Count(collected.objects, "object", "objects");
+        out.line(format_args!("deleted {objects}, {}", Size(collected.bytes)))?;
         out.end()
     }
 }

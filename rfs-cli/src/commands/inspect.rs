@@ -97,10 +97,10 @@ impl Inspect {
         };
         let text = objects.describe(&key).await.map_err(|error| {
             let advice = match error.kind() {
-                rfs::ErrorKind::NoSuchState => " (`rfs inspect URL` lists those that there are)",
+                rfs::ErrorKind::NoSuchState => "`rfs inspect URL` lists those that there are",
                 _ => "",
             };
-            Failure::of(format!("inspect {key}{advice}"), &error)
+            Failure::of(format!("inspect {key}"), &error).with_advice(advice)
         })?;
         let mut out = Out::new();
         if self.format.json {

@@ -182,6 +182,13 @@ fn record(record: &Record) -> RecordLine {
     let time = arguments.remove("time").and_then(|time| time.as_i64());
     arguments.retain(|_, value| !value.is_null());
     for (name, value) in &mut arguments {
+        match (name.as_str(), value.as_i64()) {
+            ("mode", Some(mode)) => *value = Value::String(format!("{mode:04o}")),
+            ("accessed" | "modified", Some(time)) => {
+                *value = Value::String(format!("{:#}", Rfc3339(Timestamp::from_nanos(time))));
+            }
+            _ => {}
+        }
         // Owners are numbers, too.
         if name != "keep" {
             as_text(value);

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::Done;
 use crate::entry;
 use crate::error::{DAMAGED, Failure};
-use crate::output::{Format, Out, Shown, Size};
+use crate::output::{self, Count, Format, Out, Shown, Size};
 use crate::progress::Progress;
 use crate::state::{self, State};
 
@@ -99,10 +99,10 @@ impl Restore {
             });
         }
         let Restored { directories, entries, kept, bytes, .. } = restored;
-        let size = Size(*bytes);
-        out.line(format_args!("restored {entries} files and {directories} directories, {size}"))?;
+        let restored = output::entries(*entries, *directories);
+        out.line(format_args!("restored {restored}, {}", Size(*bytes)))?;
         if *kept > 0 {
-            out.line(format_args!("{kept} of the files were there from before"))?;
+            out.line(format_args!("of these from before: {}", Count(*kept, "file", "files")))?;
         }
         out.end()
     }

@@ -90,7 +90,7 @@ fn files_go_in_and_out() {
     fs::write(here("b"), "b").unwrap();
     assert_eq!(
         said(&["cp", text(&here("a")), &format!("{url}:/x")]),
-        "copied 1 files and 0 directories, 1 B\n"
+        "copied 1 file and 0 directories, 1 B\n"
     );
     said(&["cp", text(&here("b")), &format!("{url}:/x")]);
     assert_eq!(said(&["cat", &url, "/x"]), "b");
@@ -141,7 +141,7 @@ fn a_state_is_restored() {
 
     let one = place.root.path().join("one");
     let arguments = ["restore", &url, text(&one), "/one"];
-    assert_eq!(said(&arguments), "restored 1 files and 0 directories, 7 B\n");
+    assert_eq!(said(&arguments), "restored 1 file and 0 directories, 7 B\n");
     assert_eq!(fs::read(one.join("one")).unwrap(), b"changed");
     let (code, told) = failure(&arguments);
     assert!(code == 1 && told.contains("EEXIST"), "{told}");
@@ -170,6 +170,6 @@ fn what_is_damaged_is_named_and_restored_when_it_is_mended() {
     assert!(told.contains("/sub/below/large: missing") && told.contains(key), "{told}");
     fs::write(&object, whole).unwrap();
     let said = said(&["restore", &url, text(&dir)]);
-    assert!(said.contains("6 of the files were there from before"), "{said}");
+    assert!(said.contains("of these from before: 6 files"), "{said}");
     assert_eq!(seen(&dir), seen(&tree));
 }

@@ -7,3 +7,4 @@ mod copying;
 mod exec;
 mod mount;
 mod reading;
+mod transcript;

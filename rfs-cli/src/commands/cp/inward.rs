@@ -154,6 +154,20 @@ impl Copy {
         self.attributes(from, to, metadata).await
     }
 
+    /// An empty file: one that is there goes on, with its history.
+    async fn open(&self, to: &Path) -> rfs::Result<rfs::File> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        match options.open(&self.inner, to).await {
+            // A symlink, or what only a kernel opens.
+            Err(error) if matches!(error.errno(), Some(Errno::TooManySymlinks | Errno::NoSuchData)) => {
+                self.free(to).await?;
+                options.open(&self.inner, to).await
+            }
+            opened => opened,
+        }
+    }
+
     /// Takes away what a new entry replaces.
     async fn free(&self, to: &Path) -> rfs::Result<()> {
         match self.inner.remove_file(to).await {
@@ -177,11 +191,7 @@ impl Copy {
                 from.display()
             )));
         }
-        // A new file, so that other names of one that is there keep their content.
-        self.free(to).await.map_err(failed)?;
-        let file =
-            OpenOptions::new().write(true).create_new(true).open(&self.inner, to).await.map_err(failed)?;
-        file.set_len(opened.len()).await.map_err(failed)?;
+        let file = self.open(to).await.map_err(failed)?;
         let mut buffer = vec![0; PIECE];
         let (mut at, end) = (0, opened.len());
         while at < end {
@@ -205,6 +215,10 @@ impl Copy {
                 let bytes = self.copied.bytes;
                 self.progress.show(|| format!("{}, {}", from.display(), Size(bytes)));
             }
+        }
+        if at < end {
+            // It ends with a hole.
+            file.set_len(end).await.map_err(failed)?;
         }
         Ok(())
     }
