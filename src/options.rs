@@ -197,9 +197,9 @@ impl Options {
     }
 
     /// About how much of the tree is kept in memory: inodes, names, and where content is (default 256 MiB). More of it is
-    /// read when it is needed, and let go of when something else is. At least 4 MiB.
+    /// read when it is needed, and let go of when something else is.
     pub fn with_tree_memory(mut self, bytes: u64) -> Self {
-        self.tree_bytes = bytes.max(4 << 20);
+        self.tree_bytes = bytes;
         self
     }
 

@@ -28,19 +28,17 @@ impl Loaded {
 }
 
 impl Shared {
-    /// Lets go of pages until what is loaded and stored takes no more than three quarters of the budget.
+    /// Lets go of the pages that nobody needed since it was done last, if what is loaded and stored takes more than half
+    /// of the budget. What was needed stays: so whoever fetches one page after the other has all of them in the end.
     pub(crate) fn make_room(&self) {
         self.loaded.bytes.store(0, Ordering::Relaxed);
-        let budget = self.options.tree_bytes / 4 * 3;
-        let mut live = self.live.write();
-        // At the first look all that was needed since the last one stays.
-        for _ in 0..2 {
-            if live.tree.held().clean as u64 <= budget {
-                break;
+        {
+            let mut live = self.live.write();
+            if live.tree.held().clean as u64 <= self.options.tree_bytes / 2 {
+                return;
             }
             live.tree.evict();
         }
-        drop(live);
         self.content.evict();
         // What these share with the tree would else stay in memory for as long as nothing is committed.
         if let Some(base) = &mut self.image.lock().base {

@@ -61,6 +61,11 @@ impl<K, V> Slot<K, V> {
         Self { page, node, used: AtomicBool::new(true) }
     }
 
+    /// Somebody needed it.
+    pub(super) fn set_used(&self) {
+        self.used.store(true, Ordering::Relaxed);
+    }
+
     /// Whether somebody needed it since this was last asked.
     pub(super) fn take_used(&self) -> bool {
         self.used.swap(false, Ordering::Relaxed)
@@ -99,7 +104,7 @@ impl<K: Key, V: Value> Child<K, V> {
     pub(super) fn node(&self) -> Result<&Node<K, V>, Missing> {
         let Some(node) = self.0.node.get() else { return Err(self.missing()) };
         if !self.0.used.load(Ordering::Relaxed) {
-            self.0.used.store(true, Ordering::Relaxed);
+            self.0.set_used();
         }
         Ok(node)
     }

@@ -183,6 +183,7 @@ impl Missing {
                 Node::Branch(Branch { level, keys, children })
             }
         };
+        slot.set_used();
         // Somebody else may have fetched it too.
         let _ = slot.node.set(node);
         Ok(())
