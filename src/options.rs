@@ -77,8 +77,8 @@ impl Default for Options {
             inline_bytes: 1 << 20,
             segment_bytes: 16 << 20,
             frame_bytes: 256 << 10,
-            image_bytes: 64 << 20,
-            image_commits: 256,
+            image_bytes: 8 << 20,
+            image_commits: 64,
             outage_bytes: 1 << 30,
             outage_time: Duration::from_hours(1),
             memory_bytes: 256 << 20,
@@ -171,8 +171,9 @@ impl Options {
         self
     }
 
-    /// Writes an image of the tree after so many bytes of journal (default 64 MiB) or so many commits (default 256),
-    /// so that opening does not replay more than that.
+    /// Writes an image of the tree after so many bytes of journal (default 8 MiB) or so many commits (default 64), so that
+    /// opening does not replay more than that; when the volume is closed, after a 64th of that. An image costs what
+    /// changed since the one before.
     pub fn with_image_every(mut self, bytes: u64, commits: u64) -> Self {
         self.image_bytes = bytes.max(1);
         self.image_commits = commits.max(1);

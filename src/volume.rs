@@ -13,8 +13,8 @@ use rfs_recovery::{History, Keys, commit_log, history};
 use tokio::sync::oneshot;
 
 use crate::engine::{
-    Live, OpenReport, Receipt, Shared, collect_at_close, collect_now, commit_named, commit_now, name_image,
-    open_reader, open_writer, queue_commit,
+    Live, OpenReport, Receipt, Shared, collect_at_close, collect_now, commit_named, commit_now,
+    image_at_close, name_image, open_reader, open_writer, queue_commit,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{Fs, path_bytes};
@@ -423,6 +423,7 @@ impl Volume {
         let shared = self.shared();
         let mut committed = self.commit_rest().await;
         if committed.is_ok() && shared.driver.is_some() && shared.live.read().failure.is_none() {
+            image_at_close(shared).await;
             // Everything is committed, whether or not there will be an image.
             let _ = name_image(shared).await;
             collect_at_close(shared).await;

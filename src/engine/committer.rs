@@ -33,6 +33,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// How many segments are uploaded at a time.
 const UPLOADS: usize = 4;
+/// When a volume is closed an image is due after so many times less than else.
+const AT_CLOSE: u64 = 64;
 /// How long the committer rests after the store failed it, beyond the store's own retries.
 const REST: Duration = Duration::from_secs(1);
 
@@ -82,7 +84,7 @@ pub(crate) struct Outage {
 pub(crate) struct Uploaded(BTreeMap<SegmentId, String>);
 
 /// The images of a volume, as far as the committer cares.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ImageState {
     /// What commits name.
     pub(crate) named: Option<ImageRef>,
@@ -91,9 +93,9 @@ pub(crate) struct ImageState {
     pub(crate) running: bool,
     /// What the newest image stored.
     pub(crate) base: Option<ImageBase>,
-    /// The number of the next object of pages in this epoch. None is used twice, so that what became of an earlier put
-    /// does not matter.
-    pub(crate) next_object: u64,
+    /// The next object of pages, of this writer's epoch. None is used twice, so that what became of an earlier put does
+    /// not matter.
+    pub(crate) next_object: PageObject,
     /// Bytes and commits since the newest image.
     pub(crate) bytes_since: u64,
     pub(crate) commits_since: u64,
@@ -237,6 +239,21 @@ pub(crate) async fn commit_now(shared: &Shared) -> Result<Receipt> {
         }
         shared.live.read().usable().map_err(|refused| refused.doing(|| "commit".to_owned()))?;
         wait_for_change(&mut commits).await?;
+    }
+}
+
+/// Starts an image if the next opening would replay more than little: an image costs what changed.
+pub(crate) async fn image_at_close(shared: &Arc<Shared>) {
+    let guard = shared.publisher.lock().await;
+    let receipt = shared.commits.borrow().receipt.clone();
+    let (Some(committer), Some(receipt)) = (guard.as_ref(), receipt) else { return };
+    let due = {
+        let image = shared.image.lock();
+        image.bytes_since >= shared.options.image_bytes / AT_CLOSE
+            || image.commits_since >= shared.options.image_commits.div_ceil(AT_CLOSE)
+    };
+    if due {
+        committer.start_image(shared, &receipt);
     }
 }
 
@@ -495,14 +512,24 @@ impl Committer {
 
     /// Starts an image of this commit's state in the background, if the last one is far behind.
     fn image_if_due(&self, shared: &Arc<Shared>, receipt: &Receipt, journal_bytes: u64) {
-        let (bytes, commits) = {
+        let due = {
             let mut image = shared.image.lock();
             image.bytes_since += journal_bytes;
             image.commits_since += 1;
-            let due = image.bytes_since >= shared.options.image_bytes
+            image.bytes_since >= shared.options.image_bytes
                 || image.commits_since >= shared.options.image_commits
-                || self.is_much_dirty(shared, image.bytes_since);
-            if !due || image.running {
+                || self.is_much_dirty(shared, image.bytes_since)
+        };
+        if due {
+            self.start_image(shared, receipt);
+        }
+    }
+
+    /// Starts an image of this commit's state in the background, unless one is being made.
+    fn start_image(&self, shared: &Arc<Shared>, receipt: &Receipt) {
+        let (bytes, commits) = {
+            let mut image = shared.image.lock();
+            if image.running {
                 return;
             }
             image.running = true;
@@ -591,9 +618,9 @@ async fn write_image(
 async fn encode(shared: &Arc<Shared>, of: ImageOf) -> Result<EncodedImage> {
     let (object, base) = {
         let mut image = shared.image.lock();
-        let number = image.next_object;
-        image.next_object += 1;
-        (PageObject { epoch: of.of.epoch, number }, image.base.clone().unwrap_or_default())
+        let object = image.next_object;
+        image.next_object.number += 1;
+        (object, image.base.clone().unwrap_or_default())
     };
     let (of, base) = (Arc::new(of), Arc::new(base));
     loop {

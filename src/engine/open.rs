@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use parking_lot::{Mutex, RwLock};
 use rfs_backends::Store;
-use rfs_core::{CommitId, Lsn, Op, OwnerId, SegmentId, Tree};
+use rfs_core::{CommitId, Lsn, Op, OwnerId, PageObject, SegmentId, Tree};
 use rfs_journal::{
     Appender, ChainHash, Cut, Disk, Head, LogEnd, LogWriter, OpenedLog, Orphaned, RealDisk, Residency,
     ScannedLog, WriterIdentity, scan_log,
@@ -441,12 +441,15 @@ fn share(
         failures: 0,
         failed: false,
     });
+    let epoch = parts.live.session().epoch;
     let image = ImageState {
+        next_object: PageObject { epoch, number: 0 },
         base: state.image.as_ref().map(|_| state.base),
         named: state.image,
         bytes_since: state.replayed_bytes,
         commits_since: state.boundaries.len() as u64 - 1,
-        ..ImageState::default()
+        ready: None,
+        running: false,
     };
     let cache_bytes = options.memory_bytes;
     Arc::new(Shared {
