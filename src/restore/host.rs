@@ -98,7 +98,7 @@ pub(super) struct Work {
     /// What was changed before may have lost its content when the machine went down: it is not taken for finished.
     trusted_from: (i64, i64),
     /// Owners are set: only root can.
-    pub(super) owners: bool,
+    owners: bool,
 }
 
 impl Work {
@@ -147,6 +147,12 @@ impl Work {
         let trusted_from = (stat.st_ctime, i64::try_from(stat.st_ctime_nsec).unwrap_or(i64::MAX));
         let owners = rustix::process::geteuid().is_root();
         Ok(Self { root: Arc::new(root), dir, name, trusted_from, owners })
+    }
+
+    /// Whether what is made here has the right owner.
+    pub(super) fn owns(&self, attr: &Attr) -> bool {
+        let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        self.owners || own == (attr.uid, attr.gid)
     }
 
     /// Whether a place holds what it is to hold already.
@@ -251,9 +257,11 @@ impl Work {
     }
 
     /// Everything is in its place: the work directory goes.
-    pub(super) fn end(&self) -> io::Result<()> {
-        // Before the state is gone that says what to do again.
-        rustix::fs::syncfs(&self.root)?;
+    pub(super) fn end(&self, sync: bool) -> io::Result<()> {
+        if sync {
+            // Before the state is gone that says what to do again.
+            rustix::fs::syncfs(&self.root)?;
+        }
         for name in names(&self.dir)? {
             unlink(&self.dir, &name)?;
         }
