@@ -16,11 +16,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::StreamExt;
-use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use rfs_core::{Attr, Credential, Errno, Ino, Kind};
+use tokio::task::{JoinError, JoinSet};
 
 use self::host::{Descent, Place, Refusal, Wanted, Work};
 pub use self::options::{RestoreOptions, RestoreProgress, Restored, Unrestored};
@@ -217,23 +215,18 @@ impl Restore {
 
     /// Makes all but the attributes of directories.
     async fn make(&mut self, parallel: usize, attr: Attr) -> Result<()> {
-        let mut jobs = FuturesUnordered::new();
+        let mut jobs = JoinSet::new();
         let made = self.make_below(attr.ino, parallel, &mut jobs).await;
         // Whoever is told of an error may restore again at once: nothing of this one goes on.
-        while let Some((path, size, made)) = jobs.next().await {
-            if let Err(error) = self.made(path, size, made) {
+        while let Some(ended) = jobs.join_next().await {
+            if let Err(error) = self.ended(ended) {
                 tracing::debug!(%error, "restoring ended already");
             }
         }
         made
     }
 
-    async fn make_below(
-        &mut self,
-        dir: Ino,
-        parallel: usize,
-        jobs: &mut FuturesUnordered<BoxFuture<'static, Ended>>,
-    ) -> Result<()> {
+    async fn make_below(&mut self, dir: Ino, parallel: usize, jobs: &mut JoinSet<Ended>) -> Result<()> {
         let mut descent = Descent::new(&self.work.root).map_err(|error| self.host(error))?;
         let mut walk = Walk::new(dir);
         self.restored.directories = 1;
@@ -267,18 +260,18 @@ impl Restore {
                 continue;
             }
             if jobs.len() >= parallel
-                && let Some((path, size, made)) = jobs.next().await
+                && let Some(ended) = jobs.join_next().await
             {
-                self.made(path, size, made)?;
+                self.ended(ended)?;
             }
-            jobs.push(Box::pin(job.run()));
+            jobs.spawn(job.run());
             // What has ended meanwhile makes room.
-            while let Some(Some((path, size, made))) = futures::FutureExt::now_or_never(jobs.next()) {
-                self.made(path, size, made)?;
+            while let Some(ended) = jobs.try_join_next() {
+                self.ended(ended)?;
             }
         }
-        while let Some((path, size, made)) = jobs.next().await {
-            self.made(path, size, made)?;
+        while let Some(ended) = jobs.join_next().await {
+            self.ended(ended)?;
         }
         Ok(())
     }
@@ -391,6 +384,12 @@ impl Restore {
             Err(trouble) => return Err(self.all(trouble)),
         }
         Ok(self.restored)
+    }
+
+    fn ended(&mut self, ended: std::result::Result<Ended, JoinError>) -> Result<()> {
+        let (path, size, made) =
+            ended.map_err(|error| Error::caused(ErrorKind::Bug, "restore a file", error))?;
+        self.made(path, size, made)
     }
 
     fn made(&mut self, path: Vec<u8>, size: u64, made: std::result::Result<Made, Trouble>) -> Result<()> {

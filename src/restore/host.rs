@@ -115,7 +115,10 @@ impl Work {
                     return Err(Refusal::Occupied);
                 }
                 rustix::fs::mkdirat(&root, name.as_str(), OWN)?;
-                (rustix::fs::openat(&root, name.as_str(), DIRECTORY, Mode::empty())?, true)
+                let work = rustix::fs::openat(&root, name.as_str(), DIRECTORY, Mode::empty())?;
+                // What is made in it is to have no ACL but its own.
+                without_acls(&work, &[]);
+                (work, true)
             }
             Err(Errno::NOTDIR | Errno::LOOP) => return Err(Refusal::Foreign),
             Err(errno) => return Err(errno.into()),
@@ -227,6 +230,9 @@ impl Work {
         if self.owners {
             let (uid, gid) = owner(attr);
             note(&mut lost, "owner", rustix::fs::fchown(file, uid, gid));
+        }
+        if attr.kind == Kind::Directory {
+            without_acls(file, &wanted.xattrs);
         }
         // After the owner, whose change takes set-id bits and capabilities away.
         rustix::fs::fchmod(file, Mode::from_raw_mode(attr.mode))?;
@@ -360,6 +366,16 @@ fn open_up(above: &OwnedFd, name: &OsStr) -> io::Result<()> {
         rustix::fs::chmod(format!("/proc/self/fd/{}", dir.as_raw_fd()), OWN)?;
     }
     Ok(())
+}
+
+/// Takes the ACLs away that a directory has from the one that it was made in, but for those that it is to have.
+fn without_acls(dir: &impl AsFd, wanted: &[(Vec<u8>, Vec<u8>)]) {
+    for acl in ["system.posix_acl_access", "system.posix_acl_default"] {
+        if !wanted.iter().any(|(name, _)| name == acl.as_bytes()) {
+            // It has none, or its file system knows none.
+            let _ = rustix::fs::fremovexattr(dir, acl);
+        }
+    }
 }
 
 fn identity(dir: &impl AsFd) -> io::Result<(u64, u64)> {

@@ -19,7 +19,7 @@ use rfs::{
 use rfs_testkit::{CrashPlan, SimStore};
 
 use self::denying::Denying;
-use crate::common::{options, store_over};
+use crate::common::{options, sim, store_over};
 
 /// What is compared of an entry, with the identity of its inode as the first path that it is met by.
 type Tree = BTreeMap<PathBuf, String>;
@@ -355,6 +355,44 @@ async fn of_one_file_only_its_places_are_read() {
     let restored = volume.restore(&sub, one("/dir/below")).await.unwrap();
     assert_eq!(restored.directories, 2);
     assert_eq!(on_host(&sub), in_volume(&volume, Path::new("/dir/below")).await);
+}
+
+/// An ACL as Linux gives it, for a user beside the owner.
+fn acl(user: u32) -> Vec<u8> {
+    let none = u32::MAX;
+    let entries: [(u16, u16, u32); 5] =
+        [(1, 7, none), (2, 6, user), (4, 5, none), (16, 7, none), (32, 4, none)];
+    let entries = entries.iter().flat_map(|(tag, permissions, id)| {
+        [&tag.to_le_bytes()[..], &permissions.to_le_bytes()[..], &id.to_le_bytes()[..]].concat()
+    });
+    2_u32.to_le_bytes().into_iter().chain(entries).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn access_lists_are_those_of_the_volume() {
+    let host = tempfile::tempdir().unwrap();
+    let set = |name: &str, user| {
+        rustix::fs::setxattr(host.path(), name, &acl(user), rustix::fs::XattrFlags::empty())
+    };
+    // What is made in the host directory has this one, if its file system has any.
+    let takes_them = set("system.posix_acl_default", 1234).is_ok();
+    let (_, store) = sim();
+    let volume = Volume::create("sim://", options(50).with_store(store)).await.unwrap();
+    let fs = volume.fs();
+    fs.create_dir_all("/with/below").await.unwrap();
+    fs.create_dir("/without").await.unwrap();
+    fs.write("/with/file", b"").await.unwrap();
+    fs.write("/without/file", b"").await.unwrap();
+    fs.set_xattr("/with", "system.posix_acl_default", acl(5), XattrMode::Set).await.unwrap();
+    fs.set_xattr("/with/file", "system.posix_acl_access", acl(6), XattrMode::Set).await.unwrap();
+    let restored = volume.restore(host.path().join("new"), RestoreOptions::new()).await.unwrap();
+    assert!(restored.missing.is_empty());
+    if takes_them {
+        assert_eq!(restored.refused, []);
+        assert_eq!(on_host(&host.path().join("new")), in_volume(&volume, Path::new("/")).await);
+    } else {
+        assert_eq!(restored.refused.len(), 2, "{restored:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
