@@ -316,6 +316,30 @@ async fn what_is_in_the_way_leads_nowhere_else() {
     assert!(restored.missing.is_empty());
     assert_eq!(on_host(&dir), in_volume(&volume, Path::new("/")).await);
 
+    // A restore that is under way.
+    let busy = host.path().join("busy");
+    answers.store(30, Ordering::SeqCst);
+    volume.restore(&busy, RestoreOptions::new()).await.unwrap_err();
+    answers.store(i64::MAX, Ordering::SeqCst);
+    let other = fs::File::open(busy.join(".rfs-restore+")).unwrap();
+    other.try_lock().unwrap();
+    let refused = volume.restore(&busy, RestoreOptions::new()).await.unwrap_err();
+    assert!(refused.kind() == ErrorKind::Invalid && refused.to_string().contains("under way"), "{refused}");
+    drop(other);
+    assert!(volume.restore(&busy, RestoreOptions::new()).await.unwrap().missing.is_empty());
+
+    // An unfinished one of something else.
+    let part = |path: &str| RestoreOptions::new().with_path(path);
+    let begun = host.path().join("begun");
+    answers.store(30, Ordering::SeqCst);
+    volume.restore(&begun, part("/dir")).await.unwrap_err();
+    answers.store(i64::MAX, Ordering::SeqCst);
+    let foreign = volume.restore(&begun, part("/dir/below")).await.unwrap_err();
+    assert!(
+        foreign.kind() == ErrorKind::Invalid && foreign.to_string().contains("something else"),
+        "{foreign}"
+    );
+
     // The work directory itself.
     let other = host.path().join("other");
     fs::create_dir(&other).unwrap();

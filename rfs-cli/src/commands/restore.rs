@@ -19,8 +19,7 @@ use crate::state::{self, State};
 ///
 /// All content is verified. The directory is made if it is missing; it has to be empty for a whole directory. When it is
 /// interrupted, the same command goes on where it stood. Owners and devices need root; {owners} tells whether all have
-/// theirs. What could not be restored is
-/// listed, and the exit code is 4 if it is damaged, else 1.
+/// theirs. What could not be restored is listed, and the exit code is 4 if it is damaged, else 1.
 ///
 /// JSON: {directories, entries, kept, bytes, owners, missing, refused, unlisted}: {kept} are those of an interrupted
 /// restore; {missing} is what is not there, {refused} what the host did not take, arrays of {path, why, damaged}.
