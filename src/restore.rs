@@ -27,6 +27,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::inodes::Inodes;
 use crate::volume::Volume;
 
+/// How the state of an unfinished restore begins; its version follows.
+const STATE_BEGINS: &str = "rfs restore";
 /// Content that one file has in memory at a time.
 const PIECE: u64 = 4 << 20;
 /// How many entries that were not restored are told one by one.
@@ -180,7 +182,7 @@ impl Restore {
             if is_dir { free_name(&inodes, attr.ino).await? } else { format!(".rfs-restore-{}", attr.ino) };
         let path = options.path.as_os_str().as_bytes().escape_ascii();
         let identity = format!(
-            "rfs restore 1\nvolume {:032x}\nposition {}\npath {path}\n",
+            "{STATE_BEGINS} 1\nvolume {:032x}\nposition {}\npath {path}\n",
             volume.id(),
             volume.position()
         );

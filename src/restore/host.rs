@@ -133,7 +133,13 @@ impl Work {
         if !is_new {
             let found = read_state(&work)?;
             // One that died before it had a state has restored nothing.
-            let is_ours = found.as_ref().map_or(is_empty(&work)?, |found| found.starts_with(identity));
+            let is_ours = match &found {
+                None => is_empty(&work)?,
+                // Of a single entry there is nothing to go on with, and nothing to lose.
+                Some(found) => {
+                    found.starts_with(identity) || (!alone && found.starts_with(super::STATE_BEGINS))
+                }
+            };
             if !is_ours {
                 return Err(Refusal::Foreign);
             }

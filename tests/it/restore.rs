@@ -375,6 +375,19 @@ async fn of_one_file_only_its_places_are_read() {
     let none = volume.restore(host.path(), one("/none/there")).await.unwrap_err();
     assert_eq!(none.errno(), Some(Errno::NotADirectory));
 
+    // What was left by one that was killed is no hindrance to one of another state; somebody else's directory is.
+    let left = format!(".rfs-restore-{}", volume.fs().metadata("/dir/one").await.unwrap().ino());
+    fs::create_dir(host.path().join(&left)).unwrap();
+    fs::write(host.path().join(&left).join("state"), "rfs restore 1\nvolume of another\n").unwrap();
+    let one_again = || one("/dir/one").with_replace(true);
+    assert_eq!(volume.restore(host.path(), one_again()).await.unwrap().entries, 1);
+    assert!(!host.path().join(&left).exists());
+    fs::create_dir(host.path().join(&left)).unwrap();
+    fs::write(host.path().join(&left).join("state"), "precious").unwrap();
+    volume.restore(host.path(), one_again()).await.unwrap_err();
+    assert_eq!(fs::read(host.path().join(&left).join("state")).unwrap(), b"precious");
+    fs::remove_dir_all(host.path().join(&left)).unwrap();
+
     let sub = host.path().join("sub");
     let restored = volume.restore(&sub, one("/dir/below")).await.unwrap();
     assert_eq!(restored.directories, 2);
