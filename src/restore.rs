@@ -4,10 +4,10 @@
 //! what is made in them would change.
 
 mod host;
+mod options;
 mod walk;
 
 use std::ffi::OsString;
-use std::fmt;
 use std::fs::File as HostFile;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -16,132 +16,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::StreamExt;
-use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
+use parking_lot::Mutex;
 use rfs_core::{Attr, Credential, Errno, Ino, Kind};
+use tokio::task::{JoinError, JoinSet};
 
 use self::host::{Descent, Place, Refusal, Wanted, Work};
+pub use self::options::{RestoreOptions, RestoreProgress, Restored, Unrestored};
 use self::walk::{Step, Walk};
 use crate::error::{Error, ErrorKind, Result};
 use crate::inodes::Inodes;
 use crate::volume::Volume;
 
+/// How the state of an unfinished restore begins; its version follows.
+const STATE_BEGINS: &str = "rfs restore";
 /// Content that one file has in memory at a time.
 const PIECE: u64 = 4 << 20;
 /// How many entries that were not restored are told one by one.
 const TOLD: usize = 1000;
-
-/// How a tree is restored.
-#[derive(Clone)]
-#[must_use]
-pub struct RestoreOptions {
-    path: PathBuf,
-    name: Option<OsString>,
-    replace: bool,
-    parallel: usize,
-    progress: Option<Arc<dyn Fn(RestoreProgress) + Send + Sync>>,
-}
-
-impl Default for RestoreOptions {
-    fn default() -> Self {
-        Self { path: PathBuf::from("/"), name: None, replace: false, parallel: 8, progress: None }
-    }
-}
-
-impl fmt::Debug for RestoreOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RestoreOptions")
-            .field("path", &self.path)
-            .field("parallel", &self.parallel)
-            .finish_non_exhaustive()
-    }
-}
-
-impl RestoreOptions {
-    /// The whole tree.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Only what this path names; a symlink at its end is not followed. The content of a directory goes into the host
-    /// directory, anything else becomes one entry of it.
-    pub fn with_path(mut self, path: impl Into<PathBuf>) -> Self {
-        self.path = path.into();
-        self
-    }
-
-    /// What that one entry is called. Default: as in the volume.
-    pub fn with_name(mut self, name: impl Into<OsString>) -> Self {
-        self.name = Some(name.into());
-        self
-    }
-
-    /// Whether that one entry takes the place of one with its name. Default: no, it is refused.
-    pub fn with_replace(mut self, replace: bool) -> Self {
-        self.replace = replace;
-        self
-    }
-
-    /// How many files are restored at a time; each takes some 8 MiB. Default: 8.
-    pub fn with_parallel(mut self, parallel: usize) -> Self {
-        self.parallel = parallel.clamp(1, 256);
-        self
-    }
-
-    /// Is told of each step. What there is to do altogether is counted before.
-    pub fn with_progress(mut self, progress: impl Fn(RestoreProgress) + Send + Sync + 'static) -> Self {
-        self.progress = Some(Arc::new(progress));
-        self
-    }
-}
-
-/// How far a restore is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RestoreProgress {
-    /// Entries that are in their place: all but directories.
-    pub entries: u64,
-    /// How many there will be.
-    pub total_entries: u64,
-    /// Bytes of content, without holes, that are on the host.
-    pub bytes: u64,
-    /// How many there will be.
-    pub total_bytes: u64,
-}
-
-/// What a restore did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[must_use = "it says what was not restored"]
-#[non_exhaustive]
-pub struct Restored {
-    /// Directories.
-    pub directories: u64,
-    /// Names of all else.
-    pub entries: u64,
-    /// Of these, the ones that an earlier, unfinished restore had finished.
-    pub kept: u64,
-    /// Bytes of content that were read and written now.
-    pub bytes: u64,
-    /// Whether owners were set: only root can.
-    pub owners: bool,
-    /// What is not there. When its cause is mended the same restore goes on.
-    pub missing: Vec<Unrestored>,
-    /// What the host refused and this caller cannot change: devices and attributes.
-    pub refused: Vec<Unrestored>,
-    /// How many of both are not listed, since there are too many.
-    pub unlisted: u64,
-}
-
-/// Something that was not restored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unrestored {
-    /// Its path in the volume.
-    pub path: PathBuf,
-    /// What, and why.
-    pub why: String,
-    /// Whether it is damaged in the store.
-    pub damaged: bool,
-}
 
 impl Volume {
     /// Restores the tree, or a part of it, to a directory of the host, several files at a time: content (holes stay
@@ -198,8 +89,30 @@ struct Restore {
     work: Arc<Work>,
     doing: String,
     restored: Restored,
-    progress: RestoreProgress,
+    tally: Arc<Tally>,
+}
+
+/// How far it is, and who is told.
+struct Tally {
+    progress: Mutex<RestoreProgress>,
     tell: Option<Arc<dyn Fn(RestoreProgress) + Send + Sync>>,
+}
+
+impl Tally {
+    fn expect(&self, entries: u64, bytes: u64) {
+        let mut progress = self.progress.lock();
+        progress.total_entries += entries;
+        progress.total_bytes = progress.total_bytes.saturating_add(bytes);
+    }
+
+    fn done(&self, entries: u64, bytes: u64) {
+        let Some(tell) = &self.tell else { return };
+        let mut progress = self.progress.lock();
+        progress.entries += entries;
+        progress.bytes = progress.bytes.saturating_add(bytes);
+        // Under the lock, so that what is told never goes back.
+        tell(*progress);
+    }
 }
 
 /// What became of an entry.
@@ -249,6 +162,7 @@ type Ended = (Vec<u8>, u64, std::result::Result<Made, Trouble>);
 struct Job {
     inodes: Inodes,
     work: Arc<Work>,
+    tally: Arc<Tally>,
     place: Place,
     path: Vec<u8>,
     attr: Attr,
@@ -268,7 +182,7 @@ impl Restore {
             if is_dir { free_name(&inodes, attr.ino).await? } else { format!(".rfs-restore-{}", attr.ino) };
         let path = options.path.as_os_str().as_bytes().escape_ascii();
         let identity = format!(
-            "rfs restore 1\nvolume {:032x}\nposition {}\npath {path}\n",
+            "{STATE_BEGINS} 1\nvolume {:032x}\nposition {}\npath {path}\n",
             volume.id(),
             volume.position()
         );
@@ -288,13 +202,13 @@ impl Restore {
             };
             Error::new(ErrorKind::Invalid, format!("{doing}: {what}"))
         })?;
-        let restored = Restored { owners: work.owners, ..Restored::default() };
-        let (progress, tell) = (RestoreProgress::default(), options.progress.clone());
-        Ok(Self { inodes, work: Arc::new(work), doing, restored, progress, tell })
+        let restored = Restored { owners: work.owns(&attr), ..Restored::default() };
+        let tally = Arc::new(Tally { progress: Mutex::default(), tell: options.progress.clone() });
+        Ok(Self { inodes, work: Arc::new(work), doing, restored, tally })
     }
 
     async fn directory(&mut self, options: &RestoreOptions, attr: Attr) -> Result<()> {
-        if self.tell.is_some() {
+        if self.tally.tell.is_some() {
             self.count(attr).await?;
         }
         self.make(options.parallel, attr).await?;
@@ -303,23 +217,18 @@ impl Restore {
 
     /// Makes all but the attributes of directories.
     async fn make(&mut self, parallel: usize, attr: Attr) -> Result<()> {
-        let mut jobs = FuturesUnordered::new();
+        let mut jobs = JoinSet::new();
         let made = self.make_below(attr.ino, parallel, &mut jobs).await;
         // Whoever is told of an error may restore again at once: nothing of this one goes on.
-        while let Some((path, size, made)) = jobs.next().await {
-            if let Err(error) = self.made(path, size, made) {
+        while let Some(ended) = jobs.join_next().await {
+            if let Err(error) = self.ended(ended) {
                 tracing::debug!(%error, "restoring ended already");
             }
         }
         made
     }
 
-    async fn make_below(
-        &mut self,
-        dir: Ino,
-        parallel: usize,
-        jobs: &mut FuturesUnordered<BoxFuture<'static, Ended>>,
-    ) -> Result<()> {
+    async fn make_below(&mut self, dir: Ino, parallel: usize, jobs: &mut JoinSet<Ended>) -> Result<()> {
         let mut descent = Descent::new(&self.work.root).map_err(|error| self.host(error))?;
         let mut walk = Walk::new(dir);
         self.restored.directories = 1;
@@ -332,6 +241,7 @@ impl Restore {
                 }
             };
             let path = walk.path(entry.name.as_bytes());
+            self.restored.owners &= self.work.owns(&attr);
             if attr.kind == Kind::Directory {
                 match descent.enter(entry.name.as_bytes(), true) {
                     Ok(()) => {
@@ -344,8 +254,7 @@ impl Restore {
             }
             let place = descent.dir().map(|dir| Place { dir, name: entry.name.as_bytes().to_vec() });
             let place = place.map_err(|error| self.host(error))?;
-            let (inodes, work) = (self.inodes.clone(), Arc::clone(&self.work));
-            let job = Job { inodes, work, place, path, attr };
+            let job = self.job(place, path, attr);
             if attr.nlink > 1 {
                 // Its other names are linked to it.
                 let (path, size, made) = job.run().await;
@@ -353,18 +262,18 @@ impl Restore {
                 continue;
             }
             if jobs.len() >= parallel
-                && let Some((path, size, made)) = jobs.next().await
+                && let Some(ended) = jobs.join_next().await
             {
-                self.made(path, size, made)?;
+                self.ended(ended)?;
             }
-            jobs.push(Box::pin(job.run()));
+            jobs.spawn(job.run());
             // What has ended meanwhile makes room.
-            while let Some(Some((path, size, made))) = futures::FutureExt::now_or_never(jobs.next()) {
-                self.made(path, size, made)?;
+            while let Some(ended) = jobs.try_join_next() {
+                self.ended(ended)?;
             }
         }
-        while let Some((path, size, made)) = jobs.next().await {
-            self.made(path, size, made)?;
+        while let Some(ended) = jobs.join_next().await {
+            self.ended(ended)?;
         }
         Ok(())
     }
@@ -410,26 +319,40 @@ impl Restore {
     }
 
     async fn one(&mut self, options: &RestoreOptions, attr: Attr) -> Result<()> {
+        let made = self.make_one(options, attr).await;
+        // There is nothing to go on with: the next one begins anew.
+        let work = Arc::clone(&self.work);
+        let ended = blocking(move || Ok(work.end(false)?)).await;
+        made?;
+        ended.map_err(|trouble| self.all(trouble))
+    }
+
+    async fn make_one(&mut self, options: &RestoreOptions, attr: Attr) -> Result<()> {
         let name = options.name.as_deref().or_else(|| options.path.file_name());
         let name = name.filter(|name| {
             !name.is_empty() && *name != "." && *name != ".." && !name.as_bytes().contains(&b'/')
         });
         let Some(name) = name else {
-            return Err(Error::new(ErrorKind::Invalid, "it has no name; give it one"));
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                "it has no name that it could have there; give it one",
+            ));
         };
-        self.progress.total_entries = 1;
-        self.progress.total_bytes = attr.allocated;
+        self.tally.expect(1, attr.allocated);
         let place = Place { dir: Arc::clone(&self.work.root), name: name.as_bytes().to_vec() };
         if !options.replace && place.exists().map_err(|error| self.host(error))? {
-            let _ = self.work.end();
             return Err(Error::posix(Errno::Exists, Path::new(name).display().to_string()));
         }
         let path = options.path.as_os_str().as_bytes().to_vec();
-        let (inodes, work) = (self.inodes.clone(), Arc::clone(&self.work));
         // Its other names are not restored.
-        let attr = Attr { nlink: 1, ..attr };
-        let (path, size, made) = Job { inodes, work, place, path, attr }.run().await;
+        let job = self.job(place, path, Attr { nlink: 1, ..attr });
+        let (path, size, made) = job.run().await;
         self.made(path, size, made)
+    }
+
+    fn job(&self, place: Place, path: Vec<u8>, attr: Attr) -> Job {
+        let (inodes, work, tally) = (self.inodes.clone(), Arc::clone(&self.work), Arc::clone(&self.tally));
+        Job { inodes, work, tally, place, path, attr }
     }
 
     async fn count(&mut self, attr: Attr) -> Result<()> {
@@ -438,8 +361,7 @@ impl Restore {
             match step {
                 Step::Entry(entry, attr) if attr.kind == Kind::Directory => walk.enter(&entry),
                 Step::Entry(_, attr) => {
-                    self.progress.total_entries += 1;
-                    self.progress.total_bytes = self.progress.total_bytes.saturating_add(attr.allocated);
+                    self.tally.expect(1, attr.allocated);
                 }
                 Step::Leave => {}
             }
@@ -452,24 +374,32 @@ impl Restore {
         if !self.restored.missing.is_empty() {
             return Ok(self.restored);
         }
-        let work = Arc::clone(&self.work);
-        let ended = blocking(move || Ok(work.end()?)).await;
-        if let Err(trouble) = ended {
-            return Err(self.all(trouble));
+        if attr.kind != Kind::Directory {
+            return Ok(self.restored);
         }
-        if attr.kind == Kind::Directory {
-            let root = Arc::clone(&self.work.root);
-            match self.directory_attributes(&root, attr).await {
-                Ok(lost) => self.lost(b"/", lost),
-                Err(trouble) => return Err(self.all(trouble)),
-            }
+        let work = Arc::clone(&self.work);
+        let ended = blocking(move || Ok(work.end(true)?)).await;
+        ended.map_err(|trouble| self.all(trouble))?;
+        let root = Arc::clone(&self.work.root);
+        match self.directory_attributes(&root, attr).await {
+            Ok(lost) => self.lost(b"/", lost),
+            Err(trouble) => return Err(self.all(trouble)),
         }
         Ok(self.restored)
     }
 
+    fn ended(&mut self, ended: std::result::Result<Ended, JoinError>) -> Result<()> {
+        let (path, size, made) =
+            ended.map_err(|error| Error::caused(ErrorKind::Bug, "restore a file", error))?;
+        self.made(path, size, made)
+    }
+
     fn made(&mut self, path: Vec<u8>, size: u64, made: std::result::Result<Made, Trouble>) -> Result<()> {
+        // Of what is read, each piece was told.
+        let mut told = 0;
         match made {
             Ok(Made::New { bytes, lost }) => {
+                told = bytes;
                 self.restored.bytes += bytes;
                 self.lost(&path, lost);
             }
@@ -477,11 +407,7 @@ impl Restore {
             Err(trouble) => return self.not_made(path, trouble),
         }
         self.restored.entries += 1;
-        self.progress.entries += 1;
-        self.progress.bytes = self.progress.bytes.saturating_add(size);
-        if let Some(tell) = &self.tell {
-            tell(self.progress);
-        }
+        self.tally.done(1, size.saturating_sub(told));
         Ok(())
     }
 
@@ -595,6 +521,7 @@ impl Job {
                     blocking(move || Ok(write(&file, &pieces)?)).await?;
                     held = 0;
                 }
+                let before_piece = total;
                 for piece in self.inodes.read(self.attr.ino, at, (end - at).min(PIECE)).await? {
                     let len = piece.len() as u64;
                     pieces.push((at, piece));
@@ -602,6 +529,7 @@ impl Job {
                     held += len;
                     total += len;
                 }
+                self.tally.done(0, total - before_piece);
             }
         }
         Ok((total, pieces))

@@ -81,7 +81,7 @@ impl Failure {
     /// What can be done about it.
     pub(crate) fn with_advice(mut self, advice: &str) -> Self {
         if !advice.is_empty() {
-            self.text += &format!(" ({advice})");
+            self.text = format!("{} ({advice})", self.text);
         }
         self
     }

@@ -144,7 +144,7 @@ impl Sum {
     where
         (&'a K, &'a V): Encode,
     {
-        for pair in map.iter() {
+        for pair in map {
             self.add(&pair?);
         }
         Ok(())

@@ -77,7 +77,7 @@ impl<K, V> Default for Map<K, V> {
 impl<K: Key, V: Value> Debug for Map<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut map = f.debug_map();
-        for pair in self.iter() {
+        for pair in self {
             match pair {
                 Ok((key, value)) => map.entry(key, value),
                 Err(missing) => map.entry(&missing.page(), &"not loaded"),

@@ -98,7 +98,7 @@ pub(super) struct Work {
     /// What was changed before may have lost its content when the machine went down: it is not taken for finished.
     trusted_from: (i64, i64),
     /// Owners are set: only root can.
-    pub(super) owners: bool,
+    owners: bool,
 }
 
 impl Work {
@@ -115,7 +115,10 @@ impl Work {
                     return Err(Refusal::Occupied);
                 }
                 rustix::fs::mkdirat(&root, name.as_str(), OWN)?;
-                (rustix::fs::openat(&root, name.as_str(), DIRECTORY, Mode::empty())?, true)
+                let work = rustix::fs::openat(&root, name.as_str(), DIRECTORY, Mode::empty())?;
+                // What is made in it is to have no ACL but its own.
+                without_acls(&work, &[]);
+                (work, true)
             }
             Err(Errno::NOTDIR | Errno::LOOP) => return Err(Refusal::Foreign),
             Err(errno) => return Err(errno.into()),
@@ -130,7 +133,13 @@ impl Work {
         if !is_new {
             let found = read_state(&work)?;
             // One that died before it had a state has restored nothing.
-            let is_ours = found.as_ref().map_or(is_empty(&work)?, |found| found.starts_with(identity));
+            let is_ours = match &found {
+                None => is_empty(&work)?,
+                // Of a single entry there is nothing to go on with, and nothing to lose.
+                Some(found) => {
+                    found.starts_with(identity) || (!alone && found.starts_with(super::STATE_BEGINS))
+                }
+            };
             if !is_ours {
                 return Err(Refusal::Foreign);
             }
@@ -147,6 +156,12 @@ impl Work {
         let trusted_from = (stat.st_ctime, i64::try_from(stat.st_ctime_nsec).unwrap_or(i64::MAX));
         let owners = rustix::process::geteuid().is_root();
         Ok(Self { root: Arc::new(root), dir, name, trusted_from, owners })
+    }
+
+    /// Whether what is made here has the right owner.
+    pub(super) fn owns(&self, attr: &Attr) -> bool {
+        let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        self.owners || own == (attr.uid, attr.gid)
     }
 
     /// Whether a place holds what it is to hold already.
@@ -222,6 +237,9 @@ impl Work {
             let (uid, gid) = owner(attr);
             note(&mut lost, "owner", rustix::fs::fchown(file, uid, gid));
         }
+        if attr.kind == Kind::Directory {
+            without_acls(file, &wanted.xattrs);
+        }
         // After the owner, whose change takes set-id bits and capabilities away.
         rustix::fs::fchmod(file, Mode::from_raw_mode(attr.mode))?;
         for (xattr, value) in &wanted.xattrs {
@@ -251,9 +269,11 @@ impl Work {
     }
 
     /// Everything is in its place: the work directory goes.
-    pub(super) fn end(&self) -> io::Result<()> {
-        // Before the state is gone that says what to do again.
-        rustix::fs::syncfs(&self.root)?;
+    pub(super) fn end(&self, sync: bool) -> io::Result<()> {
+        if sync {
+            // Before the state is gone that says what to do again.
+            rustix::fs::syncfs(&self.root)?;
+        }
         for name in names(&self.dir)? {
             unlink(&self.dir, &name)?;
         }
@@ -352,6 +372,16 @@ fn open_up(above: &OwnedFd, name: &OsStr) -> io::Result<()> {
         rustix::fs::chmod(format!("/proc/self/fd/{}", dir.as_raw_fd()), OWN)?;
     }
     Ok(())
+}
+
+/// Takes the ACLs away that a directory has from the one that it was made in, but for those that it is to have.
+fn without_acls(dir: &impl AsFd, wanted: &[(Vec<u8>, Vec<u8>)]) {
+    for acl in ["system.posix_acl_access", "system.posix_acl_default"] {
+        if !wanted.iter().any(|(name, _)| name == acl.as_bytes()) {
+            // It has none, or its file system knows none.
+            let _ = rustix::fs::fremovexattr(dir, acl);
+        }
+    }
 }
 
 fn identity(dir: &impl AsFd) -> io::Result<(u64, u64)> {

@@ -19,7 +19,7 @@ use rfs::{
 use rfs_testkit::{CrashPlan, SimStore};
 
 use self::denying::Denying;
-use crate::common::{options, store_over};
+use crate::common::{options, sim, store_over};
 
 /// What is compared of an entry, with the identity of its inode as the first path that it is met by.
 type Tree = BTreeMap<PathBuf, String>;
@@ -234,7 +234,11 @@ async fn a_tree_comes_back_with_everything() {
     let steps = steps.lock().unwrap();
     let last = steps.last().unwrap();
     assert_eq!((last.entries, last.bytes), (last.total_entries, last.total_bytes));
-    assert_eq!(steps.len() as u64, restored.entries);
+    assert!(steps.len() as u64 >= restored.entries);
+    assert!(
+        steps.is_sorted_by_key(|progress| progress.entries)
+            && steps.is_sorted_by_key(|progress| progress.bytes)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -312,6 +316,30 @@ async fn what_is_in_the_way_leads_nowhere_else() {
     assert!(restored.missing.is_empty());
     assert_eq!(on_host(&dir), in_volume(&volume, Path::new("/")).await);
 
+    // A restore that is under way.
+    let busy = host.path().join("busy");
+    answers.store(30, Ordering::SeqCst);
+    volume.restore(&busy, RestoreOptions::new()).await.unwrap_err();
+    answers.store(i64::MAX, Ordering::SeqCst);
+    let other = fs::File::open(busy.join(".rfs-restore+")).unwrap();
+    other.try_lock().unwrap();
+    let refused = volume.restore(&busy, RestoreOptions::new()).await.unwrap_err();
+    assert!(refused.kind() == ErrorKind::Invalid && refused.to_string().contains("under way"), "{refused}");
+    drop(other);
+    assert!(volume.restore(&busy, RestoreOptions::new()).await.unwrap().missing.is_empty());
+
+    // An unfinished one of something else.
+    let part = |path: &str| RestoreOptions::new().with_path(path);
+    let begun = host.path().join("begun");
+    answers.store(30, Ordering::SeqCst);
+    volume.restore(&begun, part("/dir")).await.unwrap_err();
+    answers.store(i64::MAX, Ordering::SeqCst);
+    let foreign = volume.restore(&begun, part("/dir/below")).await.unwrap_err();
+    assert!(
+        foreign.kind() == ErrorKind::Invalid && foreign.to_string().contains("something else"),
+        "{foreign}"
+    );
+
     // The work directory itself.
     let other = host.path().join("other");
     fs::create_dir(&other).unwrap();
@@ -342,14 +370,66 @@ async fn of_one_file_only_its_places_are_read() {
     for wrong in ["../x", "..", "", "a/b"] {
         let refused = volume.restore(host.path(), one("/dir/one").with_name(wrong)).await;
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::Invalid, "{wrong:?}");
+        assert_eq!(fs::read_dir(host.path()).unwrap().count(), 1);
     }
     let none = volume.restore(host.path(), one("/none/there")).await.unwrap_err();
     assert_eq!(none.errno(), Some(Errno::NotADirectory));
+
+    // What was left by one that was killed is no hindrance to one of another state; somebody else's directory is.
+    let left = format!(".rfs-restore-{}", volume.fs().metadata("/dir/one").await.unwrap().ino());
+    fs::create_dir(host.path().join(&left)).unwrap();
+    fs::write(host.path().join(&left).join("state"), "rfs restore 1\nvolume of another\n").unwrap();
+    let one_again = || one("/dir/one").with_replace(true);
+    assert_eq!(volume.restore(host.path(), one_again()).await.unwrap().entries, 1);
+    assert!(!host.path().join(&left).exists());
+    fs::create_dir(host.path().join(&left)).unwrap();
+    fs::write(host.path().join(&left).join("state"), "precious").unwrap();
+    volume.restore(host.path(), one_again()).await.unwrap_err();
+    assert_eq!(fs::read(host.path().join(&left).join("state")).unwrap(), b"precious");
+    fs::remove_dir_all(host.path().join(&left)).unwrap();
 
     let sub = host.path().join("sub");
     let restored = volume.restore(&sub, one("/dir/below")).await.unwrap();
     assert_eq!(restored.directories, 2);
     assert_eq!(on_host(&sub), in_volume(&volume, Path::new("/dir/below")).await);
+}
+
+/// An ACL as Linux gives it, for a user beside the owner.
+fn acl(user: u32) -> Vec<u8> {
+    let none = u32::MAX;
+    let entries: [(u16, u16, u32); 5] =
+        [(1, 7, none), (2, 6, user), (4, 5, none), (16, 7, none), (32, 4, none)];
+    let entries = entries.iter().flat_map(|(tag, permissions, id)| {
+        [&tag.to_le_bytes()[..], &permissions.to_le_bytes()[..], &id.to_le_bytes()[..]].concat()
+    });
+    2_u32.to_le_bytes().into_iter().chain(entries).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn access_lists_are_those_of_the_volume() {
+    let host = tempfile::tempdir().unwrap();
+    let set = |name: &str, user| {
+        rustix::fs::setxattr(host.path(), name, &acl(user), rustix::fs::XattrFlags::empty())
+    };
+    // What is made in the host directory has this one, if its file system has any.
+    let takes_them = set("system.posix_acl_default", 1234).is_ok();
+    let (_, store) = sim();
+    let volume = Volume::create("sim://", options(50).with_store(store)).await.unwrap();
+    let fs = volume.fs();
+    fs.create_dir_all("/with/below").await.unwrap();
+    fs.create_dir("/without").await.unwrap();
+    fs.write("/with/file", b"").await.unwrap();
+    fs.write("/without/file", b"").await.unwrap();
+    fs.set_xattr("/with", "system.posix_acl_default", acl(5), XattrMode::Set).await.unwrap();
+    fs.set_xattr("/with/file", "system.posix_acl_access", acl(6), XattrMode::Set).await.unwrap();
+    let restored = volume.restore(host.path().join("new"), RestoreOptions::new()).await.unwrap();
+    assert!(restored.missing.is_empty());
+    if takes_them {
+        assert_eq!(restored.refused, []);
+        assert_eq!(on_host(&host.path().join("new")), in_volume(&volume, Path::new("/")).await);
+    } else {
+        assert_eq!(restored.refused.len(), 2, "{restored:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

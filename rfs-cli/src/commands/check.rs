@@ -5,7 +5,8 @@ use serde::Serialize;
 
 use super::{Done, inspect};
 use crate::error::{DAMAGED, Failure};
-use crate::output::{Count, Format, Out, Shown};
+use crate::output::{Count, Format, Out, Shown, Size};
+use crate::progress::Progress;
 use crate::state;
 use crate::walk::{Step, Walk};
 
@@ -70,7 +71,9 @@ impl Check {
     async fn objects(&self, report: &mut Report) -> Done {
         let objects = inspect::open(&self.url).await?;
         let failed = |error: rfs::Error| Failure::of(format!("check {}", self.url), &error);
+        let progress = Progress::new();
         for object in objects.list().await.map_err(failed)? {
+            progress.show(|| format!("{} objects", report.objects));
             match objects.verify(&object.key).await {
                 Ok(()) => report.objects += 1,
                 // A writer beside may collect.
@@ -101,9 +104,12 @@ impl Check {
             Err(error) => return Err(Failure::new(format!("check {named}: {error}"))),
         }
         if self.deep {
+            let progress = Progress::new();
             let mut walk = Walk::new(&volume, b"/").await?;
             while let Some(step) = walk.next().await? {
                 let Step::Entry(path, attr) = step else { continue };
+                let Report { files, bytes, .. } = *report;
+                progress.show(|| format!("{named}: {files} files, {}", Size(bytes)));
                 if attr.kind == Kind::File {
                     match read(&volume, &attr, report).await {
                         Ok(()) => report.files += 1,

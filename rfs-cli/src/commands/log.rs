@@ -79,8 +79,6 @@ impl Log {
     }
 
     async fn of_volume(&self, objects: &Objects) -> Done {
-        let log = objects.log(self.newest).await;
-        let mut log = log.map_err(|error| Failure::of(format!("log of {}", self.source.url), &error))?;
         let until = match &self.source.state.at {
             rfs::At::Commit(id) => Some(*id),
             rfs::At::Head => None,
@@ -90,7 +88,12 @@ impl Log {
                 ));
             }
         };
+        // The newest of those up to a commit are not the newest of all.
+        let log = objects.log(self.newest.filter(|_| until.is_none())).await;
+        let mut log = log.map_err(|error| Failure::of(format!("log of {}", self.source.url), &error))?;
         log.retain(|entry| until.is_none_or(|until| entry.id <= until));
+        let skipped = self.newest.map_or(0, |newest| log.len().saturating_sub(newest));
+        log.drain(..skipped);
         log.reverse();
         let mut out = Out::new();
         if self.format.json {

@@ -18,8 +18,8 @@ use crate::state::{self, State};
 /// Restore a volume, or a part of it, to a directory of this machine, with all that it holds.
 ///
 /// All content is verified. The directory is made if it is missing; it has to be empty for a whole directory. When it is
-/// interrupted, the same command goes on where it stood. Owners and devices need root. What could not be restored is
-/// listed, and the exit code is 4 if it is damaged, else 1.
+/// interrupted, the same command goes on where it stood. Owners and devices need root; {owners} tells whether all have
+/// theirs. What could not be restored is listed, and the exit code is 4 if it is damaged, else 1.
 ///
 /// JSON: {directories, entries, kept, bytes, owners, missing, refused, unlisted}: {kept} are those of an interrupted
 /// restore; {missing} is what is not there, {refused} what the host did not take, arrays of {path, why, damaged}.
@@ -131,6 +131,12 @@ pub(super) fn complete(restored: &Restored, dir: &Path) -> Done {
     let path = |unrestored: &Unrestored| Shown(unrestored.path.as_os_str().as_bytes()).to_string();
     for refused in &restored.refused {
         eprintln!("rfs: {}: not restored: {}", path(refused), refused.why);
+    }
+    if !restored.owners {
+        eprintln!(
+            "rfs: what belongs to others in the volume is yours in {}: only root can give it away",
+            dir.display()
+        );
     }
     for missing in &restored.missing {
         eprintln!("rfs: {}: missing: {}", path(missing), missing.why);

@@ -82,6 +82,23 @@ fn a_tree_goes_in_and_comes_out_the_same() {
 }
 
 #[test]
+fn a_deep_tree_goes_in_and_comes_out() {
+    let place = Place::new();
+    let url = volume(&place);
+    let tree = place.root.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    // Deeper than directories are kept open.
+    let made = "for n in $(seq 150); do mkdir d; touch d/before; cd d; done; pwd > f
+        for n in $(seq 150); do touch z; cd ..; done";
+    shell(made, &tree);
+    said(&["cp", "-r", text(&tree), &format!("{url}:/deep")]);
+    let out = place.root.path().join("out");
+    let copied = json(&["cp", "-r", &format!("{url}:/deep"), text(&out)]);
+    assert_eq!(copied["directories"], 151);
+    assert_eq!(seen(&out), seen(&tree));
+}
+
+#[test]
 fn files_go_in_and_out() {
     let place = Place::new();
     let url = volume(&place);

@@ -1,14 +1,14 @@
 //! The session in `docs/cli.md`: its commands are run, and have to print what stands there.
 //!
 //! What differs from run to run is not compared: times, ids, sizes (their tests are elsewhere), and how wide columns are.
-//! `…` alone on a line stands for any lines. With RFS_WRITE_TRANSCRIPT set, the document is written anew.
+//! `…` alone on a line stands for any lines. `RFS_TRANSCRIPT=write` writes the document anew.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Where the session takes place, for who reads it.
-const HOME: &str = "/home/ada";
+const HOME: &str = "/srv/ada";
 const ANY: &str = "…";
 
 #[test]
@@ -45,13 +45,13 @@ fn the_session_in_the_document_is_what_happens() {
         }
     }
     assert!(commands > 20, "{commands}: it does not find the session");
-    if std::env::var_os("RFS_WRITE_TRANSCRIPT").is_some() {
+    if std::env::var_os("RFS_TRANSCRIPT").is_some_and(|mode| mode == "write") {
         std::fs::write(&file, written).unwrap();
         return;
     }
     assert!(
         wrong.is_empty(),
-        "docs/cli.md says otherwise; RFS_WRITE_TRANSCRIPT=1 writes it anew. What is printed now:\n{wrong}"
+        "docs/cli.md says otherwise; RFS_TRANSCRIPT=write writes it anew. What is printed now:\n{wrong}"
     );
 }
 

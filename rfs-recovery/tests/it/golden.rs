@@ -6,29 +6,19 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use rfs_backends::Store;
-use rfs_core::{CommitId, Item, Lsn, SegmentId, StateHash, Tree};
+use rfs_core::{CommitId, Item, Lsn, PageRef, Root, SegmentId, StateHash, Tree};
 use rfs_recovery::commit_log::{Draft, Publisher, create, list, read_commit, read_superblock, take_over};
-use rfs_recovery::image::{ImageBody, ImageOf, encode_image, read_image};
+use rfs_recovery::image::{ImageHead, read_head, read_image};
 use rfs_recovery::objects::{
-    Commit, CommitObject, Fence, FetchedCommit, StoredSegment, Superblock, decode_commit,
+    Commit, CommitObject, Fence, FetchedCommit, ImageRef, PagedImage, StoredSegment, Superblock, WholeImage,
+    decode_commit,
 };
+use rfs_recovery::page::page_ref;
 use rfs_recovery::state::{fetch_footer, load};
 use rfs_recovery::{RecoveryError, SUPERBLOCK, dump_object};
-use rfs_testkit::{CrashPlan, SimStore};
+use rfs_testkit::{CrashPlan, SimStore, loaded};
 
-use crate::sample::{self, FENCE, FIRST, KEYS, NEXT_WRITER, SECOND, Sample, VOLUME, WRITER, time};
-
-/// The golden file `name`, which is as the object that was made just now.
-fn golden(name: &str, made: &Bytes) -> Bytes {
-    let path = sample::golden_path(name);
-    if !path.exists() && std::env::var("RFS_GOLDEN").is_ok_and(|value| value == "write") {
-        std::fs::write(&path, made).unwrap();
-    }
-    let bytes: Bytes =
-        std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).into();
-    assert!(bytes == *made, "{name}: the same object is written as the same bytes");
-    bytes
-}
+use crate::sample::{self, FIRST, FIRST_PAGES, KEYS, NEXT_WRITER, PAGES, Sample, VOLUME, WRITER, time};
 
 fn decoded(id: CommitId, object: &Bytes) -> CommitObject {
     decode_commit("golden", KEYS, id, object).unwrap()
@@ -46,12 +36,16 @@ async fn superblock_v1() {
 
 #[tokio::test]
 async fn superblock_v2() {
-    let sample = sample::make().await;
-    let object = golden("superblock-v2.bin", sample.superblock());
+    superblock(&sample::version_2().await).await;
+}
+
+#[tokio::test]
+async fn superblock_v3() {
+    let sample = sample::version_3().await;
     let superblock = superblock(&sample).await;
     let empty = sample::store_on(&SimStore::new(CrashPlan::never()));
     create(&empty, superblock.volume, superblock.created).await.unwrap();
-    assert_eq!(empty.get(SUPERBLOCK).await.unwrap(), object);
+    assert_eq!(empty.get(SUPERBLOCK).await.unwrap(), sample.superblock());
 }
 
 async fn superblock(sample: &Sample) -> Superblock {
@@ -68,23 +62,27 @@ async fn fence_v1() {
 
 #[tokio::test]
 async fn fence_v2() {
-    let sample = sample::make().await;
-    let object = golden("fence-v2.bin", sample.fence());
+    fence(&sample::version_2().await);
+}
+
+#[tokio::test]
+async fn fence_v3() {
+    let sample = sample::version_3().await;
     let fence = fence(&sample);
     let store = sample.store_with(&[]);
-    let key = KEYS.commit(FENCE);
+    let key = sample.fence_key();
     store.delete(&key).await.unwrap();
     take_over(&store, KEYS, fence.writer, fence.time).await.unwrap();
-    assert_eq!(store.get(&key).await.unwrap(), object);
+    assert_eq!(store.get(&key).await.unwrap(), sample.fence());
 }
 
 fn fence(sample: &Sample) -> Fence {
-    let CommitObject::Fence(fence) = decoded(FENCE, sample.fence()) else { panic!("it is a fence") };
-    let head = Some(as_commit(SECOND, sample.commit()).reference());
-    let expected =
-        Fence { volume: VOLUME, at: FENCE, writer: NEXT_WRITER, next_epoch: 2, head, time: time(20) };
+    let at = sample.fence_id();
+    let CommitObject::Fence(fence) = decoded(at, sample.fence()) else { panic!("it is a fence") };
+    let head = Some(as_commit(sample.head, sample.commit()).reference());
+    let expected = Fence { volume: VOLUME, at, writer: NEXT_WRITER, next_epoch: 2, head, time: time(20) };
     assert_eq!(fence, expected);
-    assert!(dump_object("golden", &KEYS.commit(FENCE), sample.fence()).unwrap().contains("next_epoch: 2"));
+    assert!(dump_object("golden", &sample.fence_key(), sample.fence()).unwrap().contains("next_epoch: 2"));
     fence
 }
 
@@ -95,33 +93,39 @@ async fn commit_v1() {
 
 #[tokio::test]
 async fn commit_v2() {
-    let sample = sample::make().await;
-    let object = golden("commit-v2.bin", sample.commit());
-    // What was read, written again.
-    let (first, second) = commit(&sample);
-    let store = sample::store_on(&SimStore::new(CrashPlan::never()));
-    let mut publisher = Publisher::new(store.clone(), KEYS, WRITER, 1, None, Lsn(0));
-    for fetched in [first, second] {
-        publisher.prepare(draft(&sample, fetched));
-        publisher.settle().await.unwrap();
-    }
-    assert_eq!(store.get(&KEYS.commit(SECOND)).await.unwrap(), object);
+    commit(&sample::version_2().await);
 }
 
-fn commit(sample: &Sample) -> (FetchedCommit, FetchedCommit) {
+#[tokio::test]
+async fn commit_v3() {
+    let sample = sample::version_3().await;
+    commit(&sample);
+    // What was read, written again.
+    let store = sample::store_on(&SimStore::new(CrashPlan::never()));
+    let mut publisher = Publisher::new(store.clone(), KEYS, WRITER, 1, None, Lsn(0));
+    for number in 0..=sample.head.number {
+        let id = CommitId { number, ..sample.head };
+        publisher.prepare(draft(&sample, as_commit(id, &sample.objects[&KEYS.commit(id)])));
+        publisher.settle().await.unwrap();
+    }
+    assert_eq!(store.get(&sample.head_key()).await.unwrap(), sample.commit());
+}
+
+fn commit(sample: &Sample) {
     let object = sample.commit();
-    let fetched = as_commit(SECOND, object);
-    let first = as_commit(FIRST, &sample.objects[&KEYS.commit(FIRST)]);
+    let fetched = as_commit(sample.head, object);
+    let before = sample.image.of();
+    let before = as_commit(before, &sample.objects[&KEYS.commit(before)]);
     let Commit { segments, .. } = &fetched.commit;
     let expected = Commit {
         volume: VOLUME,
-        id: SECOND,
+        id: sample.head,
         writer: WRITER,
-        previous: Some(first.reference()),
-        base: first.commit.end,
-        end: Lsn(first.commit.end.0 + 3),
+        previous: Some(before.reference()),
+        base: before.commit.end,
+        end: Lsn(before.commit.end.0 + 3),
         chain: fetched.commit.chain,
-        state: StateHash::of(&sample.second),
+        state: loaded(StateHash::of(&sample.newest)),
         time: time(10),
         segments: segments.clone(),
         image: Some(sample.image.clone()),
@@ -130,11 +134,11 @@ fn commit(sample: &Sample) -> (FetchedCommit, FetchedCommit) {
     };
     assert_eq!(fetched.commit, expected);
     let places: Vec<_> = segments.iter().map(|added| (added.id, added.key.clone())).collect();
-    let uploaded = KEYS.segment(SegmentId(1), 1, WRITER);
-    assert_eq!(places, [(SegmentId(1), Some(uploaded)), (SegmentId(2), None)]);
+    let next = SegmentId(sample.head.number);
+    let uploaded = KEYS.segment(next, 1, WRITER);
+    assert_eq!(places, [(next, Some(uploaded)), (next.next(), None)]);
     assert_eq!(fetched.inline, object.slice(fetched.inline_start as usize..));
-    assert!(dump_object("golden", &KEYS.commit(SECOND), object).unwrap().contains("naïve"));
-    (first, fetched)
+    assert!(dump_object("golden", &sample.head_key(), object).unwrap().contains("naïve"));
 }
 
 /// What was to be committed, from what was.
@@ -159,45 +163,88 @@ fn draft(sample: &Sample, fetched: FetchedCommit) -> Draft {
 
 #[tokio::test]
 async fn image_v1() {
-    image(&sample::version_1().await).await;
+    whole_image(&sample::version_1().await).await;
 }
 
 #[tokio::test]
 async fn image_v2() {
-    let sample = sample::make().await;
-    let object = golden("image-v2.bin", sample.image());
-    let (body, stored, tree) = image(&sample).await;
-    let of = ImageOf {
-        volume: body.volume,
-        of: body.of,
-        lsn: body.lsn,
-        chain: body.chain,
-        state: body.state,
-        next_segment: body.next_segment,
-        segments: &stored,
-    };
-    let again = encode_image("golden", WRITER, &of, &tree).unwrap();
-    assert_eq!(again.reference, sample.image);
-    assert_eq!(Bytes::from(again.pieces.concat()), object);
+    whole_image(&sample::version_2().await).await;
 }
 
-async fn image(sample: &Sample) -> (ImageBody, Vec<StoredSegment>, Tree) {
+fn as_whole(sample: &Sample) -> &WholeImage {
+    let ImageRef::Whole(image) = &sample.image else { panic!("images were whole") };
+    image
+}
+
+async fn whole_image(sample: &Sample) {
     let store = sample.store_with(&[]);
-    let (body, segments, tree) = read_image(&store, KEYS, &sample.image).await.unwrap();
+    let image = as_whole(sample);
+    let (body, segments, tree) = read_image(&store, KEYS, image).await.unwrap();
     let end = as_commit(FIRST, &sample.objects[&KEYS.commit(FIRST)]).commit.end;
     assert_eq!((body.volume, body.of, body.lsn), (VOLUME, FIRST, end));
-    assert_eq!((body.state, body.next_segment), (StateHash::of(&sample.first), SegmentId(1)));
+    assert_eq!((body.state, body.next_segment), (loaded(StateHash::of(&sample.imaged)), SegmentId(1)));
     assert_eq!(segments.iter().map(|kept| kept.live).collect::<Vec<_>>(), [true]);
-    assert_eq!(tree, sample.first);
-    assert!(dump_object("golden", &sample.image.key, sample.image()).unwrap().contains("ImageBody"));
-    (body, segments.into_iter().map(|kept| kept.stored).collect(), tree)
+    assert_eq!(tree, sample.imaged);
+    assert!(dump_object("golden", &image.key, sample.image()).unwrap().contains("ImageBody"));
+}
+
+/// How pages are compressed is the compressor's affair: so what is in them is compared, and not where they are.
+#[tokio::test]
+async fn pages_v3() {
+    let sample = sample::version_3().await;
+    let (shipped, tree) = paged_image(&sample).await;
+    assert_eq!(tree, sample.imaged);
+    let made = sample::make().await;
+    let (made, _) = paged_image(&made).await;
+    assert_eq!(placeless(shipped), placeless(made));
+}
+
+async fn paged_image(sample: &Sample) -> (ImageHead, Tree) {
+    let store = sample.store_with(&[]);
+    let pages = sample::pages_of(&store);
+    let (head, base) = read_head(&pages, &sample.paged()).await.unwrap();
+    let commit = as_commit(head.of, &sample.objects[&KEYS.commit(head.of)]).commit;
+    assert_eq!((head.volume, head.of, head.lsn), (VOLUME, sample.image.of(), commit.end));
+    assert_eq!((head.chain, head.state, head.next_segment), (commit.chain, commit.state, SegmentId(2)));
+    let tree = base.tree().unwrap().clone();
+    pages.load_all(&tree).await.unwrap();
+    tree.check().unwrap();
+    assert_eq!(StateHash::of(&tree), Ok(head.state));
+    let objects = || base.objects().iter().map(|pair| pair.map(|(object, _)| *object)).collect();
+    let objects: Vec<_> = pages.ask(objects).await.unwrap();
+    assert_eq!(objects, [FIRST_PAGES, PAGES], "it stores what changed, and no more");
+    let segments = || base.segments().iter().map(|pair| pair.map(|(id, _)| *id)).collect();
+    let segments: Vec<_> = pages.ask(segments).await.unwrap();
+    assert_eq!(segments, [SegmentId(0), SegmentId(1)]);
+    (head, tree)
+}
+
+fn placeless(mut head: ImageHead) -> ImageHead {
+    let placeless = |page: &mut PageRef| *page = PageRef { offset: 0, len: 0, hash: [0; 16], ..*page };
+    let tree = &mut head.tree;
+    let roots: [&mut Root; 8] = [
+        &mut tree.inodes,
+        &mut tree.entries,
+        &mut tree.listing,
+        &mut tree.extents,
+        &mut tree.xattrs,
+        &mut tree.segments,
+        &mut head.segments,
+        &mut head.objects,
+    ];
+    roots.into_iter().filter_map(|root| root.page.as_mut()).for_each(placeless);
+    head.roots.iter_mut().for_each(|(page, bytes)| {
+        placeless(page);
+        bytes.0.clear();
+    });
+    head
 }
 
 #[tokio::test]
 async fn every_kind_of_item_is_in_the_sample() {
     let name = |item: &Item| format!("{item:?}").split([' ', '{', '(']).next().unwrap_or_default().to_owned();
-    let tree = sample::make().await.second;
-    let kinds: BTreeSet<String> = tree.items().map(|item| name(&item)).collect();
+    let tree = sample::make().await.newest;
+    let kinds: BTreeSet<String> = loaded(tree.items()).map(|item| name(&item)).collect();
     let expected = [
         "Checkpoint",
         "Entry",
@@ -217,37 +264,48 @@ async fn every_kind_of_item_is_in_the_sample() {
 /// A volume that was written before this release opens, and is written on.
 #[tokio::test]
 async fn a_volume_v1() {
-    let sample = sample::version_1().await;
+    is_written_on(&sample::version_1().await).await;
+}
+
+#[tokio::test]
+async fn a_volume_v2() {
+    is_written_on(&sample::version_2().await).await;
+}
+
+#[tokio::test]
+async fn a_volume_v3() {
+    is_written_on(&sample::version_3().await).await;
+}
+
+async fn is_written_on(sample: &Sample) {
     let store = sample.store_with(&[]);
-    let stored = opens(&store, &sample, CommitId { epoch: 2, number: 0 }).await;
+    let stored = opens(&store, sample, CommitId { epoch: 2, number: 0 }).await;
     for stored in &stored {
         let footer = fetch_footer(&store, KEYS, stored).await.unwrap();
         assert_eq!(footer.base, stored.header.base);
     }
     take_over(&store, KEYS, NEXT_WRITER, time(30)).await.unwrap();
-    opens(&store, &sample, CommitId { epoch: 3, number: 0 }).await;
-}
-
-/// A volume of golden files opens as it always did.
-#[tokio::test]
-async fn a_volume_v2() {
-    let sample = sample::make().await;
-    opens(&sample.store_with(&[]), &sample, CommitId { epoch: 2, number: 0 }).await;
+    opens(&store, sample, CommitId { epoch: 3, number: 0 }).await;
 }
 
 async fn opens(store: &Store, sample: &Sample, slot: CommitId) -> Vec<StoredSegment> {
+    let pages = sample::pages_of(store);
     let superblock = read_superblock(store).await.unwrap();
     let listing = list(store, KEYS).await.unwrap();
     assert_eq!(listing.slot, slot);
     let head = listing.head.unwrap();
-    let state = load(store, KEYS, superblock.created, &listing.ids, head).await.unwrap();
-    assert_eq!(state.tree, sample.second);
-    assert_eq!(state.state, StateHash::of(&sample.second));
-    assert_eq!(state.commit.map(|commit| commit.id), Some(SECOND));
-    let end = as_commit(SECOND, sample.commit()).commit.end;
-    assert_eq!((state.lsn, state.next_segment), (end, SegmentId(3)));
+    let state = load(&pages, superblock.created, &listing.ids, head).await.unwrap();
+    pages.load_all(&state.tree).await.unwrap();
+    assert_eq!(state.tree, sample.newest);
+    assert_eq!(state.state, loaded(StateHash::of(&sample.newest)));
+    assert_eq!(state.commit.map(|commit| commit.id), Some(sample.head));
+    let end = as_commit(sample.head, sample.commit()).commit.end;
+    assert_eq!((state.lsn, state.next_segment), (end, SegmentId(sample.head.number + 2)));
     state.tree.check().unwrap();
-    state.segments.into_values().collect()
+    let segments = || state.segments.iter().map(|pair| pair.map(|(_, stored)| stored.clone())).collect();
+    let segments: Vec<StoredSegment> = pages.ask(segments).await.unwrap();
+    assert_eq!(segments.len() as u64, sample.head.number + 2);
+    segments
 }
 
 /// Each kind of object with a version to come and the right checksum.
@@ -255,22 +313,37 @@ async fn opens(store: &Store, sample: &Sample, slot: CommitId) -> Vec<StoredSegm
 async fn a_later_version_is_refused_by_name() {
     let sample = sample::make().await;
     let refuses = |error: RecoveryError, key: &str| {
-        assert!(matches!(error, RecoveryError::UnknownFormat { version: 3, newest: 2, .. }), "{error}");
+        assert!(matches!(error, RecoveryError::UnknownFormat { version: 4, newest: 3, .. }), "{error}");
         let text = error.to_string();
         assert!(text.contains(key) && text.contains("newer rfs"), "{text}");
     };
     let object = later(sample.superblock());
     refuses(read_superblock(&sample.store_with(&[(SUPERBLOCK, &object)])).await.unwrap_err(), SUPERBLOCK);
-    for (id, object) in [(SECOND, later(sample.commit())), (FENCE, later(sample.fence()))] {
+    let objects = [(sample.head, later(sample.commit())), (sample.fence_id(), later(sample.fence()))];
+    for (id, object) in objects {
         let key = KEYS.commit(id);
         let store = sample.store_with(&[(&key, &object)]);
         refuses(list(&store, KEYS).await.unwrap_err(), &key);
         refuses(read_commit(&store, KEYS, id).await.unwrap_err(), &key);
         refuses(take_over(&store, KEYS, 1, time(30)).await.unwrap_err(), &key);
     }
-    let object = later(sample.image());
-    let store = sample.store_with(&[(&sample.image.key, &object)]);
-    refuses(read_image(&store, KEYS, &sample.image).await.unwrap_err(), &sample.image.key);
+    let before = sample::version_2().await;
+    let mut object = before.image().to_vec();
+    object[8] = 4;
+    crate::made_up::reseal(&mut object);
+    let key = before.image_key();
+    let store = before.store_with(&[(&key, &object.into())]);
+    refuses(read_image(&store, KEYS, as_whole(&before)).await.unwrap_err(), &key);
+
+    let image = sample.paged();
+    let mut object = sample.image().to_vec();
+    object[image.head.offset as usize] += 1;
+    let head = page_ref(PAGES, image.head.offset, &object[image.head.offset as usize..]);
+    let key = sample.image_key();
+    let store = sample.store_with(&[(&key, &object.into())]);
+    let error = read_head(&sample::pages_of(&store), &PagedImage { head, ..image }).await.unwrap_err();
+    assert!(matches!(error, RecoveryError::UnknownFormat { version: 2, newest: 1, .. }), "{error}");
+    assert!(error.to_string().contains(&key), "{error}");
 }
 
 /// The object with its version one later.

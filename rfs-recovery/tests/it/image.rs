@@ -1,18 +1,24 @@
-//! Images of arbitrary trees: what is read is what was written.
+//! Images of arbitrary trees, one after the other: what is read is what was written, and only what changed is written.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use object_store::path::Path;
+use rfs_backends::Store;
 use rfs_core::{
-    Access, Allocate, At, Context, Ino, Limits, LockMode, LockOwner, LockRange, Lsn, Node, Op, OpenFlags,
-    OwnerId, Place, QuotaSubject, SegmentId, StateHash, Target, Timestamp, Tree, WriteAt, XattrMode, decide,
+    Access, Allocate, At, Change, CommitId, Context, Ino, Limits, LockMode, LockOwner, LockRange, Lsn, Map,
+    Node, Op, OpenFlags, OwnerId, PageObject, PageRef, Place, QuotaSubject, SegmentId, StateHash, Target,
+    Timestamp, Tree, WriteAt, XattrMode, decide,
 };
 use rfs_journal::{ChainHash, SegmentHash};
-use rfs_recovery::image::{ImageOf, encode_image, read_image};
-use rfs_recovery::objects::{StoredHeader, StoredSegment};
-use rfs_testkit::{CrashPlan, SimStore};
+use rfs_recovery::Pages;
+use rfs_recovery::image::{EncodedImage, ImageBase, ImageOf, encode_image, read_head};
+use rfs_recovery::objects::{PagedImage, StoredHeader, StoredSegment};
+use rfs_testkit::{CrashPlan, SimStore, loaded};
 
 use crate::sample::{self, FIRST, KEYS, VOLUME, WRITER};
 
-/// Numbers that follow from a seed (splitmix64).
-struct Random(u64);
+/// Numbers that follow from a seed (splitmix64), and how many names there are in a directory.
+struct Random(u64, u64);
 
 impl Random {
     fn below(&mut self, bound: u64) -> u64 {
@@ -24,12 +30,12 @@ impl Random {
     }
 
     fn at(&mut self) -> At {
-        let dir = ["", "a/", "b/"][self.below(3) as usize];
-        At::root(format!("{dir}{}", ["a", "b", "c", "d"][self.below(4) as usize]))
+        let dir = ["", "1/", "2/"][self.below(3) as usize];
+        At::root(format!("{dir}{}", self.below(self.1)))
     }
 
     fn ino(&mut self) -> Ino {
-        Ino(1 + self.below(20))
+        Ino(1 + self.below(3 * self.1))
     }
 
     fn holder(&mut self) -> LockOwner {
@@ -78,56 +84,251 @@ fn any_op(random: &mut Random) -> Op {
     }
 }
 
-#[tokio::test]
-async fn what_is_read_is_what_was_written() {
-    // Where the content lies; it is not read here.
-    let stored = StoredSegment {
-        header: StoredHeader {
-            id: SegmentId(0),
-            epoch: 1,
-            writer: WRITER,
-            base: Lsn(0),
-            chain: ChainHash::default(),
-        },
-        hash: SegmentHash::default(),
-        len: 1 << 20,
-        footer_len: 99,
-        key: KEYS.segment(SegmentId(0), 1, WRITER),
-        offset: 0,
-    };
-    let mut items = 0;
-    for seed in 0..60 {
-        let mut random = Random(seed);
-        let mut tree = Tree::new(sample::time(0));
-        let mut place = Place { segment: SegmentId(0), position: 0 };
-        for number in 0..200 {
-            let op = any_op(&mut random);
+/// A volume whose images are made one after the other.
+struct Run {
+    sim: SimStore,
+    store: Store,
+    pages: Pages,
+    /// Stored, opened again, let go of in part.
+    tree: Tree,
+    /// The same, and always in memory.
+    model: Tree,
+    segments: Map<SegmentId, StoredSegment>,
+    base: ImageBase,
+    images: u64,
+    place: Place,
+    time: i64,
+}
+
+impl Run {
+    fn new() -> Self {
+        let sim = SimStore::new(CrashPlan::never());
+        let store = sample::store_on(&sim);
+        let tree = Tree::new(sample::time(0));
+        Self {
+            sim,
+            pages: sample::pages_of(&store),
+            store,
+            model: tree.clone(),
+            tree,
+            segments: Map::default(),
+            base: ImageBase::default(),
+            images: 0,
+            place: Place { segment: SegmentId(0), position: 0 },
+            time: 0,
+        }
+    }
+
+    async fn apply(&mut self, change: &Change) {
+        self.model.apply(change, self.place).unwrap();
+        while let Err(error) = self.tree.apply(change, self.place) {
+            let missing = error.missing().unwrap_or_else(|| panic!("{change:?}: {error}"));
+            self.pages.load(missing).await.unwrap();
+        }
+        self.place.position += change.payload_len();
+    }
+
+    async fn run(&mut self, random: &mut Random, ops: usize) {
+        for _ in 0..ops {
+            self.time += 1;
+            let op = any_op(random);
             let owner = random.holder().owner;
             let holders = |_| vec![owner];
-            let context = Context { owner, holders: &holders, ..Context::new(Timestamp::from_nanos(number)) };
-            let Ok(decision) = decide(&tree, &context, &op) else { continue };
+            let now = Timestamp::from_nanos(self.time);
+            let context = Context { owner, holders: &holders, ..Context::new(now) };
+            let Ok(decision) = decide(&self.model, &context, &op) else { continue };
             for change in &decision.changes {
-                tree.apply(change, place).unwrap();
-                place.position += change.payload_len();
+                self.apply(change).await;
             }
         }
+        // Whatever comes next is in another segment.
+        let id = self.place.segment;
+        let header = StoredHeader { id, epoch: 1, writer: WRITER, base: Lsn(0), chain: ChainHash::default() };
+        let key = KEYS.segment(id, 1, WRITER);
+        let hash = SegmentHash::default();
+        let stored = StoredSegment { header, hash, len: 1 << 20, footer_len: 99, key, offset: 0 };
+        self.pages.ask(|| self.segments.load(&id)).await.unwrap();
+        self.segments.insert(id, stored).unwrap();
+        self.place = Place { segment: id.next(), position: 0 };
+    }
+
+    fn next_object(&self) -> PageObject {
+        PageObject { epoch: 1, number: self.images }
+    }
+
+    async fn encode(&mut self) -> EncodedImage {
+        self.images += 1;
         let of = ImageOf {
             volume: VOLUME,
-            of: FIRST,
+            of: CommitId { number: self.images, ..FIRST },
             lsn: Lsn(9),
             chain: ChainHash::default(),
-            state: StateHash::of(&tree),
-            next_segment: SegmentId(1),
-            segments: std::slice::from_ref(&stored),
+            state: loaded(StateHash::of(&self.model)),
+            next_segment: self.place.segment,
+            tree: self.tree.clone(),
+            segments: self.segments.clone(),
         };
-        let image = encode_image("sim://", WRITER, &of, &tree).unwrap();
-        let store = sample::store_on(&SimStore::new(CrashPlan::never()));
-        store.put_large(&image.reference.key, image.pieces).await.unwrap();
-        let (body, segments, read) = read_image(&store, KEYS, &image.reference).await.unwrap();
-        assert_eq!((body.state, &segments[0].stored), (of.state, &stored), "seed {seed}");
-        assert_eq!(segments[0].live, !tree.segments().is_empty(), "seed {seed}");
-        assert_eq!(read, tree, "seed {seed}");
-        items += tree.items().count();
+        let object = self.next_object();
+        self.pages.ask(|| encode_image(&of, &self.base, object)).await.unwrap()
     }
-    assert!(items > 1000, "{items} items");
+
+    async fn put(&mut self) -> EncodedImage {
+        let image = self.encode().await;
+        assert_eq!(image.reference.head.object, self.next_object());
+        let len: usize = image.pieces.iter().map(bytes::Bytes::len).sum();
+        assert_eq!((image.len(), image.is_empty()), (len as u64, false));
+        let key = KEYS.pages_of(self.next_object());
+        self.store.put_large(&key, image.pieces.clone()).await.unwrap();
+        image.is_stored();
+        self.base = image.base.clone();
+        image
+    }
+
+    /// Opens the image as a reader does who knows nothing, and compares all of it.
+    async fn check(&self, image: &PagedImage, model: &Tree) -> (Pages, ImageBase) {
+        let pages = sample::pages_of(&self.store);
+        let (head, base) = read_head(&pages, image).await.unwrap();
+        let tree = base.tree().unwrap();
+        pages.load_all(tree).await.unwrap();
+        assert_eq!(tree, model);
+        assert_eq!(StateHash::of(tree), Ok(head.state));
+        tree.check().unwrap();
+        let segments = || base.segments().iter().map(|pair| pair.map(|(id, _)| *id)).collect();
+        let segments: Vec<SegmentId> = pages.ask(segments).await.unwrap();
+        assert!(segments.iter().copied().eq((0..head.next_segment.0).map(SegmentId)), "{segments:?}");
+        (pages, base)
+    }
+
+    /// The objects that have to stay.
+    async fn count(&self, image: &PagedImage, pages: &Pages, base: &ImageBase) -> BTreeSet<PageObject> {
+        let all = |_: &PageRef| false;
+        let walk = || {
+            let mut walked: BTreeMap<PageObject, u64> = BTreeMap::new();
+            let mut walk = |page: PageRef| *walked.entry(page.object).or_default() += u64::from(page.len);
+            base.tree().unwrap().pages_but(&all, &mut walk)?;
+            base.segments().pages_but(&all, &mut walk)?;
+            Ok(walked)
+        };
+        let walked = pages.ask(walk).await.unwrap();
+        let counted = || base.objects().iter().map(|pair| pair.map(|(key, len)| (*key, *len))).collect();
+        let counted: BTreeMap<PageObject, u64> = pages.ask(counted).await.unwrap();
+        assert_eq!(counted, walked);
+        let mut needed: BTreeSet<PageObject> = counted.into_keys().collect();
+        let own = || {
+            let mut own = BTreeSet::new();
+            let visited = base.objects().pages_but(&all, &mut |page| {
+                own.insert(page.object);
+            });
+            visited.map(|()| own)
+        };
+        needed.extend(pages.ask(own).await.unwrap());
+        needed.insert(image.head.object);
+        needed
+    }
+
+    /// Deletes all objects but these.
+    fn delete_all_but(&self, needed: &BTreeSet<PageObject>) -> usize {
+        let needed: BTreeSet<Path> = needed.iter().map(|object| KEYS.pages_of(*object).into()).collect();
+        let gone: Vec<Path> = self.sim.paths().into_iter().filter(|path| !needed.contains(path)).collect();
+        assert!(gone.iter().all(|path| self.sim.remove_object(path)));
+        gone.len()
+    }
+}
+
+#[tokio::test]
+async fn what_is_read_is_what_was_written() {
+    let (mut items, mut shared, mut deleted, mut failed) = (0, 0, 0, 0);
+    for seed in 0..40 {
+        let mut random = Random(seed, if seed % 2 == 0 { 4 } else { 150 });
+        let mut run = Run::new();
+        for _ in 0..8 {
+            let ops = [3, 30, 400][random.below(3) as usize];
+            run.run(&mut random, ops).await;
+            if random.below(4) == 0 {
+                // Its put fails, wholly or in the reply.
+                let image = run.encode().await;
+                failed += image.pages;
+                if random.below(2) == 0 {
+                    let key = KEYS.pages_of(run.next_object());
+                    run.store.put_large(&key, image.pieces).await.unwrap();
+                }
+            }
+            let image = run.put().await.reference;
+            let (pages, base) = run.check(&image, &run.model).await;
+            let needed = run.count(&image, &pages, &base).await;
+            assert_eq!(needed, run.count(&image, &run.pages, &run.base).await, "seed {seed}");
+            shared += usize::from(needed.len() > 1);
+            let gone = run.delete_all_but(&needed);
+            if gone > 0 {
+                deleted += gone;
+                run.check(&image, &run.model).await;
+            }
+            match random.below(3) {
+                0 => (run.tree, run.segments) = (base.tree().unwrap().clone(), base.segments().clone()),
+                1 => {
+                    let (_, base) = read_head(&pages, &image).await.unwrap();
+                    (run.tree, run.segments) = (base.tree().unwrap().clone(), base.segments().clone());
+                    (run.pages, run.base) = (sample::pages_of(&run.store), base);
+                }
+                _ => {
+                    run.tree.evict();
+                    run.base.evict();
+                    run.segments.evict();
+                }
+            }
+        }
+        items += loaded(run.model.items()).count();
+    }
+    assert!(
+        items > 1000 && shared > 100 && deleted > 100 && failed > 100,
+        "{items} {shared} {deleted} {failed}"
+    );
+}
+
+/// A tree of many pages, and its first image.
+async fn large() -> (Run, Random) {
+    let mut run = Run::new();
+    let mut random = Random(7, 3000);
+    for at in ["1", "2"] {
+        let op = Op::Mkdir { at: At::root(at), mode: 0o755 };
+        let decision = decide(&run.model, &Context::new(Timestamp::from_nanos(1)), &op).unwrap();
+        run.apply(&decision.changes[0]).await;
+    }
+    run.run(&mut random, 20_000).await;
+    run.put().await;
+    (run, random)
+}
+
+#[tokio::test]
+async fn an_image_after_few_changes_has_few_pages() {
+    let (mut run, mut random) = large().await;
+    let all = run.base.objects().iter().count();
+    assert_eq!(all, 1);
+    let mut whole = 0;
+    run.tree.pages_but(&|_| false, &mut |_| whole += 1).unwrap();
+    assert!(whole > 100, "{whole} pages");
+    for _ in 0..10 {
+        run.run(&mut random, 5).await;
+        let image = run.put().await;
+        // A Change touches some leaves; above each there is one branch, the root.
+        assert!(image.pages < 60, "{} pages", image.pages);
+    }
+    // Nothing changed but where the next segment is.
+    run.run(&mut random, 0).await;
+    let image = run.put().await;
+    assert_eq!(image.pages, 2, "the segments and the objects");
+}
+
+#[tokio::test]
+async fn an_image_whose_put_failed_is_stored_by_the_next_one() {
+    let (mut run, mut random) = large().await;
+    run.run(&mut random, 50).await;
+    let failed = run.encode().await;
+    let again = run.put().await;
+    assert_eq!(again.pages, failed.pages);
+    let (pages, base) = run.check(&again.reference, &run.model).await;
+    let needed = run.count(&again.reference, &pages, &base).await;
+    assert!(!needed.contains(&failed.reference.head.object), "{needed:?}");
+    run.run(&mut random, 1).await;
+    assert!(run.put().await.pages < again.pages);
 }

@@ -8,12 +8,12 @@ use rfs_backends::Store;
 use rfs_core::{Lsn, SegmentId, StateHash, Tree};
 use rfs_recovery::commit_log::{list, read_superblock};
 use rfs_recovery::image::{ImageBody, read_image, read_image_segments};
-use rfs_recovery::objects::{Commit, ImageRef};
+use rfs_recovery::objects::{Commit, CommitObject, ImageRef, WholeImage, decode_commit};
 use rfs_recovery::state::load;
 use rfs_recovery::{ObjectHash, RecoveryError, SUPERBLOCK, dump_object};
-use rfs_testkit::Rng;
+use rfs_testkit::{Rng, loaded};
 
-use crate::sample::{self, FENCE, KEYS, SECOND, Sample, VOLUME};
+use crate::sample::{self, KEYS, Sample, VOLUME};
 
 const HEADER: usize = 48;
 const TRIES: u64 = 3_000;
@@ -79,9 +79,12 @@ async fn open(sample: &Sample, key: &str, object: &Bytes) -> Result<StateHash, R
 async fn open_store(store: &Store) -> Result<StateHash, RecoveryError> {
     let superblock = read_superblock(store).await?;
     let listing = list(store, KEYS).await?;
-    let Some(head) = listing.head else { return Ok(StateHash::of(&Tree::new(superblock.created))) };
-    let state = load(store, KEYS, superblock.created, &listing.ids, head).await?;
-    assert_eq!(StateHash::of(&state.tree), state.state, "a state is always the one that its hash names");
+    let empty = || loaded(StateHash::of(&Tree::new(superblock.created)));
+    let Some(head) = listing.head else { return Ok(empty()) };
+    let pages = sample::pages_of(store);
+    let state = load(&pages, superblock.created, &listing.ids, head).await?;
+    pages.load_all(&state.tree).await?;
+    assert_eq!(StateHash::of(&state.tree), Ok(state.state), "a state is always the one that its hash names");
     state.tree.check().unwrap();
     Ok(state.state)
 }
@@ -92,12 +95,12 @@ async fn garbled_superblocks_commits_and_fences() {
     let mut rng = Rng::new(1);
     let (mut refused, mut opened) = (0, 0);
     // The fence above would name the commit as it was.
-    let unfenced = sample.without(&KEYS.commit(FENCE));
+    let unfenced = sample.without(&sample.fence_key());
     for _ in 0..TRIES {
         for (sample, key, object) in [
             (&sample, SUPERBLOCK.to_owned(), sample.superblock()),
-            (&unfenced, KEYS.commit(SECOND), sample.commit()),
-            (&sample, KEYS.commit(FENCE), sample.fence()),
+            (&unfenced, sample.head_key(), sample.commit()),
+            (&sample, sample.fence_key(), sample.fence()),
         ] {
             let (object, _) = garbled(object, &mut rng);
             match open(sample, &key, &object).await {
@@ -115,8 +118,9 @@ async fn garbled_superblocks_commits_and_fences() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn garbled_images() {
-    let sample = sample::make().await;
+async fn garbled_whole_images() {
+    let sample = sample::version_2().await;
+    let image = as_whole(&sample);
     let whole: ImageBody = body(sample.image());
     let attachment = sample.image().slice(HEADER + body_len(sample.image())..);
     let mut rng = Rng::new(2);
@@ -138,15 +142,33 @@ async fn garbled_images() {
             let (head, hash) = with_body(&head, &made);
             (Bytes::from([head.to_vec(), sections].concat()), hash)
         };
-        let image = ImageRef { hash, ..sample.image.clone() };
-        let store = sample.store_with(&[(&sample.image.key, &object)]);
+        let image = WholeImage { hash, ..image.clone() };
+        let store = sample.store_with(&[(&image.key, &object)]);
         let segments = read_image_segments(&store, KEYS, &image).await;
         if let Ok((body, of_image, tree)) = read_image(&store, KEYS, &image).await {
-            assert_eq!(StateHash::of(&tree), body.state);
+            assert_eq!(StateHash::of(&tree), Ok(body.state));
             assert_eq!(segments.unwrap(), of_image);
             tree.check().unwrap();
         }
     }
+}
+
+fn as_whole(sample: &Sample) -> &WholeImage {
+    let ImageRef::Whole(image) = &sample.image else { panic!("images were whole") };
+    image
+}
+
+fn as_commit(sample: &Sample) -> Commit {
+    let commit = decode_commit("sim://", KEYS, sample.head, sample.commit()).unwrap();
+    let CommitObject::Commit(commit) = commit else { panic!("it is a commit") };
+    commit.commit
+}
+
+/// The commit with another body, as version 3 writes it.
+fn with_commit(sample: &Sample, commit: &Commit) -> Bytes {
+    let mut object = sample.commit().to_vec();
+    object[8] = 3;
+    with_body(&object.into(), commit).0
 }
 
 /// What is made of an object's body, and how.
@@ -177,10 +199,10 @@ async fn numbers_at_their_ends() {
         ("an object of another kind", |commit| commit.segments[0].key = Some(SUPERBLOCK.to_owned())),
         ("no object at all", |commit| commit.segments[0].key = Some("../../etc".to_owned())),
     ];
-    let key = KEYS.commit(SECOND);
+    let key = sample.head_key();
     // The fence above would name the commit as it was.
-    let sample = sample.without(&KEYS.commit(FENCE));
-    let truth = StateHash::of(&sample.second);
+    let sample = sample.without(&sample.fence_key());
+    let truth = loaded(StateHash::of(&sample.newest));
     let mut refused = Vec::new();
     for (what, change) in change {
         let mut made = whole.clone();
@@ -200,6 +222,13 @@ async fn numbers_at_their_ends() {
     }
     // Where the footer is, is not asked by those who read the whole segment.
     assert_eq!(refused.len(), change.len() - 2, "{refused:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn numbers_of_whole_images_at_their_ends() {
+    let sample = sample::version_2().await;
+    let sample = sample.without(&sample.fence_key());
+    let (key, named) = (sample.head_key(), as_whole(&sample));
     let image: ImageBody = body(sample.image());
     let change: [Make<ImageBody>; 6] = [
         ("count of segments", |image| image.segments.count = u64::MAX),
@@ -213,10 +242,10 @@ async fn numbers_at_their_ends() {
         let mut made = image.clone();
         change(&mut made);
         let (object, hash) = with_body(sample.image(), &made);
-        let mut naming = whole.clone();
-        naming.image = Some(ImageRef { hash, ..sample.image.clone() });
-        let (commit, _) = with_body(sample.commit(), &naming);
-        let store = sample.store_with(&[(&sample.image.key, &object), (&key, &commit)]);
+        let mut naming = as_commit(&sample);
+        naming.image = Some(ImageRef::Whole(WholeImage { hash, ..named.clone() }));
+        let commit = with_commit(&sample, &naming);
+        let store = sample.store_with(&[(&named.key, &object), (&key, &commit)]);
         open_store(&store).await.expect_err(what);
     }
 }

@@ -9,13 +9,13 @@ use std::fmt::Debug;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rfs_core::{
-    Body, Cookie, Entry, EntryKey, Extent, Ino, Inode, Name, PageObject, PageRef, SegmentId, Times,
-    XattrName, XattrValue,
+    BRANCH_MAX, Body, Cookie, Entry, EntryKey, Extent, Ino, Inode, LEAF_MAX, Name, NodeParts, PageObject,
+    PageRef, SegmentId, Times, XattrName, XattrValue,
 };
 use rfs_recovery::objects::StoredSegment;
 use rfs_recovery::page::{
-    BRANCH_MAX, Column, LEAF_MAX, NodeParts, PAGE_FORMAT, PageError, Paged, decode_page, encode_branch,
-    encode_leaf, page_hash, page_len_max, page_ref,
+    Column, PAGE_FORMAT, PageError, Paged, decode_page, encode_branch, encode_leaf, page_hash, page_len_max,
+    page_ref,
 };
 
 use self::values::{child, pair};
@@ -181,6 +181,7 @@ map_tests! {
     xattrs: (Ino, XattrName) => XattrValue;
     live_bytes: SegmentId => u64;
     segments: SegmentId => StoredSegment;
+    objects: PageObject => u64;
 }
 
 fn btree_map_of<K: Paged<V> + Debug, V: Column + Debug>(

@@ -1,4 +1,4 @@
-//! A small volume with every kind of object and every field of each.
+//! A small volume with every kind of object and every field of each, as each format version wrote it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,15 +8,17 @@ use bytes::Bytes;
 use object_store::path::Path;
 use rfs_backends::{Store, StoreOptions};
 use rfs_core::{
-    Change, CommitId, Ino, Limits, LockMode, LockOwner, LockRange, Lsn, Name, Node, OwnerId, QuotaSubject,
-    SegmentId, StateHash, Timestamp, Tree, XattrName, XattrValue,
+    Change, CommitId, Ino, Limits, LockMode, LockOwner, LockRange, Lsn, Map, Name, Node, OwnerId, PageObject,
+    QuotaSubject, SegmentId, StateHash, Timestamp, Tree, XattrName, XattrValue,
 };
 use rfs_journal::{Appender, ChainHash, Cut, LogWriter, Residency, Sealed, SegmentHeader, WriterIdentity};
 use rfs_recovery::commit_log::{Draft, Published, Publisher, create, take_over};
-use rfs_recovery::image::{ImageOf, encode_image};
-use rfs_recovery::objects::{AddedSegment, CommitObject, ImageRef, decode_commit};
-use rfs_recovery::{Keys, SUPERBLOCK};
-use rfs_testkit::{CrashPlan, SimStore};
+use rfs_recovery::image::{EncodedImage, ImageBase, ImageOf, encode_image};
+use rfs_recovery::objects::{AddedSegment, CommitObject, ImageRef, PagedImage, StoredSegment, decode_commit};
+use rfs_recovery::{FORMAT, Keys, Pages, SUPERBLOCK};
+use rfs_testkit::{CrashPlan, SimStore, loaded};
+
+use crate::made_up::reseal;
 
 pub(crate) const VOLUME: u128 = 0x0123_4567_89ab_cdef_0011_2233_4455_6677;
 pub(crate) const WRITER: u128 = 0xfeed_beef;
@@ -24,8 +26,8 @@ pub(crate) const NEXT_WRITER: u128 = 0xcafe;
 pub(crate) const KEYS: Keys = Keys(VOLUME);
 pub(crate) const FIRST: CommitId = CommitId { epoch: 1, number: 0 };
 pub(crate) const SECOND: CommitId = CommitId { epoch: 1, number: 1 };
-/// Where the second writer's fence stands.
-pub(crate) const FENCE: CommitId = CommitId { epoch: 1, number: 2 };
+pub(crate) const FIRST_PAGES: PageObject = PageObject { epoch: 1, number: 0 };
+pub(crate) const PAGES: PageObject = PageObject { epoch: 1, number: 1 };
 
 pub(crate) fn time(nanos: i64) -> Timestamp {
     Timestamp::from_nanos(1_700_000_000_000_000_000 + nanos)
@@ -35,13 +37,21 @@ pub(crate) fn store_on(sim: &SimStore) -> Store {
     Store::new(Arc::new(sim.clone()), "sim://", Path::default(), StoreOptions::default())
 }
 
-/// The sample: its objects by key, and the trees of its commits.
+pub(crate) fn pages_of(store: &Store) -> Pages {
+    Pages::new(store.clone(), KEYS, 1 << 20)
+}
+
+/// The sample: its objects by key, and its trees.
 #[derive(Clone)]
 pub(crate) struct Sample {
     pub(crate) objects: BTreeMap<String, Bytes>,
+    /// The newest commit, a named one. It names the image.
+    pub(crate) head: CommitId,
     pub(crate) image: ImageRef,
-    pub(crate) first: Tree,
-    pub(crate) second: Tree,
+    /// The tree that the image is of.
+    pub(crate) imaged: Tree,
+    /// The tree of the newest commit.
+    pub(crate) newest: Tree,
 }
 
 impl Sample {
@@ -49,16 +59,38 @@ impl Sample {
         &self.objects[SUPERBLOCK]
     }
 
+    pub(crate) fn head_key(&self) -> String {
+        KEYS.commit(self.head)
+    }
+
     pub(crate) fn commit(&self) -> &Bytes {
-        &self.objects[&KEYS.commit(SECOND)]
+        &self.objects[&self.head_key()]
+    }
+
+    /// Where the second writer's fence stands.
+    pub(crate) fn fence_id(&self) -> CommitId {
+        CommitId { number: self.head.number + 1, ..self.head }
+    }
+
+    pub(crate) fn fence_key(&self) -> String {
+        KEYS.commit(self.fence_id())
     }
 
     pub(crate) fn fence(&self) -> &Bytes {
-        &self.objects[&KEYS.commit(FENCE)]
+        &self.objects[&self.fence_key()]
+    }
+
+    pub(crate) fn image_key(&self) -> String {
+        self.image.key(KEYS)
     }
 
     pub(crate) fn image(&self) -> &Bytes {
-        &self.objects[&self.image.key]
+        &self.objects[&self.image_key()]
+    }
+
+    pub(crate) fn paged(&self) -> PagedImage {
+        let ImageRef::Paged(image) = &self.image else { panic!("it is a sample of pages") };
+        *image
     }
 
     /// The sample without one of its objects.
@@ -182,7 +214,7 @@ impl Journal {
 
     fn draft(&self, segments: Vec<(AddedSegment, SegmentHeader)>, inline: Vec<Bytes>) -> Draft {
         let (end, chain) = self.writer.end();
-        let state = StateHash::of(&self.tree);
+        let state = loaded(StateHash::of(&self.tree));
         Draft {
             end,
             chain,
@@ -223,35 +255,83 @@ pub(crate) fn golden_path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
+fn shipped(name: &str) -> Bytes {
+    let path = golden_path(name);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).into()
+}
+
+/// The sample with these objects as they were shipped, and with the image that its head names.
+fn with_shipped(mut sample: Sample, names: impl IntoIterator<Item = (String, &'static str)>) -> Sample {
+    sample.objects.extend(names.into_iter().map(|(key, name)| (key, shipped(name))));
+    let commit = decode_commit("golden", KEYS, sample.head, sample.commit()).unwrap();
+    let CommitObject::Commit(commit) = commit else { panic!("it is a commit") };
+    sample.image = commit.commit.image.unwrap();
+    sample
+}
+
 /// The sample as it was written with format version 1, every object of it.
 pub(crate) async fn version_1() -> Sample {
-    let Sample { first, second, .. } = make_of(false).await;
-    let shipped = |name| Bytes::from(std::fs::read(golden_path(name)).unwrap());
-    let objects: BTreeMap<String, Bytes> = [
+    let mut sample = make_of(1).await;
+    sample.objects.clear();
+    let names = [
         (SUPERBLOCK.to_owned(), "superblock-v1.bin"),
         (KEYS.commit(CommitId::default()), "fence-first-v1.bin"),
         (KEYS.commit(FIRST), "commit-first-v1.bin"),
         (KEYS.segment(SegmentId(1), 1, WRITER), "segment-v1.bin"),
         (KEYS.image(FIRST, WRITER), "image-v1.bin"),
-        (KEYS.commit(SECOND), "commit-v1.bin"),
-        (KEYS.commit(FENCE), "fence-v1.bin"),
-    ]
-    .into_iter()
-    .map(|(key, name)| (key, shipped(name)))
-    .collect();
-    let commit = decode_commit("golden", KEYS, SECOND, &objects[&KEYS.commit(SECOND)]).unwrap();
-    let CommitObject::Commit(commit) = commit else { panic!("it is a commit") };
-    Sample { objects, image: commit.commit.image.unwrap(), first, second }
+        (sample.head_key(), "commit-v1.bin"),
+        (sample.fence_key(), "fence-v1.bin"),
+    ];
+    with_shipped(sample, names)
 }
 
-/// Makes the sample: a commit with an inlined segment, its image, a named commit with an uploaded and an inlined
-/// segment that names the image, and the fence of the next writer.
+/// The sample as it was written with format version 2. What was not shipped is as it is made now, but for the version.
+pub(crate) async fn version_2() -> Sample {
+    let mut sample = make_of(2).await;
+    for key in [KEYS.commit(CommitId::default()), KEYS.commit(FIRST)] {
+        let mut object = sample.objects[&key].to_vec();
+        object[8] = 2;
+        reseal(&mut object);
+        sample.objects.insert(key, object.into());
+    }
+    let names = [
+        (SUPERBLOCK.to_owned(), "superblock-v2.bin"),
+        (KEYS.image(FIRST, WRITER), "image-v2.bin"),
+        (sample.head_key(), "commit-v2.bin"),
+        (sample.fence_key(), "fence-v2.bin"),
+    ];
+    with_shipped(sample, names)
+}
+
+/// The sample as it was written with format version 3. What was not shipped is as it is made now.
+pub(crate) async fn version_3() -> Sample {
+    assert_eq!(FORMAT, 3, "what was not shipped is as it is made now, but for the version");
+    let sample = make().await;
+    let names = [
+        (SUPERBLOCK.to_owned(), "superblock-v3.bin"),
+        (KEYS.pages_of(FIRST_PAGES), "pages-first-v3.bin"),
+        (KEYS.pages_of(PAGES), "pages-v3.bin"),
+        (sample.head_key(), "commit-v3.bin"),
+        (sample.fence_key(), "fence-v3.bin"),
+    ];
+    if std::env::var("RFS_GOLDEN").is_ok_and(|value| value == "write") {
+        for (key, name) in names.iter().filter(|(_, name)| !golden_path(name).exists()) {
+            std::fs::write(golden_path(name), &sample.objects[key]).unwrap();
+        }
+    }
+    with_shipped(sample, names)
+}
+
+/// Makes the sample: a commit with an inlined segment, its image, another such commit and its image, which needs pages
+/// of the first one; a named commit with an uploaded and an inlined segment that names the image, and the fence of the
+/// next writer.
 pub(crate) async fn make() -> Sample {
-    make_of(true).await
+    make_of(3).await
 }
 
-/// `all` says whether the tree has what there was not in format version 1.
-async fn make_of(all: bool) -> Sample {
+/// Makes what version 3 makes of what there was in this version. Before version 3 there was the image of the first
+/// commit, and no commit between this one and the named one; that image cannot be made any more.
+async fn make_of(version: u16) -> Sample {
     let sim = SimStore::new(CrashPlan::never());
     let store = store_on(&sim);
     create(&store, VOLUME, time(-1)).await.unwrap();
@@ -263,45 +343,75 @@ async fn make_of(all: bool) -> Sample {
     journal.create(file, "file", Node::File);
     journal.write(file, 0, 100);
     journal.create(Ino(3), "dir", Node::Directory);
-    if all {
+    if version > 1 {
         journal.fill();
     }
     let (sealed, bytes) = journal.seal();
-    let published = publish(&mut publisher, journal.draft(vec![added(&sealed, None)], vec![bytes])).await;
+    let mut published = publish(&mut publisher, journal.draft(vec![added(&sealed, None)], vec![bytes])).await;
     assert_eq!(published.reference.id, FIRST);
-    let first = journal.tree.clone();
-    let (lsn, chain) = journal.writer.end();
-    let of = ImageOf {
-        volume: VOLUME,
-        of: FIRST,
-        lsn,
-        chain,
-        state: StateHash::of(&first),
-        next_segment: SegmentId(1),
-        segments: &published.segments,
-    };
-    let image = encode_image("sim://", WRITER, &of, &first).unwrap();
-    store.put_large(&image.reference.key, image.pieces).await.unwrap();
+    let mut image = None;
+    if version > 2 {
+        let mut segments = published.segments.clone();
+        let of = image_of(&journal, &published, &segments);
+        let first = put_image(&store, FIRST_PAGES, &of, &ImageBase::default()).await;
+        journal.write(file, 200, 10);
+        let (sealed, bytes) = journal.seal();
+        published = publish(&mut publisher, journal.draft(vec![added(&sealed, None)], vec![bytes])).await;
+        segments.extend(published.segments.iter().cloned());
+        let of = image_of(&journal, &published, &segments);
+        image = Some(put_image(&store, PAGES, &of, &first.base).await.reference);
+    }
+    let imaged = journal.tree.clone();
 
     journal.write(file, 5000, 900);
     let (uploaded, bytes) = journal.seal();
-    let key = KEYS.segment(SegmentId(1), 1, WRITER);
+    let key = KEYS.segment(uploaded.header.id, 1, WRITER);
     store.put(&key, bytes).await.unwrap();
-    let link = if all { Ino(10) } else { Ino(4) };
+    let link = if version > 1 { Ino(10) } else { Ino(4) };
     journal.create(link, "link", Node::Symlink(Arc::from(&b"../to/\xff"[..])));
-    journal.append(&Change::AddCheckpoint { name: "naïve".to_owned(), commit: SECOND, time: time(3) }, &[]);
+    let head = publisher.next_id();
+    journal.append(&Change::AddCheckpoint { name: "naïve".to_owned(), commit: head, time: time(3) }, &[]);
     let (inlined, bytes) = journal.seal();
     let segments = vec![added(&uploaded, Some(key)), added(&inlined, None)];
     let draft = Draft {
-        image: Some(image.reference.clone()),
+        image: image.map(ImageRef::Paged),
         checkpoint: Some("naïve".to_owned()),
         metadata: b"flight 17".to_vec(),
         ..journal.draft(segments, vec![bytes])
     };
-    assert_eq!(publish(&mut publisher, draft).await.reference.id, SECOND);
+    assert_eq!(publish(&mut publisher, draft).await.reference.id, head);
     take_over(&store, KEYS, NEXT_WRITER, time(20)).await.unwrap();
 
     let paths = sim.paths().into_iter();
     let objects = paths.map(|path| (path.to_string(), sim.object(&path).unwrap())).collect();
-    Sample { objects, image: image.reference, first, second: journal.tree }
+    let nowhere = PagedImage { of: FIRST, head: rfs_recovery::page::page_ref(PAGES, 0, &[]) };
+    let image = ImageRef::Paged(image.unwrap_or(nowhere));
+    Sample { objects, head, image, imaged, newest: journal.tree }
+}
+
+fn image_of(journal: &Journal, published: &Published, segments: &[StoredSegment]) -> ImageOf {
+    let (lsn, chain) = journal.writer.end();
+    ImageOf {
+        volume: VOLUME,
+        of: published.reference.id,
+        lsn,
+        chain,
+        state: loaded(StateHash::of(&journal.tree)),
+        next_segment: SegmentId(segments.len() as u64),
+        tree: journal.tree.clone(),
+        segments: Map::from_ascending(segments.iter().map(|stored| (stored.header.id, stored.clone()))),
+    }
+}
+
+/// Encodes an image, puts it in the store, and says so.
+pub(crate) async fn put_image(
+    store: &Store,
+    object: PageObject,
+    of: &ImageOf,
+    base: &ImageBase,
+) -> EncodedImage {
+    let image = encode_image(of, base, object).unwrap();
+    store.put_large(&KEYS.pages_of(object), image.pieces.clone()).await.unwrap();
+    image.is_stored();
+    image
 }

@@ -4,12 +4,12 @@
 use std::fmt::Debug;
 
 use rfs_core::{
-    Body, Cookie, Entry, EntryKey, Extent, Ino, Inode, Kind, Lsn, Name, PageObject, PageRef, Place,
-    SegmentId, Times, XattrName, XattrValue,
+    Body, Cookie, Entry, EntryKey, Extent, Ino, Inode, Kind, Lsn, Name, NodeParts, PageObject, PageRef,
+    Place, SegmentId, Times, XattrName, XattrValue,
 };
 use rfs_journal::{ChainHash, SegmentHash};
 use rfs_recovery::objects::{StoredHeader, StoredSegment};
-use rfs_recovery::page::{Column, NodeParts, Paged, encode_branch, encode_leaf};
+use rfs_recovery::page::{Column, Paged, encode_branch, encode_leaf};
 use rfs_recovery::{Keys, page::page_hash};
 
 use super::{decode, uncompressed};
@@ -133,6 +133,13 @@ fn live_bytes_v1() {
         "live-bytes",
         [(0, 16 << 20), (1, 1), (300, u64::MAX)].map(|(id, live)| (SegmentId(id), live)).to_vec(),
     );
+}
+
+#[test]
+fn objects_v1() {
+    let objects = [(1, 0, 16 << 20), (1, 300, 1), (7, 2, u64::MAX)];
+    let pairs = objects.map(|(epoch, number, bytes)| (PageObject { epoch, number }, bytes));
+    golden("objects", pairs.to_vec());
 }
 
 #[test]

@@ -157,6 +157,13 @@ impl Pair<u64> for SegmentId {
     }
 }
 
+impl Pair<u64> for PageObject {
+    fn pair() -> BoxedStrategy<(Self, u64)> {
+        let object = (number(), number()).prop_map(|(epoch, number)| Self { epoch, number });
+        (object, number()).boxed()
+    }
+}
+
 impl Pair<StoredSegment> for SegmentId {
     fn pair() -> BoxedStrategy<(Self, StoredSegment)> {
         let header = (number(), number(), any::<u128>(), number(), any::<[u8; 32]>()).prop_map(
