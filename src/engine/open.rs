@@ -441,7 +441,7 @@ fn share(
         failures: 0,
         failed: false,
     });
-    let epoch = parts.live.session().epoch;
+    let epoch = live.session().epoch;
     let image = ImageState {
         next_object: PageObject { epoch, number: 0 },
         base: state.image.as_ref().map(|_| state.base),
