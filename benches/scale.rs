@@ -75,6 +75,7 @@ async fn build(url: &str, options: Options, files: u64) -> Result<()> {
             made = last.min(made + BATCH);
         }
     }
+    volume.commit().await?;
     volume.fs().write("/read-me", vec![1; 64 << 10]).await?;
     volume.commit().await?;
     let metered = volume.metered();

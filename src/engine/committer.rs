@@ -26,7 +26,7 @@ use tracing::{Instrument, Span, debug, info, info_span, warn};
 
 use super::Shared;
 use super::collector::collect_soon;
-use super::live::{Job, Live};
+use super::live::{Job, Journaled, Live};
 use super::shared::wait_for_change;
 use crate::clock::sleep;
 use crate::error::{Error, ErrorKind, Result};
@@ -35,6 +35,8 @@ use crate::error::{Error, ErrorKind, Result};
 const UPLOADS: usize = 4;
 /// When a volume is closed an image is due after so many times less than else.
 const AT_CLOSE: u64 = 64;
+/// Fewer bytes of the tree that are not stored than these are never much.
+const DIRTY_MIN: u64 = 16 << 20;
 /// How long the committer rests after the store failed it, beyond the store's own retries.
 const REST: Duration = Duration::from_secs(1);
 
@@ -64,7 +66,7 @@ pub(crate) struct CommitState {
     pub(crate) committed_bytes: u64,
     /// The LSN and bytes of journal at the newest commit that was fixed.
     pub(crate) fixed: Lsn,
-    pub(crate) fixed_bytes: u64,
+    pub(crate) fixed_journal: Journaled,
     pub(crate) receipt: Option<Receipt>,
     pub(crate) outage: Option<Outage>,
     /// How often the store failed a commit.
@@ -163,14 +165,14 @@ pub(crate) async fn run(ending: Ending) {
             let live = shared.live.read();
             let Some(front) = &live.front else { return };
             let fixed = shared.commits.borrow().fixed;
-            (front.is_dirty(fixed), front.journaled_bytes, !front.jobs.is_empty())
+            (front.is_dirty(fixed), front.journaled, !front.jobs.is_empty())
         };
         due = match (dirty, due, shared.options.commit_interval) {
             (true, None, Some(interval)) => Some(Instant::now() + interval),
             (true, due, _) => due,
             (false, ..) => None,
         };
-        let bytes_due = journaled - shared.commits.borrow().fixed_bytes >= shared.options.commit_bytes;
+        let bytes_due = journaled.is_due(shared.commits.borrow().fixed_journal, &shared.options);
         let time_due = due.is_some_and(|due| due <= Instant::now());
         if !(resting || asked || jobs || (dirty && (bytes_due || time_due))) {
             if let Err(error) = upload_ahead(&shared).await {
@@ -244,6 +246,10 @@ pub(crate) async fn commit_now(shared: &Shared) -> Result<Receipt> {
 
 /// Starts an image if the next opening would replay more than little: an image costs what changed.
 pub(crate) async fn image_at_close(shared: &Arc<Shared>) {
+    // One that is being made is of an earlier commit.
+    if image_made(shared).await.is_err() {
+        return;
+    }
     let guard = shared.publisher.lock().await;
     let receipt = shared.commits.borrow().receipt.clone();
     let (Some(committer), Some(receipt)) = (guard.as_ref(), receipt) else { return };
@@ -260,20 +266,7 @@ pub(crate) async fn image_at_close(shared: &Arc<Shared>) {
 /// Waits for an image that is being made, and has a commit name it. A program that has volumes open for a short time
 /// only would else never name one, and each opening would replay more.
 pub(crate) async fn name_image(shared: &Shared) -> Result<()> {
-    let mut commits = shared.commits.subscribe();
-    loop {
-        let ended = shared.image_ended.notified();
-        tokio::pin!(ended);
-        ended.as_mut().enable();
-        shared.live.read().usable().map_err(|refused| refused.doing(|| "name an image".to_owned()))?;
-        if !shared.image.lock().running {
-            break;
-        }
-        tokio::select! {
-            () = ended => {}
-            _ = commits.wait_for(|state| state.failed) => {}
-        }
-    }
+    image_made(shared).await?;
     if shared.image.lock().ready.is_none() {
         return Ok(());
     }
@@ -287,6 +280,24 @@ pub(crate) async fn name_image(shared: &Shared) -> Result<()> {
     }
     shared.wake.notify_one();
     commit_named(shared, &mut done, &mut failures).await.map(drop)
+}
+
+/// Waits until no image is being made.
+async fn image_made(shared: &Shared) -> Result<()> {
+    let mut commits = shared.commits.subscribe();
+    loop {
+        let ended = shared.image_ended.notified();
+        tokio::pin!(ended);
+        ended.as_mut().enable();
+        shared.live.read().usable().map_err(|refused| refused.doing(|| "wait for an image".to_owned()))?;
+        if !shared.image.lock().running {
+            return Ok(());
+        }
+        tokio::select! {
+            () = ended => {}
+            _ = commits.wait_for(|state| state.failed) => {}
+        }
+    }
 }
 
 /// Waits for a commit that was fixed for the caller.
@@ -387,7 +398,9 @@ pub(crate) fn queue_commit(
 fn note_fixed(shared: &Shared, job: &Job) {
     shared.commits.send_if_modified(|state| {
         state.fixed = state.fixed.max(job.boundary.lsn);
-        state.fixed_bytes = state.fixed_bytes.max(job.journaled_bytes);
+        if job.journaled.bytes > state.fixed_journal.bytes {
+            state.fixed_journal = job.journaled;
+        }
         false
     });
 }
@@ -497,7 +510,7 @@ impl Committer {
         self.image_if_due(shared, &receipt, journal_bytes);
         shared.commits.send_modify(|commits| {
             commits.committed = job.boundary.lsn;
-            commits.committed_bytes = job.journaled_bytes;
+            commits.committed_bytes = job.journaled.bytes;
             commits.receipt = Some(receipt.clone());
             commits.outage = None;
         });
@@ -562,8 +575,8 @@ impl Committer {
     /// Whether so much of the tree is not stored that an image has to be made, so that it can be let go of. Nobody looks
     /// before something was done: looking takes time in proportion to what is in memory.
     fn is_much_dirty(&self, shared: &Shared, bytes_since: u64) -> bool {
-        bytes_since >= shared.options.tree_bytes / 64
-            && self.tree.held().dirty as u64 >= shared.options.tree_bytes / 4
+        let (little, much) = (shared.options.tree_bytes / 64, shared.options.tree_bytes / 4);
+        bytes_since >= little.max(DIRTY_MIN / 16) && self.tree.held().dirty as u64 >= much.max(DIRTY_MIN)
     }
 }
 
@@ -612,6 +625,12 @@ async fn write_image(
     debug!(%key, pages = encoded.pages, bytes, "image written");
     encoded.is_stored();
     shared.image.lock().base = Some(encoded.base);
+    // What is stored now can be let go of.
+    let room = heavy(shared, |shared| {
+        shared.make_room();
+        Ok(())
+    });
+    room.await?;
     Ok(ImageRef::Paged(encoded.reference))
 }
 

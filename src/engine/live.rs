@@ -11,6 +11,7 @@ use rfs_journal::{Appender, Boundary};
 use super::locks::LocksChanged;
 use super::watch::{Origin, Watchers};
 use crate::error::{Error, ErrorKind, Result};
+use crate::options::Options;
 
 /// A commit whose place in the history is fixed: it covers exactly what was before it was asked for.
 #[derive(Debug)]
@@ -18,18 +19,42 @@ pub(crate) struct Job {
     pub(crate) id: CommitId,
     pub(crate) boundary: Boundary,
     pub(crate) tree: Tree,
-    pub(crate) journaled_bytes: u64,
+    pub(crate) journaled: Journaled,
     pub(crate) checkpoint: Option<String>,
     pub(crate) metadata: Vec<u8>,
     pub(crate) done: Option<tokio::sync::oneshot::Sender<Result<super::Receipt>>>,
 }
 
+/// How much was appended to a journal, about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Journaled {
+    /// Bytes of Changes and payload.
+    pub(crate) bytes: u64,
+    /// Bytes of Changes.
+    pub(crate) changes: u64,
+}
+
+impl Journaled {
+    /// Whether it is time to commit what came since `fixed`: it is much, or the tree has much that cannot be let go of
+    /// before it is committed and stored.
+    pub(crate) fn is_due(self, fixed: Self, options: &Options) -> bool {
+        self.bytes.saturating_sub(fixed.bytes) >= options.commit_bytes
+            || self.changes.saturating_sub(fixed.changes)
+                >= CHANGES_MIN.max(options.tree_bytes / TREE_PER_CHANGE)
+    }
+}
+
+/// Fewer bytes of Changes than these are never much.
+const CHANGES_MIN: u64 = 1 << 20;
+/// So many times the bytes of the Changes that make it a tree may take, with room for what else is in memory.
+const TREE_PER_CHANGE: u64 = 16;
+
 /// The front of the journal of a volume that is open for writing.
 #[derive(Debug)]
 pub(crate) struct Front {
     pub(crate) appender: Appender,
-    /// Bytes of payload and Changes that were ever appended, about.
-    pub(crate) journaled_bytes: u64,
+    /// What was ever appended.
+    pub(crate) journaled: Journaled,
     /// The commit that the next job gets.
     pub(crate) next_commit: CommitId,
     pub(crate) jobs: VecDeque<Job>,
@@ -328,8 +353,8 @@ impl Live {
         let boundary = front.appender.seal();
         let id = front.next_commit;
         front.next_commit.number += 1;
-        let (tree, journaled_bytes) = (self.tree.clone(), front.journaled_bytes);
-        Some(Job { id, boundary, tree, journaled_bytes, checkpoint, metadata, done: None })
+        let (tree, journaled) = (self.tree.clone(), front.journaled);
+        Some(Job { id, boundary, tree, journaled, checkpoint, metadata, done: None })
     }
 
     pub(crate) fn usable(&self) -> std::result::Result<(), Refused> {
@@ -343,14 +368,19 @@ impl Live {
 impl Front {
     fn append(&mut self, change: &Change, payload: &[u8]) {
         self.appender.append(change, payload);
-        self.journaled_bytes += (change_bytes(change) + payload.len()) as u64;
+        self.note(change_bytes(change), payload.len());
     }
 
     /// Several Changes in one frame, so that they are seen together or not at all.
     fn append_all(&mut self, changes: &[Change], payloads: &[&[u8]]) {
         self.appender.append_all(changes, payloads);
         let payload: usize = payloads.iter().map(|payload| payload.len()).sum();
-        self.journaled_bytes += (changes.iter().map(change_bytes).sum::<usize>() + payload) as u64;
+        self.note(changes.iter().map(change_bytes).sum(), payload);
+    }
+
+    const fn note(&mut self, changes: usize, payload: usize) {
+        self.journaled.bytes += (changes + payload) as u64;
+        self.journaled.changes += changes as u64;
     }
 
     /// Whether something was appended that no fixed commit covers.

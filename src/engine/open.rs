@@ -26,7 +26,7 @@ use super::Collector;
 use super::at_time::commit_at;
 use super::committer::{CommitState, Committer, Ending, ImageState, Receipt, Uploaded, run};
 use super::driver::Driver;
-use super::live::{Front, Live, Session};
+use super::live::{Front, Journaled, Live, Session};
 use super::loaded::Loaded;
 use super::locks::Waits;
 use super::shared::Shared;
@@ -141,7 +141,7 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
     let cut = Cut { frame_bytes: options.frame_bytes, segment_bytes: options.segment_bytes };
     let front = Front {
         appender: Appender::new(Arc::clone(&residency), cut, log.next_segment, lsn),
-        journaled_bytes: 0,
+        journaled: Journaled::default(),
         next_commit: CommitId { epoch, number: 0 },
         jobs: VecDeque::new(),
     };
@@ -435,7 +435,7 @@ fn share(
         committed: state.lsn,
         committed_bytes: 0,
         fixed: state.lsn,
-        fixed_bytes: 0,
+        fixed_journal: Journaled::default(),
         receipt,
         outage: None,
         failures: 0,

@@ -140,7 +140,7 @@ impl Shared {
             _ => None,
         };
         let after = live.lsn(Lsn(0));
-        let journaled = live.front.as_ref().map_or(0, |front| front.journaled_bytes);
+        let journaled = live.front.as_ref().map(|front| front.journaled).unwrap_or_default();
         let locks_changed = std::mem::take(&mut live.locks_changed);
         drop(live);
         if let Some(bug) = bug {
@@ -149,7 +149,7 @@ impl Shared {
         self.waits.wake(&locks_changed);
         if after != before {
             let commits = self.commits.borrow();
-            let due = journaled.saturating_sub(commits.fixed_bytes) >= self.options.commit_bytes;
+            let due = journaled.is_due(commits.fixed_journal, &self.options);
             if before <= commits.fixed || due {
                 self.wake.notify_one();
             }
@@ -163,7 +163,7 @@ impl Shared {
         let (queued, journaled) = {
             let live = self.live.read();
             let Some(front) = &live.front else { return Ok(()) };
-            (front.appender.queued_bytes(), front.journaled_bytes)
+            (front.appender.queued_bytes(), front.journaled.bytes)
         };
         if queued > QUEUE_BYTES {
             driver.relieve(self).map_err(|error| error.during(what()))?;
