@@ -7,6 +7,8 @@
 //! ```
 //! Each step prints one line of JSON.
 
+#![expect(clippy::cast_precision_loss, reason = "figures are printed with a few digits")]
+
 use std::time::{Duration, Instant};
 
 use rfs::backends::{MeterSnapshot, RequestKind};

@@ -1,7 +1,5 @@
 //! The files of a volume, by path. Methods are named as `tokio::fs` names them.
 
-#![expect(clippy::unused_async, reason = "what needs no waiting is named and called as in tokio::fs, too")]
-
 mod attributes;
 mod copy;
 mod read_dir;

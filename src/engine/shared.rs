@@ -337,7 +337,12 @@ impl Shared {
             }
             Ok(())
         };
-        if let Err(Refused::Missing(_)) = self.change_now(&mut let_go)
+        #[expect(
+            clippy::needless_borrows_for_generic_args,
+            reason = "a copy would not know that it let go already"
+        )]
+        let done = self.change_now(&mut let_go);
+        if let Err(Refused::Missing(_)) = done
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             let shared = Arc::clone(self);

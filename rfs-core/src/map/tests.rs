@@ -17,7 +17,7 @@ impl Random {
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         let high = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32;
-        u32::try_from(high * u64::from(bound) >> 32).expect("it is below the bound")
+        u32::try_from((high * u64::from(bound)) >> 32).expect("it is below the bound")
     }
 }
 
@@ -86,7 +86,7 @@ fn check_reads(map: &Map<u32, u32>, model: &Model, pages: &Pages, random: &mut R
     assert_eq!(map.len(), model.len() as u64);
     let (low, high) = (random.below(keys), random.below(keys));
     let (low, high) = (low.min(high), low.max(high));
-    let got = answer(pages, || map.get(&low).map(|value| value.copied())).0;
+    let got = answer(pages, || map.get(&low).map(Option::<&u32>::copied)).0;
     assert_eq!(got, model.get(&low).copied());
     let before = answer(pages, || map.at_or_before(&low).map(|pair| pair.map(|(k, v)| (*k, *v)))).0;
     assert_eq!(before, model.range(..=low).next_back().map(|(k, v)| (*k, *v)));
@@ -216,8 +216,8 @@ fn a_lookup_loads_one_path() {
     let (root, _) = store(&filled(1000), &mut pages);
     let map: Map<u32, u32> = Map::open(root);
     let path = usize::from(map.height) + 1;
-    assert_eq!(answer(&pages, || map.get(&77).map(|value| value.copied())), (Some(77), path));
-    assert_eq!(answer(&pages, || map.clone().get(&77).map(|value| value.copied())), (Some(77), 0));
+    assert_eq!(answer(&pages, || map.get(&77).map(Option::<&u32>::copied)), (Some(77), path));
+    assert_eq!(answer(&pages, || map.clone().get(&77).map(Option::<&u32>::copied)), (Some(77), 0));
     // A difference needs none of what is shared.
     let mut changed = map.clone();
     changed.insert(77, 0).expect("the path is loaded");
@@ -342,5 +342,5 @@ fn a_page_that_is_no_node_is_refused() {
     }
     assert!(missing.fill(NodeParts::Leaf { keys: vec![1_u64], values: vec![0_u64] }).is_err());
     assert!(map.get(&0).is_err());
-    assert_eq!(answer(&pages, || map.get(&0).map(|value| value.copied())).0, Some(0));
+    assert_eq!(answer(&pages, || map.get(&0).map(Option::<&u32>::copied)).0, Some(0));
 }

@@ -12,7 +12,9 @@ use crate::{
 
 /// What was stored: for each page, how to put it in place.
 #[derive(Default)]
-struct Pages(HashMap<PageRef, Box<dyn Fn(&Missing)>>);
+struct Pages(HashMap<PageRef, Fill>);
+
+type Fill = Box<dyn Fn(&Missing)>;
 
 impl Pages {
     fn put<K: Key, V: Value>(&mut self, view: NodeView<'_, K, V>) -> PageRef {

@@ -207,7 +207,7 @@ fn a_new_session_keeps_what_the_owners_that_go_on_hold() {
             }
         }
         let inodes = |tree: &Tree| -> Vec<(Ino, u32)> {
-            items(&tree)
+            items(tree)
                 .filter_map(|item| match item {
                     rfs_core::Item::Inode(ino, inode) => Some((ino, inode.nlink)),
                     _ => None,

@@ -2,7 +2,7 @@
 
 use rfs_core::{Access, At, Credential, Ino, Lsn, Op, OpenFlags, Outcome, SegmentId, Target, WriteAt};
 use rfs_journal::{ChainHash, Cut, JournalError, LogEnd, SEGMENT_HEADER_LEN, WriterIdentity};
-use rfs_testkit::{CrashPlan, Engine, JournalEngine, Pace, SimDisk, Snapshot, open_from_start};
+use rfs_testkit::{CrashPlan, Engine, JournalEngine, Pace, SimDisk, Snapshot, loaded, open_from_start};
 
 use crate::journal_parts::{
     Kind, LOG, MARKER, NEXT, Part, as_root, disk_with, dump_local, open_at, parts, replay, shared, written,

@@ -15,7 +15,7 @@ const BANS: &[Ban] = &[
     ban("bincode", "unmaintained"),
     ban("fxhash", "unmaintained"),
     fixed("heapless", [0, 8, 0], "builds atomic-polyfill, which is unmaintained"),
-    ban("im", "unsound and unmaintained; imbl continues it"),
+    ban("im", "unsound and unmaintained"),
     ban("instant", "unmaintained"),
     fixed("lru", [0, 18, 2], "unsound"),
     fixed("lz4_flex", [0, 12, 1], "leaks memory of the process into its output"),

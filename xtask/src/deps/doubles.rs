@@ -9,7 +9,6 @@ pub(super) const TOLERATED: &[(&str, &str)] = &[
     ("crypto-common", "object_store's S3 client: md-5 takes 0.2, crc-fast 0.1"),
     ("digest", "object_store's S3 client: md-5 takes 0.11, crc-fast 0.10"),
     ("itertools", "criterion takes 0.13 in benches, object_store 0.15"),
-    ("rand_core", "imbl takes 0.9, rand 0.10"),
     ("syn", "tracing-attributes and zerocopy-derive take 2, the other macros 3"),
 ];
 
