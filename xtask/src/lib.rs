@@ -7,6 +7,7 @@ pub mod ci;
 pub mod deps;
 pub mod documents;
 pub mod process;
+pub mod scale;
 pub mod serve;
 pub mod server;
 pub mod suites;

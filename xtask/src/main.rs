@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use xtask::{Outcome, ci, deps, documents, serve, suites, test};
+use xtask::{Outcome, ci, deps, documents, scale, serve, suites, test};
 
 struct Command {
     name: &'static str,
@@ -29,6 +29,12 @@ const COMMANDS: &[Command] = &[
         arguments: suites::USAGE,
         summary: "foreign test suites and programs on a mounted volume; needs root and /dev/fuse",
         run: suites::run,
+    },
+    Command {
+        name: "scale",
+        arguments: scale::USAGE,
+        summary: "what volumes with many files cost to build, open and commit, side by side",
+        run: scale::run,
     },
     Command {
         name: "serve",
