@@ -138,6 +138,7 @@ impl Tree {
             violations.tree(format!("it cannot be checked: {missing}"));
             return violations.into_result();
         }
+        self.check_lengths(&mut violations);
         let names = Names::count(self, &mut violations);
         self.check_inodes(&names, &mut violations);
         self.check_reachable(&mut violations);
@@ -149,6 +150,22 @@ impl Tree {
         self.check_quotas(&mut violations);
         self.check_checkpoints(&mut violations);
         violations.into_result()
+    }
+
+    fn check_lengths(&self, violations: &mut Violations) {
+        let maps = [
+            ("inodes", self.inodes.len(), self.inodes.loaded().count()),
+            ("entries", self.entries.len(), self.entries.loaded().count()),
+            ("entries by cookie", self.listing.len(), self.listing.loaded().count()),
+            ("extents", self.extents.len(), self.extents.loaded().count()),
+            ("attributes", self.xattrs.len(), self.xattrs.loaded().count()),
+            ("segments", self.segments.len(), self.segments.loaded().count()),
+        ];
+        for (what, counted, found) in maps {
+            if counted != found as u64 {
+                violations.tree(format!("counts {counted} {what}, but has {found}"));
+            }
+        }
     }
 
     fn check_inodes(&self, names: &Names, violations: &mut Violations) {

@@ -96,7 +96,7 @@ impl Tree {
             }
             let len = extent_end.min(end) - offset.max(start);
             self.forget(extent.place.segment, len)?;
-            removed += len;
+            removed = len.saturating_add(removed);
             if offset <= start {
                 break;
             }
@@ -215,7 +215,7 @@ impl Tree {
 
     fn refer(&mut self, segment: SegmentId, len: u64) -> Result<(), NotLoaded> {
         if let Some(live) = self.segments.get_mut(&segment)? {
-            *live += len;
+            *live = live.saturating_add(len);
         } else {
             self.segments.insert(segment, len)?;
         }
@@ -224,7 +224,7 @@ impl Tree {
 
     fn forget(&mut self, segment: SegmentId, len: u64) -> Result<(), NotLoaded> {
         if let Some(live) = self.segments.get_mut(&segment)? {
-            *live -= len;
+            *live = live.saturating_sub(len);
             if *live == 0 {
                 self.segments.remove(&segment)?;
             }

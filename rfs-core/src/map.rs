@@ -29,7 +29,7 @@ use std::ops::RangeBounds;
 use equivalent::Comparable;
 
 pub use node::{BRANCH_MAX, LEAF_MAX};
-use node::{Child, Node};
+use node::{Child, Node, Within};
 pub use page_ref::{PageObject, PageRef};
 pub use range::Range;
 pub use resident::Resident;
@@ -126,10 +126,13 @@ impl<K: Key, V: Value> Map<K, V> {
     /// # Errors
     /// A page on the way to it is missing.
     pub fn get(&self, key: &K) -> Result<Option<&V>, Missing> {
-        let mut child = &self.root;
+        let (mut child, mut within) = (&self.root, Within::ALL);
         loop {
-            match child.node()? {
-                Node::Branch(branch) => child = branch.child_of(key),
+            match child.node(within)? {
+                Node::Branch(branch) => {
+                    let at = branch.index_of(key);
+                    (child, within) = (&branch.children[at], within.child(branch, at));
+                }
                 Node::Leaf(leaf) => return Ok(leaf.keys.binary_search(key).ok().map(|at| &leaf.values[at])),
             }
         }
@@ -156,12 +159,12 @@ impl<K: Key, V: Value> Map<K, V> {
     /// # Errors
     /// As [`Map::get`].
     pub fn find<Q: Comparable<K> + ?Sized>(&self, key: &Q) -> Result<Option<(&K, &V)>, Missing> {
-        let mut child = &self.root;
+        let (mut child, mut within) = (&self.root, Within::ALL);
         loop {
-            match child.node()? {
+            match child.node(within)? {
                 Node::Branch(branch) => {
                     let at = branch.keys.partition_point(|least| key.compare(least).is_ge());
-                    child = &branch.children[at];
+                    (child, within) = (&branch.children[at], within.child(branch, at));
                 }
                 Node::Leaf(leaf) => {
                     let found = leaf.keys.binary_search_by(|other| key.compare(other).reverse());
@@ -187,9 +190,9 @@ impl<K: Key, V: Value> Map<K, V> {
         self.last_of(key, |other| other < key)
     }
 
-    /// The last pair that is `within`, which holds up to `key`, or up to just before it.
-    fn last_of(&self, key: &K, within: impl Fn(&K) -> bool) -> Result<Option<(&K, &V)>, Missing> {
-        self.root.last(Some(key), &within)
+    /// The last pair that is `before`, which holds up to `key`, or up to just before it.
+    fn last_of(&self, key: &K, before: impl Fn(&K) -> bool) -> Result<Option<(&K, &V)>, Missing> {
+        self.root.last(Within::ALL, Some(key), &before)
     }
 
     /// All pairs, in order of their keys. A missing page is told, and ends it.

@@ -89,6 +89,11 @@ impl Tree {
     /// # Errors
     /// What is always in memory does not fit together.
     pub fn open(stored: StoredTree) -> Result<Self, StoredTreeError> {
+        let roots =
+            [stored.inodes, stored.entries, stored.listing, stored.extents, stored.xattrs, stored.segments];
+        if !roots.iter().all(Root::is_sound) {
+            return Err(StoredTreeError("has a map whose root, height and length do not fit".to_owned()));
+        }
         let mut tree = Self::new(crate::Timestamp::default());
         tree.inodes = Map::open(stored.inodes);
         tree.entries = Map::open(stored.entries);

@@ -145,8 +145,8 @@ impl Tree {
         Ok(())
     }
 
-    /// What an owner uses of the volume changes. Nothing overflows: no user has more than the whole tree, and that is
-    /// bounded where extents are put.
+    /// What an owner uses of the volume changes. Of a sound tree nothing overflows: no user has more than the whole
+    /// tree, and that is bounded where extents are put. But what is stored is not counted again when it is opened.
     fn count(&mut self, old: Option<(u32, Usage)>, new: Option<(u32, Usage)>) {
         if old == new {
             return;
@@ -155,12 +155,12 @@ impl Tree {
             && old_uid == uid
             && let Some(used) = self.users.get_mut(&uid)
         {
-            self.allocated = self.allocated - was.bytes + is.bytes;
+            self.allocated = self.allocated.saturating_sub(was.bytes).saturating_add(is.bytes);
             *used = used.minus(was).plus(is);
             return;
         }
         if let Some((uid, usage)) = old {
-            self.allocated -= usage.bytes;
+            self.allocated = self.allocated.saturating_sub(usage.bytes);
             let left = self.usage_of(QuotaSubject::User(uid)).minus(usage);
             if left == Usage::default() {
                 self.users.remove(&uid);
@@ -169,7 +169,7 @@ impl Tree {
             }
         }
         if let Some((uid, usage)) = new {
-            self.allocated += usage.bytes;
+            self.allocated = self.allocated.saturating_add(usage.bytes);
             self.users.insert(uid, self.usage_of(QuotaSubject::User(uid)).plus(usage));
         }
     }
@@ -182,10 +182,16 @@ impl Usage {
     }
 
     const fn plus(self, other: Self) -> Self {
-        Self { bytes: self.bytes + other.bytes, inodes: self.inodes + other.inodes }
+        Self {
+            bytes: self.bytes.saturating_add(other.bytes),
+            inodes: self.inodes.saturating_add(other.inodes),
+        }
     }
 
     const fn minus(self, other: Self) -> Self {
-        Self { bytes: self.bytes - other.bytes, inodes: self.inodes - other.inodes }
+        Self {
+            bytes: self.bytes.saturating_sub(other.bytes),
+            inodes: self.inodes.saturating_sub(other.inodes),
+        }
     }
 }

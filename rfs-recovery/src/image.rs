@@ -33,8 +33,6 @@ use crate::{Pages, RecoveryError};
 
 /// The version of image heads that this crate writes.
 const HEAD_FORMAT: u8 = 1;
-/// Largest head, in bytes.
-const HEAD_MAX: u32 = 64 << 20;
 /// Largest root that is repeated in the head, in bytes.
 const ROOT_MAX: u32 = 64 << 10;
 /// Pieces in which pages are handed to the store.
@@ -188,9 +186,12 @@ impl ImageBase {
     ///
     /// # Errors
     /// The tree in it does not fit together.
-    fn open(head: &ImageHead) -> Result<Self, rfs_core::StoredTreeError> {
+    fn open(head: &ImageHead) -> Result<Self, String> {
+        if !head.segments.is_sound() || !head.objects.is_sound() {
+            return Err("has a map whose root, height and length do not fit".to_owned());
+        }
         let (segments, objects) = (Map::open(head.segments), Map::open(head.objects));
-        let tree = Some(Tree::open(head.tree.clone())?);
+        let tree = Some(Tree::open(head.tree.clone()).map_err(|error| error.to_string())?);
         Ok(Self { tree, segments, objects, roots: head.roots.clone() })
     }
 
@@ -296,9 +297,6 @@ impl Packer {
 /// `Missing`, `Damaged`, `UnknownFormat`, or the store's.
 pub async fn read_head(pages: &Pages, image: &PagedImage) -> Result<(ImageHead, ImageBase), RecoveryError> {
     let damaged = |what: &str| pages.damaged(&image.head, what);
-    if image.head.len > HEAD_MAX {
-        return Err(damaged("is longer than the head of an image can be"));
-    }
     let bytes = pages.read(&image.head).await?;
     let (&version, body) = bytes.split_first().ok_or_else(|| damaged("is empty"))?;
     if version == 0 || version > HEAD_FORMAT {
@@ -317,6 +315,6 @@ pub async fn read_head(pages: &Pages, image: &PagedImage) -> Result<(ImageHead, 
             pages.keep(page, &Bytes::copy_from_slice(&bytes.0));
         }
     }
-    let base = ImageBase::open(&head).map_err(|error| damaged(&error.to_string()))?;
+    let base = ImageBase::open(&head).map_err(|error| damaged(&error))?;
     Ok((head, base))
 }

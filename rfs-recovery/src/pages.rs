@@ -21,6 +21,9 @@ const FETCHES: usize = 16;
 /// How many missing pages are looked for at once: looking takes time in proportion to what is loaded.
 const AT_ONCE: usize = 4096;
 
+/// Most bytes of what is read at once: of the head of an image, which is longer than any page.
+pub(crate) const READ_MAX: u32 = 64 << 20;
+
 /// Where the pages of a volume come from.
 #[derive(Clone, Debug)]
 pub struct Pages {
@@ -105,6 +108,9 @@ impl Pages {
     pub async fn read(&self, page: &PageRef) -> Result<Bytes, RecoveryError> {
         if let Some(bytes) = self.cache.lock().get(page) {
             return Ok(bytes);
+        }
+        if page.len == 0 || page.len > READ_MAX {
+            return Err(self.damaged(page, "is longer than a page can be, or empty"));
         }
         let key = self.keys.pages_of(page.object);
         let range = u64::from(page.offset)..u64::from(page.offset) + u64::from(page.len);

@@ -23,8 +23,8 @@ impl Tree {
         let extent = Extent { place, len };
         self.load_put(ino, offset, extent)?;
         inode.size = inode.size.max(end);
-        inode.allocated -= self.put_extent(ino, offset, extent)?;
-        inode.allocated += len;
+        let replaced = self.put_extent(ino, offset, extent)?;
+        inode.allocated = recounted(&inode, replaced, len);
         self.put_modified(ino, inode, time)
     }
 
@@ -34,7 +34,8 @@ impl Tree {
             return Err(Misfit::Range { offset: 0, len: size });
         }
         self.load_extents(ino, size, inode.size)?;
-        inode.allocated -= self.cut_extents(ino, size, inode.size)?;
+        let removed = self.cut_extents(ino, size, inode.size)?;
+        inode.allocated = recounted(&inode, removed, 0);
         inode.size = size;
         self.put_modified(ino, inode, time)
     }
@@ -44,7 +45,8 @@ impl Tree {
         let end = range_end(offset, len)?;
         let end = end.min(inode.size);
         self.load_extents(ino, offset, end)?;
-        inode.allocated -= self.cut_extents(ino, offset, end)?;
+        let removed = self.cut_extents(ino, offset, end)?;
+        inode.allocated = recounted(&inode, removed, 0);
         self.put_modified(ino, inode, time)
     }
 
@@ -61,7 +63,8 @@ impl Tree {
             return Err(Misfit::Range { offset, len });
         }
         self.load_extents(ino, offset, u64::MAX)?;
-        inode.allocated -= self.collapse_extents(ino, offset, end)?;
+        let removed = self.collapse_extents(ino, offset, end)?;
+        inode.allocated = recounted(&inode, removed, 0);
         inode.size -= len;
         self.put_modified(ino, inode, time)
     }
@@ -72,6 +75,13 @@ impl Tree {
             return Err(Misfit::Range { offset, len });
         }
         self.load_extents(ino, offset, u64::MAX)?;
+        // What is stored was not checked when it was opened: an extent may lie behind the end of the file.
+        if let Some((&(holder, start), last)) = self.extents.at_or_before(&(ino, u64::MAX))?
+            && holder == ino
+            && start + last.len > inode.size
+        {
+            return Err(Misfit::Range { offset: start, len: last.len });
+        }
         self.spread_extents(ino, offset, len)?;
         inode.size += len;
         self.put_modified(ino, inode, time)
@@ -98,8 +108,7 @@ impl Tree {
             return Err(Misfit::Range { offset: from_offset, len });
         }
         let runs = self.extents_between(from, from_offset, from_end)?;
-        // It does not overflow: the runs of a file do not overlap, and its size is bounded.
-        let stored = runs.iter().map(|(_, extent)| extent.len).sum();
+        let stored = runs.iter().fold(0_u64, |sum, (_, extent)| sum.saturating_add(extent.len));
         if !self.can_store(stored) {
             return Err(Misfit::Exhausted);
         }
@@ -107,8 +116,8 @@ impl Tree {
         for (_, extent) in &runs {
             self.segments.load(&extent.place.segment)?;
         }
-        inode.allocated -= self.cut_extents(to, to_offset, to_end)?;
-        inode.allocated += stored;
+        let removed = self.cut_extents(to, to_offset, to_end)?;
+        inode.allocated = recounted(&inode, removed, stored);
         for (offset, extent) in runs {
             self.put_extent(to, offset - from_offset + to_offset, extent)?;
         }
@@ -127,4 +136,9 @@ impl Tree {
 fn range_end(offset: u64, len: u64) -> Result<u64, Misfit> {
     let end = offset.checked_add(len).filter(|end| len > 0 && *end <= FILE_SIZE_MAX);
     end.ok_or(Misfit::Range { offset, len })
+}
+
+/// What is stored of a file after so many bytes were removed and added. The count that was stored may be a wrong one.
+const fn recounted(inode: &Inode, removed: u64, added: u64) -> u64 {
+    inode.allocated.saturating_sub(removed).saturating_add(added)
 }

@@ -18,6 +18,8 @@ pub(super) struct Slot<K, V> {
     /// Where it is stored; not set as long as it is dirty.
     pub(super) page: OnceLock<PageRef>,
     pub(super) node: OnceLock<Node<K, V>>,
+    /// How many levels are below it: also of a node that is not loaded, so that a page cannot lead back up.
+    pub(super) level: u8,
     /// Whether somebody needed it since eviction last looked.
     used: AtomicBool,
 }
@@ -44,6 +46,41 @@ pub(super) struct Branch<K, V> {
     pub(super) children: Vec<Child<K, V>>,
 }
 
+/// Where the keys of a node have to be.
+pub(super) struct Within<'a, K> {
+    /// At most every key.
+    low: Option<&'a K>,
+    /// More than every key.
+    high: Option<&'a K>,
+}
+
+impl<K> Clone for Within<'_, K> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K> Copy for Within<'_, K> {}
+
+impl<'a, K> Within<'a, K> {
+    /// Anywhere, as in a root.
+    pub(super) const ALL: Self = Self { low: None, high: None };
+
+    /// Those of the child at `at`, where those of the branch are in this.
+    pub(super) fn child<V>(self, branch: &'a Branch<K, V>, at: usize) -> Self {
+        let low = at.checked_sub(1).and_then(|before| branch.keys.get(before));
+        Self { low: low.or(self.low), high: branch.keys.get(at).or(self.high) }
+    }
+
+    pub(super) const fn low(&self) -> Option<&'a K> {
+        self.low
+    }
+
+    pub(super) const fn high(&self) -> Option<&'a K> {
+        self.high
+    }
+}
+
 impl<K: Clone, V> Clone for Branch<K, V> {
     fn clone(&self) -> Self {
         Self { level: self.level, keys: self.keys.clone(), children: self.children.clone() }
@@ -57,8 +94,8 @@ impl<K, V> Clone for Child<K, V> {
 }
 
 impl<K, V> Slot<K, V> {
-    pub(super) const fn new(page: OnceLock<PageRef>, node: OnceLock<Node<K, V>>) -> Self {
-        Self { page, node, used: AtomicBool::new(true) }
+    pub(super) const fn new(page: OnceLock<PageRef>, node: OnceLock<Node<K, V>>, level: u8) -> Self {
+        Self { page, node, level, used: AtomicBool::new(true) }
     }
 
     /// Somebody needed it.
@@ -72,17 +109,28 @@ impl<K, V> Slot<K, V> {
     }
 }
 
+impl<K, V> Node<K, V> {
+    /// How many levels are below it.
+    pub(super) const fn level(&self) -> u8 {
+        match self {
+            Self::Leaf(_) => 0,
+            Self::Branch(branch) => branch.level,
+        }
+    }
+}
+
 impl<K, V> Child<K, V> {
     pub(super) fn empty() -> Self {
         Self::dirty(Node::Leaf(Leaf { keys: Vec::new(), values: Vec::new() }))
     }
 
     pub(super) fn dirty(node: Node<K, V>) -> Self {
-        Self(Arc::new(Slot::new(OnceLock::new(), OnceLock::from(node))))
+        let level = node.level();
+        Self(Arc::new(Slot::new(OnceLock::new(), OnceLock::from(node), level)))
     }
 
-    pub(super) fn stored(page: PageRef) -> Self {
-        Self(Arc::new(Slot::new(OnceLock::from(page), OnceLock::new())))
+    pub(super) fn stored(page: PageRef, level: u8) -> Self {
+        Self(Arc::new(Slot::new(OnceLock::from(page), OnceLock::new(), level)))
     }
 
     /// The node, if it is loaded.
@@ -101,8 +149,9 @@ impl<K, V> Child<K, V> {
 }
 
 impl<K: Key, V: Value> Child<K, V> {
-    pub(super) fn node(&self) -> Result<&Node<K, V>, Missing> {
-        let Some(node) = self.0.node.get() else { return Err(self.missing()) };
+    /// The node, whose keys have to be `within`.
+    pub(super) fn node(&self, within: Within<'_, K>) -> Result<&Node<K, V>, Missing> {
+        let Some(node) = self.0.node.get() else { return Err(self.missing(within)) };
         if !self.0.used.load(Ordering::Relaxed) {
             self.0.set_used();
         }
@@ -110,9 +159,9 @@ impl<K: Key, V: Value> Child<K, V> {
     }
 
     #[cold]
-    fn missing(&self) -> Missing {
+    fn missing(&self, within: Within<'_, K>) -> Missing {
         let page = self.page().expect("a node that is not loaded is stored");
-        Missing::new(page, Arc::clone(&self.0))
+        Missing::new(page, Arc::clone(&self.0), within)
     }
 
     /// The node, to be changed: a copy if others share it. It is dirty from now on.
@@ -130,25 +179,26 @@ impl<K: Key, V: Value> Child<K, V> {
         Ok(slot.node.get_mut().expect("it is loaded"))
     }
 
-    /// The last pair below it that is `within`, which holds up to a key, or up to just before it; of all pairs, when
+    /// The last pair below it that is `before`, which holds up to a key, or up to just before it; of all pairs, when
     /// all of them come before the key.
-    pub(super) fn last(
-        &self,
+    pub(super) fn last<'a>(
+        &'a self,
+        within: Within<'a, K>,
         key: Option<&K>,
-        within: &impl Fn(&K) -> bool,
-    ) -> Result<Option<(&K, &V)>, Missing> {
-        match self.node()? {
+        before: &impl Fn(&K) -> bool,
+    ) -> Result<Option<(&'a K, &'a V)>, Missing> {
+        match self.node(within)? {
             Node::Leaf(leaf) => {
-                let after = if key.is_some() { leaf.keys.partition_point(within) } else { leaf.keys.len() };
+                let after = if key.is_some() { leaf.keys.partition_point(before) } else { leaf.keys.len() };
                 Ok(after.checked_sub(1).map(|at| leaf.pair(at)))
             }
             Node::Branch(branch) => {
                 let at = key.map_or(branch.children.len() - 1, |key| branch.index_of(key));
-                if let Some(found) = branch.children[at].last(key, within)? {
+                if let Some(found) = branch.children[at].last(within.child(branch, at), key, before)? {
                     return Ok(Some(found));
                 }
-                for child in branch.children[..at].iter().rev() {
-                    if let Some(found) = child.last(None, within)? {
+                for (at, child) in branch.children[..at].iter().enumerate().rev() {
+                    if let Some(found) = child.last(within.child(branch, at), None, before)? {
                         return Ok(Some(found));
                     }
                 }
@@ -185,9 +235,5 @@ impl<K: Key, V> Branch<K, V> {
     /// Which child a key belongs to.
     pub(super) fn index_of(&self, key: &K) -> usize {
         self.keys.partition_point(|least| least <= key)
-    }
-
-    pub(super) fn child_of(&self, key: &K) -> &Child<K, V> {
-        &self.children[self.index_of(key)]
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use super::node::{Leaf, Node};
+use super::node::{Leaf, Node, Within};
 use super::{Key, Map, Missing, Value};
 
 /// The pairs of a range of keys, in order. After a missing page it is at its end.
@@ -32,17 +32,15 @@ impl<'a, K: Key, V: Value> Range<'a, K, V> {
 
     /// The place of the first pair from `start` on, or behind the last one of its leaf.
     fn seek(&self, start: Bound<&K>) -> Result<Place<'a, K, V>, Missing> {
-        let mut child = &self.map.root;
-        let mut next = None;
+        let (mut child, mut within) = (&self.map.root, Within::ALL);
         loop {
-            match child.node()? {
+            match child.node(within)? {
                 Node::Branch(branch) => {
                     let at = match start {
                         Bound::Included(key) | Bound::Excluded(key) => branch.index_of(key),
                         Bound::Unbounded => 0,
                     };
-                    next = branch.keys.get(at).or(next);
-                    child = &branch.children[at];
+                    (child, within) = (&branch.children[at], within.child(branch, at));
                 }
                 Node::Leaf(leaf) => {
                     let at = match start {
@@ -50,7 +48,7 @@ impl<'a, K: Key, V: Value> Range<'a, K, V> {
                         Bound::Excluded(key) => leaf.keys.partition_point(|other| other <= key),
                         Bound::Unbounded => 0,
                     };
-                    return Ok(Place::Leaf { leaf, at, next });
+                    return Ok(Place::Leaf { leaf, at, next: within.high() });
                 }
             }
         }

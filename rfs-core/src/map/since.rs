@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::node::{Branch, Child, Leaf, Node};
+use super::node::{Branch, Child, Leaf, Node, Within};
 use super::{Key, Map, Missing, Value};
 
 /// How one key differs between two maps.
@@ -50,7 +50,7 @@ fn differ<'a, K: Key, V: Value>(
                     continue;
                 }
                 // What is higher, or begins earlier, is opened first, so that the two meet again at nodes they share.
-                let order = a.level.cmp(&b.level).reverse().then_with(|| a.least.cmp(&b.least));
+                let order = a.level.cmp(&b.level).reverse().then_with(|| a.within.low().cmp(&b.within.low()));
                 if order.is_le() {
                     old.open(a)?;
                 }
@@ -58,8 +58,8 @@ fn differ<'a, K: Key, V: Value>(
                     new.open(b)?;
                 }
             }
-            (Here::Tree(a), Here::Pair(leaf, at)) if Some(&leaf.keys[at]) >= a.least => old.open(a)?,
-            (Here::Pair(leaf, at), Here::Tree(b)) if Some(&leaf.keys[at]) >= b.least => new.open(b)?,
+            (Here::Tree(a), Here::Pair(leaf, at)) if Some(&leaf.keys[at]) >= a.within.low() => old.open(a)?,
+            (Here::Pair(leaf, at), Here::Tree(b)) if Some(&leaf.keys[at]) >= b.within.low() => new.open(b)?,
             (Here::Tree(a), Here::End) => old.open(a)?,
             (Here::End, Here::Tree(b)) => new.open(b)?,
             (Here::Pair(a, i), Here::Pair(b, j)) => {
@@ -101,8 +101,8 @@ fn differ<'a, K: Key, V: Value>(
 /// A place in a map: before a whole node, or before a pair.
 struct Cursor<'a, K, V> {
     here: Here<'a, K, V>,
-    /// The branches above, each with the child that comes next.
-    above: Vec<(&'a Branch<K, V>, usize)>,
+    /// The branches above, each with where its keys are, and the child that comes next.
+    above: Vec<(&'a Branch<K, V>, Within<'a, K>, usize)>,
 }
 
 enum Here<'a, K, V> {
@@ -115,8 +115,7 @@ enum Here<'a, K, V> {
 struct Below<'a, K, V> {
     child: &'a Child<K, V>,
     level: u8,
-    /// At most every key in it; none for what has nothing before it.
-    least: Option<&'a K>,
+    within: Within<'a, K>,
 }
 
 impl<K, V> Clone for Here<'_, K, V> {
@@ -137,19 +136,18 @@ impl<K, V> Copy for Below<'_, K, V> {}
 
 impl<'a, K: Key, V: Value> Cursor<'a, K, V> {
     const fn new(map: &'a Map<K, V>) -> Self {
-        let root = Below { child: &map.root, level: map.height, least: None };
+        let root = Below { child: &map.root, level: map.height, within: Within::ALL };
         Self { here: Here::Tree(root), above: Vec::new() }
     }
 
     /// Goes into a node that it stands before.
     fn open(&mut self, below: Below<'a, K, V>) -> Result<(), Missing> {
-        match below.child.node()? {
+        match below.child.node(below.within)? {
             Node::Leaf(leaf) if leaf.keys.is_empty() => self.skip(),
             Node::Leaf(leaf) => self.here = Here::Pair(leaf, 0),
             Node::Branch(branch) => {
-                self.above.push((branch, 1));
-                let child = &branch.children[0];
-                self.here = Here::Tree(Below { child, level: branch.level - 1, least: below.least });
+                self.above.push((branch, below.within, 0));
+                self.skip();
             }
         }
         Ok(())
@@ -164,10 +162,10 @@ impl<'a, K: Key, V: Value> Cursor<'a, K, V> {
             return;
         }
         self.here = Here::End;
-        while let Some((branch, next)) = self.above.last_mut() {
+        while let Some((branch, within, next)) = self.above.last_mut() {
             if let Some(child) = branch.children.get(*next) {
-                let least = Some(&branch.keys[*next - 1]);
-                self.here = Here::Tree(Below { child, level: branch.level - 1, least });
+                let within = within.child(branch, *next);
+                self.here = Here::Tree(Below { child, level: branch.level - 1, within });
                 *next += 1;
                 return;
             }

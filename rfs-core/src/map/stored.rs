@@ -7,15 +7,22 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::node::{BRANCH_MAX, Branch, Child, LEAF_MAX, Leaf, Node, Slot};
+use super::node::{BRANCH_MAX, Branch, Child, LEAF_MAX, Leaf, Node, Slot, Within};
 use super::{Key, Map, PageRef, Value};
 
 /// A page that has to be fetched before a map can answer. Nothing was changed.
 #[derive(Clone)]
 pub struct Missing {
     page: PageRef,
-    /// A `Slot<K, V>`.
-    slot: Arc<dyn Any + Send + Sync>,
+    /// An `Asked<K, V>`.
+    asked: Arc<dyn Any + Send + Sync>,
+}
+
+/// Where the node of a missing page belongs, and where its keys have to be.
+struct Asked<K, V> {
+    slot: Arc<Slot<K, V>>,
+    low: Option<K>,
+    high: Option<K>,
 }
 
 /// A page was not loaded that a change needs: a mistake of who made it, since [`Missing`] would have told it.
@@ -141,8 +148,9 @@ impl fmt::Debug for Stored {
 }
 
 impl Missing {
-    pub(super) fn new<K: Key, V: Value>(page: PageRef, slot: Arc<Slot<K, V>>) -> Self {
-        Self { page, slot }
+    pub(super) fn new<K: Key, V: Value>(page: PageRef, slot: Arc<Slot<K, V>>, within: Within<'_, K>) -> Self {
+        let asked = Asked { slot, low: within.low().cloned(), high: within.high().cloned() };
+        Self { page, asked: Arc::new(asked) }
     }
 
     /// Which page.
@@ -154,7 +162,7 @@ impl Missing {
     /// Whether it belongs to a map of these types.
     #[must_use]
     pub fn is_of<K: Key, V: Value>(&self) -> bool {
-        self.slot.is::<Slot<K, V>>()
+        self.asked.is::<Asked<K, V>>()
     }
 
     /// Puts what was decoded from the page in place, for all maps that share it.
@@ -163,13 +171,19 @@ impl Missing {
     /// It is no node of such a map; nothing is put in place.
     pub fn fill<K: Key, V: Value>(&self, parts: NodeParts<K, V>) -> Result<(), Unfit> {
         let unfit = |what| Unfit { page: self.page, what };
-        let slot = self.slot.downcast_ref::<Slot<K, V>>();
-        let slot = slot.ok_or_else(|| unfit("belongs to a map of other types"))?;
+        let asked = self.asked.downcast_ref::<Asked<K, V>>();
+        let Asked { slot, low, high } = asked.ok_or_else(|| unfit("belongs to a map of other types"))?;
+        let is_below = |key: Option<&K>| key.is_none_or(|key| high.as_ref().is_none_or(|high| key < high));
         let ascend = |keys: &[K]| keys.windows(2).all(|two| two[0] < two[1]);
         let node = match parts {
             NodeParts::Leaf { keys, values } => {
                 if keys.len() > LEAF_MAX || keys.len() != values.len() || !ascend(&keys) {
                     return Err(unfit("is no leaf: its keys do not ascend, or their number is wrong"));
+                }
+                if keys.first().is_some_and(|first| low.as_ref().is_some_and(|low| first < low))
+                    || !is_below(keys.last())
+                {
+                    return Err(unfit(ELSEWHERE));
                 }
                 Node::Leaf(Leaf { keys, values })
             }
@@ -179,16 +193,27 @@ impl Missing {
                 {
                     return Err(unfit("is no branch: its keys do not ascend, or their number is wrong"));
                 }
-                let children = children.into_iter().map(Child::stored).collect();
+                // What comes before the first key belongs to the first child.
+                if keys.first().is_some_and(|first| low.as_ref().is_some_and(|low| first <= low))
+                    || !is_below(keys.last())
+                {
+                    return Err(unfit(ELSEWHERE));
+                }
+                let children = children.into_iter().map(|page| Child::stored(page, level - 1)).collect();
                 Node::Branch(Branch { level, keys, children })
             }
         };
+        if node.level() != slot.level {
+            return Err(unfit("is of another level than the one above it says"));
+        }
         slot.set_used();
         // Somebody else may have fetched it too.
         let _ = slot.node.set(node);
         Ok(())
     }
 }
+
+const ELSEWHERE: &str = "has keys that belong elsewhere";
 
 impl PartialEq for Missing {
     fn eq(&self, other: &Self) -> bool {
@@ -218,12 +243,26 @@ impl From<Missing> for NotLoaded {
     }
 }
 
+impl Root {
+    /// Whether such a map can be: that what it says of itself fits together.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        // No map gets so far, and adding to it must not overflow.
+        const LEN_MAX: u64 = 1 << 62;
+        let most = (BRANCH_MAX as u64).saturating_pow(self.height.into()).saturating_mul(LEAF_MAX as u64);
+        match self.page {
+            Some(_) => self.len > 0 && self.len <= most.min(LEN_MAX),
+            None => self.len == 0 && self.height == 0,
+        }
+    }
+}
+
 impl<K: Key, V: Value> Map<K, V> {
-    /// The map with this root. Nothing of it is loaded.
+    /// The map with this root, which is [sound](Root::is_sound). Nothing of it is loaded.
     #[must_use]
     pub fn open(root: Root) -> Self {
         match root.page {
-            Some(page) => Self { root: Child::stored(page), height: root.height, len: root.len },
+            Some(page) => Self { root: Child::stored(page, root.height), height: root.height, len: root.len },
             None => Self::default(),
         }
     }
@@ -245,7 +284,7 @@ impl<K: Key, V: Value> Map<K, V> {
 
     /// Adds pages that are missing to those found, up to `most` in all.
     pub(crate) fn missing(&self, most: usize, found: &mut Vec<Missing>) {
-        self.root.missing_below(most, found);
+        self.root.missing_below(Within::ALL, most, found);
     }
 
     /// Visits the pages of this map from its root on, but for `kept` ones and those that these lead to. Of leaves only
@@ -258,7 +297,7 @@ impl<K: Key, V: Value> Map<K, V> {
         kept: &dyn Fn(&PageRef) -> bool,
         each: &mut dyn FnMut(PageRef),
     ) -> Result<(), Missing> {
-        if self.len == 0 { Ok(()) } else { self.root.pages_but(self.height, kept, each) }
+        if self.len == 0 { Ok(()) } else { self.root.pages_but(Within::ALL, kept, each) }
     }
 }
 
@@ -285,14 +324,14 @@ impl<K: Key, V: Value> Child<K, V> {
         Ok(page)
     }
 
-    fn missing_below(&self, most: usize, found: &mut Vec<Missing>) {
-        match self.node() {
+    fn missing_below(&self, within: Within<'_, K>, most: usize, found: &mut Vec<Missing>) {
+        match self.node(within) {
             _ if found.len() >= most => {}
             Err(missing) => found.push(missing),
             Ok(Node::Leaf(_)) => {}
             Ok(Node::Branch(branch)) => {
-                for child in &branch.children {
-                    child.missing_below(most, found);
+                for (at, child) in branch.children.iter().enumerate() {
+                    child.missing_below(within.child(branch, at), most, found);
                 }
             }
         }
@@ -300,7 +339,7 @@ impl<K: Key, V: Value> Child<K, V> {
 
     fn pages_but(
         &self,
-        level: u8,
+        within: Within<'_, K>,
         kept: &dyn Fn(&PageRef) -> bool,
         each: &mut dyn FnMut(PageRef),
     ) -> Result<(), Missing> {
@@ -310,12 +349,12 @@ impl<K: Key, V: Value> Child<K, V> {
             }
             each(page);
         }
-        if level == 0 {
+        if self.0.level == 0 {
             return Ok(());
         }
-        if let Node::Branch(branch) = self.node()? {
-            for child in &branch.children {
-                child.pages_but(level - 1, kept, each)?;
+        if let Node::Branch(branch) = self.node(within)? {
+            for (at, child) in branch.children.iter().enumerate() {
+                child.pages_but(within.child(branch, at), kept, each)?;
             }
         }
         Ok(())
@@ -379,7 +418,7 @@ impl<K: Key + Footprint, V: Value + Footprint> Child<K, V> {
         let Some(page) = self.page() else { return freed };
         if !self.0.take_used() && !is_needed {
             freed += self.loaded().map_or(0, Node::bytes);
-            *self = Self::stored(page);
+            *self = Self::stored(page, self.0.level);
         }
         freed
     }
@@ -387,8 +426,8 @@ impl<K: Key + Footprint, V: Value + Footprint> Child<K, V> {
     /// The branch that this leads to, to have children that are loaded or not, but lead to the same pages.
     fn branch_mut(&mut self) -> &mut Branch<K, V> {
         if Arc::get_mut(&mut self.0).is_none() {
-            let Slot { page, node, .. } = &*self.0;
-            let copy = Slot::new(page.clone(), node.clone());
+            let Slot { page, node, level, .. } = &*self.0;
+            let copy = Slot::new(page.clone(), node.clone(), *level);
             if !self.0.take_used() {
                 copy.take_used();
             }

@@ -340,7 +340,83 @@ fn a_page_that_is_no_node_is_refused() {
     ] {
         assert!(missing.fill(parts.clone()).is_err(), "{parts:?}");
     }
+    // Alone it would be a node; the root says that it is of another level.
+    for parts in [leaf(vec![1], vec![0]), branch(root.height - 1, vec![1], 2), branch(u8::MAX, vec![1], 2)] {
+        assert!(missing.fill(parts.clone()).is_err(), "{parts:?}");
+    }
     assert!(missing.fill(NodeParts::Leaf { keys: vec![1_u64], values: vec![0_u64] }).is_err());
     assert!(map.get(&0).is_err());
     assert_eq!(answer(&pages, || map.get(&0).map(Option::<&u32>::copied)).0, Some(0));
+}
+
+type Ask<'a> = &'a dyn Fn(&Map<u32, u32>) -> Result<(), Missing>;
+
+/// However one comes to a page: keys that the branches above do not lead to are not taken for its own.
+#[test]
+fn a_page_with_keys_of_another_is_refused() {
+    let mut pages = Pages::new();
+    let (root, _) = store(&filled(100), &mut pages);
+    assert_eq!(root.height, 2);
+    let leaf_of = |key: u32| {
+        let leaf =
+            pages.values().find(|parts| matches!(parts, NodeParts::Leaf { keys, .. } if keys.contains(&key)));
+        leaf.expect("there is one for each key").clone()
+    };
+    let empty = Map::default();
+    let asks: [Ask<'_>; 9] = [
+        &|map| map.get(&50).map(drop),
+        &|map| map.find(&50).map(drop),
+        &|map| map.at_or_before(&50).map(drop),
+        &|map| map.before(&50).map(drop),
+        &|map| map.range(50..).next().transpose().map(drop),
+        &|map| all(map).map(drop),
+        &|map| map.since(&empty).try_for_each(|found| found.map(drop)),
+        &|map| empty.since(map).try_for_each(|found| found.map(drop)),
+        &|map| {
+            let mut found = Vec::new();
+            map.missing(1, &mut found);
+            found.pop().map_or(Ok(()), Err)
+        },
+    ];
+    for ask in asks {
+        let map: Map<u32, u32> = Map::open(root);
+        let mut refused = 0;
+        while let Err(missing) = ask(&map) {
+            let right = &pages[&missing.page()];
+            match right {
+                NodeParts::Leaf { keys, .. } => {
+                    let (first, last) = (keys[0], keys[keys.len() - 1]);
+                    let neighbours = [first.checked_sub(1), (last < 99).then_some(last + 1)];
+                    for neighbour in neighbours.into_iter().flatten() {
+                        assert!(missing.fill(leaf_of(neighbour)).is_err(), "{neighbour} in {right:?}");
+                        refused += 1;
+                    }
+                }
+                NodeParts::Branch { level: 1, keys, children } => {
+                    let children = vec![children[0]; 2];
+                    for key in [0, 100] {
+                        let branch =
+                            NodeParts::Branch { level: 1, keys: vec![key], children: children.clone() };
+                        let outside = key == 0 && keys[0] > 30 || key == 100 && keys[0] < 60;
+                        assert!(!outside || missing.fill::<u32, u32>(branch).is_err(), "{key} in {keys:?}");
+                    }
+                }
+                NodeParts::Branch { .. } => {}
+            }
+            missing.fill(right.clone()).expect("it is what was stored");
+        }
+        assert!(refused > 0);
+    }
+}
+
+#[test]
+fn roots_that_cannot_be_are_told() {
+    let page = Some(PageRef { object: PageObject { epoch: 1, number: 0 }, offset: 0, len: 1, hash: [0; 16] });
+    assert!(Root { page: None, height: 0, len: 0 }.is_sound());
+    assert!(Root { page, height: 0, len: 6 }.is_sound() && Root { page, height: 1, len: 30 }.is_sound());
+    for (page, height, len) in
+        [(None, 0, 1), (None, 1, 0), (page, 0, 0), (page, 0, 7), (page, 1, 31), (page, u8::MAX, u64::MAX)]
+    {
+        assert!(!Root { page, height, len }.is_sound(), "{height} {len}");
+    }
 }

@@ -18,7 +18,7 @@ use rfs_testkit::{CrashPlan, SimStore, loaded};
 use crate::sample::{self, FIRST, KEYS, VOLUME, WRITER};
 
 /// Numbers that follow from a seed (splitmix64), and how many names there are in a directory.
-struct Random(u64, u64);
+pub(crate) struct Random(pub(crate) u64, pub(crate) u64);
 
 impl Random {
     fn below(&mut self, bound: u64) -> u64 {
@@ -43,7 +43,7 @@ impl Random {
     }
 }
 
-fn any_op(random: &mut Random) -> Op {
+pub(crate) fn any_op(random: &mut Random) -> Op {
     let (ino, holder, mode) = (random.ino(), random.holder(), 0o640);
     let (target, offset, len) = (Target::Ino(ino), random.below(100), random.below(50));
     let access = Access { read: true, write: true };
@@ -85,23 +85,25 @@ fn any_op(random: &mut Random) -> Op {
 }
 
 /// A volume whose images are made one after the other.
-struct Run {
-    sim: SimStore,
-    store: Store,
-    pages: Pages,
+pub(crate) struct Run {
+    pub(crate) sim: SimStore,
+    pub(crate) store: Store,
+    pub(crate) pages: Pages,
     /// Stored, opened again, let go of in part.
-    tree: Tree,
+    pub(crate) tree: Tree,
     /// The same, and always in memory.
-    model: Tree,
-    segments: Map<SegmentId, StoredSegment>,
-    base: ImageBase,
-    images: u64,
+    pub(crate) model: Tree,
+    pub(crate) segments: Map<SegmentId, StoredSegment>,
+    pub(crate) base: ImageBase,
+    pub(crate) images: u64,
+    /// The commit whose state the next image is.
+    pub(crate) of: CommitId,
     place: Place,
     time: i64,
 }
 
 impl Run {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let sim = SimStore::new(CrashPlan::never());
         let store = sample::store_on(&sim);
         let tree = Tree::new(sample::time(0));
@@ -114,6 +116,7 @@ impl Run {
             segments: Map::default(),
             base: ImageBase::default(),
             images: 0,
+            of: FIRST,
             place: Place { segment: SegmentId(0), position: 0 },
             time: 0,
         }
@@ -128,7 +131,7 @@ impl Run {
         self.place.position += change.payload_len();
     }
 
-    async fn run(&mut self, random: &mut Random, ops: usize) {
+    pub(crate) async fn run(&mut self, random: &mut Random, ops: usize) {
         for _ in 0..ops {
             self.time += 1;
             let op = any_op(random);
@@ -152,15 +155,15 @@ impl Run {
         self.place = Place { segment: id.next(), position: 0 };
     }
 
-    fn next_object(&self) -> PageObject {
+    pub(crate) fn next_object(&self) -> PageObject {
         PageObject { epoch: 1, number: self.images }
     }
 
-    async fn encode(&mut self) -> EncodedImage {
+    pub(crate) async fn encode(&mut self) -> EncodedImage {
         self.images += 1;
         let of = ImageOf {
             volume: VOLUME,
-            of: CommitId { number: self.images, ..FIRST },
+            of: self.of,
             lsn: Lsn(9),
             chain: ChainHash::default(),
             state: loaded(StateHash::of(&self.model)),
@@ -172,7 +175,7 @@ impl Run {
         self.pages.ask(|| encode_image(&of, &self.base, object)).await.unwrap()
     }
 
-    async fn put(&mut self) -> EncodedImage {
+    pub(crate) async fn put(&mut self) -> EncodedImage {
         let image = self.encode().await;
         assert_eq!(image.reference.head.object, self.next_object());
         let len: usize = image.pieces.iter().map(bytes::Bytes::len).sum();
@@ -185,7 +188,7 @@ impl Run {
     }
 
     /// Opens the image as a reader does who knows nothing, and compares all of it.
-    async fn check(&self, image: &PagedImage, model: &Tree) -> (Pages, ImageBase) {
+    pub(crate) async fn check(&self, image: &PagedImage, model: &Tree) -> (Pages, ImageBase) {
         let pages = sample::pages_of(&self.store);
         let (head, base) = read_head(&pages, image).await.unwrap();
         let tree = base.tree().unwrap();
@@ -200,7 +203,12 @@ impl Run {
     }
 
     /// The objects that have to stay.
-    async fn count(&self, image: &PagedImage, pages: &Pages, base: &ImageBase) -> BTreeSet<PageObject> {
+    pub(crate) async fn count(
+        &self,
+        image: &PagedImage,
+        pages: &Pages,
+        base: &ImageBase,
+    ) -> BTreeSet<PageObject> {
         let all = |_: &PageRef| false;
         let walk = || {
             let mut walked: BTreeMap<PageObject, u64> = BTreeMap::new();

@@ -158,14 +158,14 @@ fn as_whole(sample: &Sample) -> &WholeImage {
     image
 }
 
-fn as_commit(sample: &Sample) -> Commit {
+pub(crate) fn as_commit(sample: &Sample) -> Commit {
     let commit = decode_commit("sim://", KEYS, sample.head, sample.commit()).unwrap();
     let CommitObject::Commit(commit) = commit else { panic!("it is a commit") };
     commit.commit
 }
 
 /// The commit with another body, as version 3 writes it.
-fn with_commit(sample: &Sample, commit: &Commit) -> Bytes {
+pub(crate) fn with_commit(sample: &Sample, commit: &Commit) -> Bytes {
     let mut object = sample.commit().to_vec();
     object[8] = 3;
     with_body(&object.into(), commit).0

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+mod collect;
 mod golden;
 mod image;
 mod made_up;
+mod made_up_pages;
 mod pages;
 mod sample;

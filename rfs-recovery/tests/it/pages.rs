@@ -89,7 +89,7 @@ fn page_with(kind: u8, level: u8, count: u16, body: &[u8]) -> Vec<u8> {
 }
 
 /// The page with its body uncompressed.
-fn uncompressed(page: &[u8]) -> Vec<u8> {
+pub(crate) fn uncompressed(page: &[u8]) -> Vec<u8> {
     let len = u32::from_le_bytes(*page[6..].first_chunk().unwrap()) as usize;
     let body = match page[3] {
         0 => page[HEADER_LEN..].to_vec(),
