@@ -26,7 +26,7 @@ const REQUESTS: usize = 8;
 /// for object in objects.list().await? {
 ///     objects.verify(&object.key).await?;
 /// }
-/// assert_eq!(objects.log(None).await?.len(), 2, "the end of epoch 0, and a commit");
+/// assert_eq!(objects.log(None).await?.len(), 3, "the end of epoch 0, a commit, and one that names an image");
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
@@ -170,11 +170,18 @@ impl Objects {
     /// store's.
     pub async fn describe(&self, key: &str) -> Result<String> {
         let object = self.fetch(key).await?;
+        if self.keys.parse_pages(key).is_some() {
+            return Ok(format!(
+                "object of pages, {} bytes; what refers to a page says where it is",
+                object.len()
+            ));
+        }
         dump_object(self.store.url(), key, &object)
             .map_err(|error| Error::recovery(format!("inspect {key}"), error))
     }
 
-    /// Sees that every byte of an object has its checksum, and that it can be read.
+    /// Sees that every byte of an object has its checksum, and that it can be read. The checksums of pages are where they
+    /// are referred to: [`Volume::check`](crate::Volume::check) verifies those of a state.
     ///
     /// # Errors
     /// [`ErrorKind::Damaged`] says what does not fit; otherwise as [`Objects::describe`].
@@ -200,6 +207,7 @@ impl Objects {
                         .map_err(|error| Error::journal(doing(), error))?;
                 }
             }
+            ObjectRole::Image if self.keys.parse_pages(key).is_some() => {}
             _ => drop(dump_object(self.store.url(), key, &object).map_err(damaged)?),
         }
         Ok(())
@@ -232,7 +240,7 @@ impl Objects {
             ObjectRole::Commit
         } else if self.keys.parse_segment(key).is_some() {
             ObjectRole::Segment
-        } else if below(self.keys.images()) {
+        } else if below(self.keys.images()) || self.keys.parse_pages(key).is_some() {
             ObjectRole::Image
         } else {
             ObjectRole::Unknown

@@ -149,8 +149,7 @@ impl Tree {
         held
     }
 
-    /// Lets go of pages that are stored and that nobody needed since it was last asked, and gives how many bytes they
-    /// held. What snapshots share with it is held by these still.
+    /// Lets go of pages that are stored and that nobody needed since they were aged, and gives how many bytes they held. What snapshots share with it is held by these still.
     pub fn evict(&mut self) -> usize {
         self.inodes.evict()
             + self.entries.evict()
@@ -158,6 +157,16 @@ impl Tree {
             + self.extents.evict()
             + self.xattrs.evict()
             + self.segments.evict()
+    }
+
+    /// From now on the pages that are loaded count as not needed, until somebody needs them.
+    pub fn age(&self) {
+        self.inodes.age();
+        self.entries.age();
+        self.listing.age();
+        self.extents.age();
+        self.xattrs.age();
+        self.segments.age();
     }
 
     /// Visits the pages of this tree but for `kept` ones, and those that these lead to. Of leaves only the place is

@@ -120,8 +120,8 @@ pub async fn collect(
 #[derive(Default)]
 struct Needed {
     keys: BTreeSet<String>,
-    /// The commits whose images were marked.
-    images: BTreeSet<CommitId>,
+    /// The objects of the images that were marked.
+    images: BTreeSet<String>,
     newest_image: Option<String>,
     /// Commits with the image that the walk to them goes back to: from there on it was walked.
     walked: BTreeSet<(CommitId, Option<CommitId>)>,
@@ -180,8 +180,9 @@ impl Needed {
         let Some(commit) = learnt.commit(store, keys, id).await? else { return Ok(()) };
         let image = commit.image.clone();
         let back_to = image.as_ref().map(ImageRef::of);
-        if let Some(image) = image.filter(|image| self.images.insert(image.of())) {
+        if let Some(image) = image.filter(|image| !self.images.contains(&image.key(keys))) {
             self.keys.extend(learnt.objects_of(pages, &image).await?.iter().cloned());
+            self.images.insert(image.key(keys));
             if let ImageRef::Whole(whole) = image {
                 self.newest_image = self.newest_image.take().max(Some(whole.key));
             }

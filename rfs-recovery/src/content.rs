@@ -137,9 +137,11 @@ impl Content {
         self.pages.ask(all).await
     }
 
-    /// Lets go of pages of the map of segments that nobody needed since it was last asked.
+    /// Lets go of pages of the map of segments that nobody needed since this was last done.
     pub fn evict(&self) {
-        self.segments.write().evict();
+        let mut segments = self.segments.write();
+        segments.evict();
+        segments.age();
     }
 
     async fn change(

@@ -214,7 +214,7 @@ impl ImageBase {
         &self.objects
     }
 
-    /// Lets go of pages that nobody needed since it was last asked.
+    /// Lets go of pages of the tree that nobody needed since they were aged.
     pub fn evict(&mut self) {
         self.tree.as_mut().map(Tree::evict);
     }

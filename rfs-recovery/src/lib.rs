@@ -27,4 +27,4 @@ pub use envelope::{FORMAT, ObjectHash, ObjectKind};
 pub use error::RecoveryError;
 pub use history::{History, history};
 pub use keys::{Keys, SUPERBLOCK};
-pub use pages::Pages;
+pub use pages::{Pages, READ_MAX};

@@ -1,9 +1,11 @@
 //! Fetches the pages that a tree is missing, verifies them and puts them in place.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::TryStreamExt;
+use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use rfs_backends::Store;
 use rfs_core::{
@@ -22,7 +24,7 @@ const FETCHES: usize = 16;
 const AT_ONCE: usize = 4096;
 
 /// Most bytes of what is read at once: of the head of an image, which is longer than any page.
-pub(crate) const READ_MAX: u32 = 64 << 20;
+pub const READ_MAX: u32 = 64 << 20;
 
 /// Where the pages of a volume come from.
 #[derive(Clone, Debug)]
@@ -63,9 +65,36 @@ impl Pages {
             if missing.is_empty() {
                 return Ok(());
             }
-            let loads = stream::iter(missing.iter().map(|missing| self.load(missing)));
-            loads.buffer_unordered(FETCHES).try_collect::<()>().await?;
+            self.load_some(missing).await?;
         }
+    }
+
+    /// Fetches the pages that these inodes are in, several at a time.
+    ///
+    /// # Errors
+    /// As [`Pages::load`].
+    pub async fn load_inodes(&self, tree: &Tree, inodes: &[Ino]) -> Result<(), RecoveryError> {
+        loop {
+            let missing = inodes.iter().filter_map(|ino| tree.inode(*ino).err());
+            let missing: BTreeMap<PageRef, Missing> =
+                missing.map(|missing| (missing.page(), missing)).collect();
+            if missing.is_empty() {
+                return Ok(());
+            }
+            self.load_some(missing.into_values()).await?;
+        }
+    }
+
+    async fn load_some(&self, missing: impl IntoIterator<Item = Missing>) -> Result<(), RecoveryError> {
+        let mut loads = FuturesUnordered::new();
+        for missing in missing {
+            if loads.len() == FETCHES {
+                loads.try_next().await?;
+            }
+            loads.push(async move { self.load(&missing).await });
+        }
+        while loads.try_next().await?.is_some() {}
+        Ok(())
     }
 
     /// Fetches a missing page and puts it in place.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use rfs_backends::Store;
-use rfs_core::{CommitId, Lsn, Map, SegmentId, StateHash, Timestamp, Tree};
+use rfs_core::{CommitId, Ino, Lsn, Map, SegmentId, StateHash, Timestamp, Tree};
 use rfs_journal::{ChainHash, Footer, Record, VerifiedSegment, verify_segment};
 
 use crate::image::{ImageBase, read_head, read_image};
@@ -16,6 +16,8 @@ use crate::{Keys, Pages, RecoveryError};
 
 /// How many objects are fetched at a time.
 const FETCHES: usize = 16;
+/// Of how many records the inodes are fetched at a time.
+const PREFETCH: usize = 1024;
 /// A segment up to this size is fetched whole; of a larger one the footer does, where it repeats the Changes.
 const WHOLE_BYTES: u64 = 1 << 20;
 
@@ -198,8 +200,12 @@ async fn extend(pages: &Pages, state: &mut State, fetched: &FetchedCommit) -> Re
         let inlined = added.key.is_none().then(|| inline.split_to(added.len as usize));
         inline_start += inlined.as_ref().map_or(0, |bytes| bytes.len() as u64);
         let (records, end, chain) = read_records(store, keys, &stored, inlined).await?;
-        for record in &records {
-            apply(pages, commit.id, &mut state.tree, record).await?;
+        for some in records.chunks(PREFETCH) {
+            let inodes: Vec<Ino> = some.iter().flat_map(|record| record.change.inodes()).collect();
+            pages.load_inodes(&state.tree, &inodes).await?;
+            for record in some {
+                apply(pages, commit.id, &mut state.tree, record).await?;
+            }
         }
         state.replayed_bytes += stored.len;
         (state.lsn, state.chain) = (end, chain);

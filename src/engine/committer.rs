@@ -16,6 +16,7 @@ use std::sync::atomic::Ordering;
 use futures::{StreamExt, TryStreamExt, stream};
 use rfs_core::{CommitId, Lsn, PageObject, SegmentId, StateHash, Timestamp, Tree};
 use rfs_journal::{ChainHash, Sealed};
+use rfs_recovery::READ_MAX;
 use rfs_recovery::collect::LearntCommit;
 use rfs_recovery::commit_log::{Draft, Published, Publisher};
 use rfs_recovery::image::{EncodedImage, ImageBase, ImageOf, encode_image};
@@ -528,7 +529,8 @@ impl Committer {
         let due = {
             let mut image = shared.image.lock();
             image.bytes_since += journal_bytes;
-            image.commits_since += 1;
+            // One that only names an image is nothing to replay.
+            image.commits_since += u64::from(journal_bytes > 0);
             image.bytes_since >= shared.options.image_bytes
                 || image.commits_since >= shared.options.image_commits
                 || self.is_much_dirty(shared, image.bytes_since)
@@ -616,6 +618,12 @@ async fn write_image(
     if bytes > shared.store.max_object_bytes().min(u64::from(u32::MAX)) {
         let what = format!(
             "image {key} would have {bytes} bytes, more than the store's options let one object have"
+        );
+        return Err(Error::new(ErrorKind::Store, what));
+    }
+    if encoded.reference.head.len > READ_MAX {
+        let what = format!(
+            "image {key} would have a head that nobody reads: there are too many locks, nameless inodes or users"
         );
         return Err(Error::new(ErrorKind::Store, what));
     }

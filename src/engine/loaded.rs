@@ -32,15 +32,13 @@ impl Shared {
     /// of the budget. What was needed stays: so whoever fetches one page after the other has all of them in the end.
     pub(crate) fn make_room(&self) {
         self.loaded.bytes.store(0, Ordering::Relaxed);
-        {
-            let mut live = self.live.write();
-            if live.tree.held().clean as u64 <= self.options.tree_bytes / 2 {
-                return;
-            }
-            live.tree.evict();
+        let mut live = self.live.write();
+        if live.tree.held().clean as u64 <= self.options.tree_bytes / 2 {
+            return;
         }
-        self.content.evict();
-        // What these share with the tree would else stay in memory for as long as nothing is committed.
+        live.tree.evict();
+        // What these share with the tree would else stay in memory for as long as nothing is committed. What only they
+        // hold, to be compared with the tree, they keep.
         if let Some(base) = &mut self.image.lock().base {
             base.evict();
         }
@@ -49,5 +47,8 @@ impl Shared {
         {
             committer.tree.evict();
         }
+        live.tree.age();
+        drop(live);
+        self.content.evict();
     }
 }

@@ -447,7 +447,7 @@ fn share(
         base: state.image.as_ref().map(|_| state.base),
         named: state.image,
         bytes_since: state.replayed_bytes,
-        commits_since: state.boundaries.len() as u64 - 1,
+        commits_since: if state.replayed_bytes > 0 { state.boundaries.len() as u64 - 1 } else { 0 },
         ready: None,
         running: false,
     };
@@ -459,6 +459,7 @@ fn share(
         keys: pages.keys(),
         pages,
         loaded: Loaded::default(),
+        runtime: tokio::runtime::Handle::try_current().ok(),
         live: RwLock::new(live),
         residency,
         driver,

@@ -31,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) content: Content,
     pub(crate) pages: Pages,
     pub(crate) loaded: Loaded,
+    /// The one that it was opened on: handles may be dropped elsewhere.
+    pub(crate) runtime: Option<tokio::runtime::Handle>,
     pub(crate) residency: Arc<Residency>,
     /// None when the volume is open for reading only.
     pub(crate) driver: Option<Driver>,
@@ -343,7 +345,7 @@ impl Shared {
         )]
         let done = self.change_now(&mut let_go);
         if let Err(Refused::Missing(_)) = done
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+            && let Some(runtime) = &self.runtime
         {
             let shared = Arc::clone(self);
             runtime.spawn(async move {

@@ -9,7 +9,8 @@ use rfs_testkit::{CrashPlan, SimStore};
 
 /// Options under which one seed replays one run, and nothing is committed unless asked for.
 pub(crate) fn options(seed: u64) -> Options {
-    let options = Options::new().with_entropy(Entropy::seeded(seed)).with_commit_interval(None).with_one_thread();
+    let options =
+        Options::new().with_entropy(Entropy::seeded(seed)).with_commit_interval(None).with_one_thread();
     // Every other volume keeps no page that it did not need just now.
     if seed.is_multiple_of(2) { options.with_tree_memory(0) } else { options }
 }

@@ -259,7 +259,8 @@ impl Tree {
     /// Whether a directory is `ancestor`, or below it.
     pub(crate) fn is_within(&self, dir: Ino, ancestor: Ino) -> Result<bool, Missing> {
         let mut at = dir;
-        loop {
+        // In a damaged tree directories may hold one another in a circle: nothing is moved there.
+        for _ in 0..=self.inodes.len() {
             if at == ancestor {
                 return Ok(true);
             }
@@ -268,6 +269,7 @@ impl Tree {
                 _ => return Ok(false),
             }
         }
+        Ok(true)
     }
 
     /// The entry, if it leads to this inode.

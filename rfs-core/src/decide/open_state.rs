@@ -19,9 +19,12 @@ impl Decider<'_> {
     }
 
     pub(super) fn unlock_file(&self, ino: Ino, owner: LockOwner) -> Result<Decision, Fault> {
+        // An inode that is locked is there: to let go of a lock no page is needed.
+        if self.tree.file_locks.contains_key(&(ino, owner)) {
+            return Ok(done(Change::UnlockFile { ino, owner }));
+        }
         self.inode(ino)?;
-        let held = self.tree.file_locks.contains_key(&(ino, owner));
-        Ok(if held { done(Change::UnlockFile { ino, owner }) } else { nothing() })
+        Ok(nothing())
     }
 
     pub(super) fn lock_range(
@@ -50,12 +53,11 @@ impl Decider<'_> {
         owner: LockOwner,
         range: LockRange,
     ) -> Result<Decision, Fault> {
-        self.inode(ino)?;
-        if !range.is_valid() {
-            return Err(Errno::Invalid.into());
+        if range.is_valid() && self.tree.has_range_lock(ino, owner, range) {
+            return Ok(done(Change::UnlockRange { ino, owner, range }));
         }
-        let held = self.tree.has_range_lock(ino, owner, range);
-        Ok(if held { done(Change::UnlockRange { ino, owner, range }) } else { nothing() })
+        self.inode(ino)?;
+        if range.is_valid() { Ok(nothing()) } else { Err(Errno::Invalid.into()) }
     }
 
     pub(super) fn hold(&self, ino: Ino) -> Result<Decision, Fault> {

@@ -20,7 +20,7 @@ pub(super) struct Slot<K, V> {
     pub(super) node: OnceLock<Node<K, V>>,
     /// How many levels are below it: also of a node that is not loaded, so that a page cannot lead back up.
     pub(super) level: u8,
-    /// Whether somebody needed it since eviction last looked.
+    /// Whether somebody needed it since it was aged.
     used: AtomicBool,
 }
 
@@ -103,9 +103,13 @@ impl<K, V> Slot<K, V> {
         self.used.store(true, Ordering::Relaxed);
     }
 
-    /// Whether somebody needed it since this was last asked.
-    pub(super) fn take_used(&self) -> bool {
-        self.used.swap(false, Ordering::Relaxed)
+    pub(super) fn set_unused(&self) {
+        self.used.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether somebody needed it since it was aged.
+    pub(super) fn is_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed)
     }
 }
 
@@ -152,7 +156,7 @@ impl<K: Key, V: Value> Child<K, V> {
     /// The node, whose keys have to be `within`.
     pub(super) fn node(&self, within: Within<'_, K>) -> Result<&Node<K, V>, Missing> {
         let Some(node) = self.0.node.get() else { return Err(self.missing(within)) };
-        if !self.0.used.load(Ordering::Relaxed) {
+        if !self.0.is_used() {
             self.0.set_used();
         }
         Ok(node)

@@ -379,10 +379,15 @@ impl<K: Key + Footprint, V: Value + Footprint> Map<K, V> {
         held
     }
 
-    /// Lets go of clean nodes that nobody needed since it was last asked, and gives how many bytes they held. What is
-    /// shared with other maps is held by these still.
+    /// Lets go of clean nodes that nobody needed since a map that shares them was last aged, and gives how many bytes
+    /// they held. What is shared with other maps is held by these still.
     pub fn evict(&mut self) -> usize {
         self.root.evict()
+    }
+
+    /// From now on the nodes that are loaded count as not needed, until somebody needs them.
+    pub fn age(&self) {
+        self.root.age();
     }
 }
 
@@ -402,6 +407,15 @@ impl<K: Key + Footprint, V: Value + Footprint> Child<K, V> {
         }
     }
 
+    fn age(&self) {
+        self.0.set_unused();
+        if let Some(Node::Branch(branch)) = self.loaded() {
+            for child in branch.children.iter().filter(|child| child.loaded().is_some()) {
+                child.age();
+            }
+        }
+    }
+
     fn evict(&mut self) -> usize {
         let Some(node) = self.loaded() else { return 0 };
         let mut freed = 0;
@@ -416,7 +430,7 @@ impl<K: Key + Footprint, V: Value + Footprint> Child<K, V> {
             is_needed = branch.children.iter().any(|child| child.loaded().is_some());
         }
         let Some(page) = self.page() else { return freed };
-        if !self.0.take_used() && !is_needed {
+        if !self.0.is_used() && !is_needed {
             freed += self.loaded().map_or(0, Node::bytes);
             *self = Self::stored(page, self.0.level);
         }
@@ -428,8 +442,8 @@ impl<K: Key + Footprint, V: Value + Footprint> Child<K, V> {
         if Arc::get_mut(&mut self.0).is_none() {
             let Slot { page, node, level, .. } = &*self.0;
             let copy = Slot::new(page.clone(), node.clone(), *level);
-            if !self.0.take_used() {
-                copy.take_used();
+            if !self.0.is_used() {
+                copy.set_unused();
             }
             self.0 = Arc::new(copy);
         }

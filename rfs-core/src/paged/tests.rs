@@ -78,7 +78,7 @@ fn every_op_asks_for_its_pages_before_it_changes_anything() {
                 0 => paged = Tree::open(pages.store(&paged)).expect("it is what was stored"),
                 1 => {
                     pages.store(&paged);
-                    paged.evict();
+                    paged.age();
                     paged.evict();
                 }
                 _ => {}
