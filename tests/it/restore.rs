@@ -351,6 +351,8 @@ async fn what_is_in_the_way_leads_nowhere_else() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_one_file_only_its_places_are_read() {
     let (_, volume, _) = filled(30).await;
+    // The pages of the tree are read by this.
+    volume.check().await.unwrap();
     let host = tempfile::tempdir().unwrap();
     let before = gets(&volume);
     let one = |path: &str| RestoreOptions::new().with_path(path);
