@@ -14,6 +14,7 @@
 //! # Ok::<(), rfs::Error>(())
 //! ```
 
+use std::ffi::OsString;
 use std::future::Future;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -25,9 +26,9 @@ use tokio::runtime::{Builder, Runtime};
 use crate::engine::Receipt;
 use crate::error::{Error, ErrorKind, Result};
 use crate::{
-    Allocate, At, Collected, CommitId, Credential, HeldRange, History, Ino, Level, Limits, LockMode,
-    LockRange, Lsn, Metadata, Node, OpenOptions, Options, Permission, Permissions, Quota, QuotaSubject,
-    ReadDir, RenameMode, StatFs, Timestamp, XattrMode, XattrName,
+    Allocate, At, CheckError, Collected, CommitId, Cookie, Credential, FileType, HeldRange, History, Ino,
+    Level, Limits, LockMode, LockRange, Lsn, Metadata, Node, OpenOptions, Options, Permission, Permissions,
+    Quota, QuotaSubject, RenameMode, StatFs, StateHash, Timestamp, XattrMode, XattrName,
 };
 
 /// A volume, as [`crate::Volume`].
@@ -161,6 +162,22 @@ impl Volume {
         self.runtime.block_on(self.volume.collect_garbage())
     }
 
+    /// As [`crate::Volume::state_hash`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn state_hash(&self) -> Result<StateHash> {
+        self.runtime.block_on(self.volume.state_hash())
+    }
+
+    /// As [`crate::Volume::check`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check(&self) -> std::result::Result<(), CheckError> {
+        self.runtime.block_on(self.volume.check())
+    }
+
     /// As [`crate::Volume::close`].
     ///
     /// # Errors
@@ -274,8 +291,6 @@ blocking! {
     set_times(path: impl AsRef<Path>, accessed: Option<Timestamp>, modified: Option<Timestamp>) -> ();
     /// As [`crate::Fs::truncate`].
     truncate(path: impl AsRef<Path>, size: u64) -> ();
-    /// As [`crate::Fs::read_dir`].
-    read_dir(path: impl AsRef<Path>) -> ReadDir;
 }
 
 impl Fs {
@@ -309,6 +324,15 @@ impl Fs {
         Ok(File { file, runtime: Arc::clone(&self.runtime) })
     }
 
+    /// As [`crate::Fs::read_dir`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read_dir(&self, path: impl AsRef<Path>) -> Result<ReadDir> {
+        let list = self.runtime.block_on(self.fs.read_dir(path))?;
+        Ok(ReadDir { list, failed: false, runtime: Arc::clone(&self.runtime) })
+    }
+
     /// As [`crate::Fs::open`].
     ///
     /// # Errors
@@ -340,6 +364,93 @@ impl Fs {
     /// As [`crate::Batch::apply`].
     pub fn apply(&self, batch: impl FnOnce(crate::Batch) -> crate::Batch) -> Result<()> {
         self.runtime.block_on(batch(self.fs.batch()).apply())
+    }
+}
+
+/// A listing of a directory, as [`crate::ReadDir`]. As an iterator it gives what [`ReadDir::next_entry`] does, and ends
+/// after an error.
+#[derive(Debug)]
+pub struct ReadDir {
+    list: crate::ReadDir,
+    // An error that stays must not keep a loop over the entries going.
+    failed: bool,
+    runtime: Arc<Runtime>,
+}
+
+impl ReadDir {
+    /// As [`crate::ReadDir::next_entry`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn next_entry(&mut self) -> Result<Option<DirEntry>> {
+        let entry = self.runtime.block_on(self.list.next_entry())?;
+        Ok(entry.map(|entry| DirEntry { entry, runtime: Arc::clone(&self.runtime) }))
+    }
+
+    /// As [`crate::ReadDir::cookie`].
+    #[must_use]
+    pub const fn cookie(&self) -> Cookie {
+        self.list.cookie()
+    }
+
+    /// As [`crate::ReadDir::seek`].
+    pub fn seek(&mut self, cookie: Cookie) {
+        self.list.seek(cookie);
+        self.failed = false;
+    }
+}
+
+impl Iterator for ReadDir {
+    type Item = Result<DirEntry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let entry = self.next_entry();
+        self.failed = entry.is_err();
+        entry.transpose()
+    }
+}
+
+/// One entry of a directory, as [`crate::DirEntry`].
+#[derive(Clone, Debug)]
+pub struct DirEntry {
+    entry: crate::DirEntry,
+    runtime: Arc<Runtime>,
+}
+
+impl DirEntry {
+    /// As [`crate::DirEntry::file_name`].
+    #[must_use]
+    pub fn file_name(&self) -> OsString {
+        self.entry.file_name()
+    }
+
+    /// As [`crate::DirEntry::path`].
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.entry.path()
+    }
+
+    /// As [`crate::DirEntry::file_type`].
+    #[must_use]
+    pub const fn file_type(&self) -> FileType {
+        self.entry.file_type()
+    }
+
+    /// As [`crate::DirEntry::ino`].
+    #[must_use]
+    pub const fn ino(&self) -> u64 {
+        self.entry.ino()
+    }
+
+    /// As [`crate::DirEntry::metadata`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn metadata(&self) -> Result<Metadata> {
+        self.runtime.block_on(self.entry.metadata())
     }
 }
 

@@ -40,7 +40,7 @@ const WRITE_BYTES: usize = 256 << 10;
 /// use tokio::io::AsyncWriteExt;
 /// let mut log = rfs::OpenOptions::new().append(true).create(true).open(&volume.fs(), "/log").await?;
 /// log.write_all(b"one line\n").await.expect("the volume takes it");
-/// assert_eq!(log.metadata()?.len(), 9);
+/// assert_eq!(log.metadata().await?.len(), 9);
 /// # volume.close().await }
 /// ```
 pub struct File {

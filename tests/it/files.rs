@@ -271,6 +271,48 @@ fn the_blocking_face_does_the_same() {
     volume.close().unwrap();
 }
 
+#[test]
+fn a_directory_is_listed_without_a_runtime() {
+    let volume = rfs::blocking::Volume::create("memory://", rfs::Options::new()).unwrap();
+    let fs = volume.fs();
+    fs.create_dir("/d").unwrap();
+    for number in 0..300 {
+        fs.write(format!("/d/{number}"), "x".repeat(number)).unwrap();
+    }
+    let mut entries = fs.read_dir("/d").unwrap();
+    let first = entries.next_entry().unwrap().unwrap();
+    let after = entries.cookie();
+    let rest: Vec<_> = entries.by_ref().map(|entry| entry.unwrap().path()).collect();
+    assert!(entries.next_entry().unwrap().is_none());
+    entries.seek(after);
+    assert_eq!(entries.by_ref().map(|entry| entry.unwrap().path()).collect::<Vec<_>>(), rest);
+    entries.seek(rfs::Cookie(0));
+    let mut seen: Vec<u64> = Vec::new();
+    for entry in &mut entries {
+        let entry = entry.unwrap();
+        let (name, metadata) = (entry.file_name().into_string().unwrap(), entry.metadata().unwrap());
+        assert_eq!(entry.path(), std::path::Path::new("/d").join(&name));
+        assert_eq!(metadata.len(), name.parse::<u64>().unwrap());
+        assert_eq!((entry.ino(), entry.file_type()), (metadata.ino(), metadata.file_type()));
+        seen.push(name.parse().unwrap());
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, (0..300).collect::<Vec<u64>>());
+
+    fs.remove_file(first.path()).unwrap();
+    assert_eq!(first.metadata().unwrap_err().errno(), Some(Errno::Stale));
+    assert_eq!(fs.read_dir(rest[0].as_path()).unwrap_err().errno(), Some(Errno::NotADirectory));
+    volume.check().unwrap();
+    let hash = volume.state_hash().unwrap();
+    fs.remove_dir_all("/d").unwrap();
+    assert_ne!(volume.state_hash().unwrap(), hash);
+
+    entries.seek(rfs::Cookie(0));
+    volume.close().unwrap();
+    let told: Vec<_> = entries.map(|entry| entry.unwrap_err().kind()).collect();
+    assert_eq!(told, [rfs::ErrorKind::Closed], "once, not for ever");
+}
+
 #[tokio::test]
 async fn a_file_is_not_copied_onto_itself_nor_read_past_memory() {
     let volume = volume().await;

@@ -15,8 +15,9 @@ const PIECE: u64 = 4 << 20;
 
 /// Verify a volume: its newest state and each checkpoint are opened, and their trees checked.
 ///
-/// With --deep also every object in the store, and every byte of every file of these states. What is wrong is listed, and
-/// the exit code is 4. Nothing is changed.
+/// With --deep also every object in the store, and every byte of every file of these states. Objects of pages have no
+/// checksums of their own: of them is verified what these states' trees are read from. What is wrong is listed, and the
+/// exit code is 4. Nothing is changed.
 ///
 /// JSON: {ok, states, files, bytes, objects, problems}: how many of each were verified, and an array of texts.
 #[derive(Debug, clap::Args)]

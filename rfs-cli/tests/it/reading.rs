@@ -69,8 +69,8 @@ async fn each_state_is_read() {
     assert_eq!(said(&["cat", "--at", "checkpoint:second", &url, "/dir/one"]), "changed\n");
     let table = said(&["checkpoints", &url]);
     assert!(table.starts_with("NAME    COMMIT  TIME\nfirst"), "{table}");
-    // Nobody took the volume over.
-    assert_eq!(json(&["log", &url]).as_array().unwrap().len(), 4);
+    // Nobody took the volume over: the end of epoch 0, two checkpoints, and at close a commit and one that names an image.
+    assert_eq!(json(&["log", &url]).as_array().unwrap().len(), 5);
 }
 
 #[tokio::test]
@@ -117,9 +117,14 @@ async fn the_log_tells_commits_and_what_was_done() {
     let url = place.url();
     let log = json(&["log", &url]);
     let checkpoints: Vec<&Value> = log.as_array().unwrap().iter().map(|entry| &entry["checkpoint"]).collect();
-    assert_eq!(checkpoints, [&Value::Null, &"second".into(), &"first".into(), &Value::Null]);
-    assert_eq!(log[3]["ends_epoch"], 0);
-    assert_eq!(log[0]["previous"], log[1]["commit"]);
+    assert_eq!(checkpoints, [&Value::Null, &Value::Null, &"second".into(), &"first".into(), &Value::Null]);
+    assert_eq!(log[4]["ends_epoch"], 0);
+    for (entry, previous) in [(0, 1), (1, 2), (2, 3)] {
+        assert_eq!(log[entry]["previous"], log[previous]["commit"]);
+    }
+    assert_eq!(log[0]["base"], log[0]["end"], "it only names an image");
+    assert_eq!((&log[0]["state"], &log[0]["base"]), (&log[1]["state"], &log[1]["end"]));
+    assert_ne!(log[1]["base"], log[1]["end"]);
     assert_eq!(json(&["log", "-n", "1", &url])[0], log[0]);
     let text = said(&["log", &url]);
     assert!(text.contains("checkpoint first") && text.contains("a new writer ends epoch 0"), "{text}");
@@ -155,7 +160,7 @@ async fn names_are_given_and_dropped_and_what_only_they_need_is_collected() {
     assert!(code == 3 && told.contains("rfs checkpoints"), "{told}");
     assert_eq!(json(&["gc", &url])["objects"], 0, "all commits are young");
     let collected = json(&["gc", &url, "--keep-commits", "1", "--keep-for", "0s"]);
-    assert!(collected["bytes"].is_u64());
+    assert!(collected["objects"].as_u64() > Some(0) && collected["bytes"].as_u64() > Some(0), "{collected}");
     assert_eq!(said(&["cat", "--at", "second", &url, "/dir/one"]), "changed\n");
     assert!(said(&["check", "--deep", &url]).ends_with("no problems found\n"));
 }
@@ -165,10 +170,20 @@ async fn any_object_is_shown() {
     let place = place().await;
     let url = place.url();
     let objects = json(&["inspect", &url]);
+    let mut pages = 0;
     for object in objects.as_array().unwrap() {
         let key = object["key"].as_str().unwrap();
-        assert!(said(&["inspect", &url, key]).starts_with("object hash"), "{key}");
+        let is_pages = key.contains("/pages/");
+        pages += usize::from(is_pages);
+        let starts = if is_pages {
+            format!("object of pages, {} bytes;", object["bytes"])
+        } else {
+            "object hash".into()
+        };
+        assert!(said(&["inspect", &url, key]).starts_with(&starts), "{key}");
+        assert_eq!(object["role"] == "image", is_pages, "{key}");
     }
+    assert_eq!(pages, 1);
     let commit = said(&["inspect", &url, "1.0"]);
     assert!(commit.contains("first") && commit.contains("Write"), "{commit}");
     let (code, told) = failure(&["inspect", &url, "segments/0"]);
@@ -185,7 +200,8 @@ async fn what_is_held_is_counted() {
         assert_eq!(counted[field], count, "{field}");
     }
     assert_eq!(counted["objects"]["superblock"]["objects"], 1);
-    assert_eq!(counted["objects"]["commit"]["objects"], 4);
+    assert_eq!(counted["objects"]["commit"]["objects"], 5);
+    assert_eq!(counted["objects"]["image"]["objects"], 1);
     assert!(counted["opening"]["get"]["requests"].as_u64().unwrap() > 0);
     assert!(said(&["stats", &place.url()]).contains("opening: get"));
 }
@@ -196,7 +212,7 @@ async fn damage_is_named() {
     let url = place.url();
     assert_eq!(said(&["check", &url]), "verified 3 states\nno problems found\n");
     let deep = json(&["check", "--deep", &url]);
-    assert_eq!((&deep["ok"], &deep["states"], &deep["objects"]), (&true.into(), &3.into(), &5.into()));
+    assert_eq!((&deep["ok"], &deep["states"], &deep["objects"]), (&true.into(), &3.into(), &7.into()));
     let objects = json(&["inspect", &url]);
     for object in objects.as_array().unwrap() {
         let key = object["key"].as_str().unwrap();
