@@ -180,8 +180,8 @@ impl Objects {
             .map_err(|error| Error::recovery(format!("inspect {key}"), error))
     }
 
-    /// Sees that every byte of an object has its checksum, and that it can be read. The checksums of pages are where they
-    /// are referred to: [`Volume::check`](crate::Volume::check) verifies those of a state.
+    /// Sees that every byte of an object has its checksum, and that it can be read. Not of an object of pages: their
+    /// checksums are where they are referred to, and [`Volume::check`](crate::Volume::check) verifies those that it reads.
     ///
     /// # Errors
     /// [`ErrorKind::Damaged`] says what does not fit; otherwise as [`Objects::describe`].
