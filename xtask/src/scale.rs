@@ -92,8 +92,8 @@ fn measure(step: &str, files: u64, options: &Options, place: &Path) -> Result<Va
 fn table(files: &[u64], columns: &[Vec<Value>]) -> String {
     let width = ROWS.iter().map(|(.., label)| label.len()).max().unwrap_or_default();
     let line = |label: &str, cells: Vec<String>| {
-        let cells: String = cells.iter().map(|cell| format!(" {cell:>12}")).collect();
-        format!("{label:<width$}{cells}\n")
+        let cells: Vec<String> = cells.iter().map(|cell| format!(" {cell:>12}")).collect();
+        format!("{label:<width$}{}\n", cells.concat())
     };
     let mut table = line("files", files.iter().map(u64::to_string).collect());
     for (step, field, label) in ROWS {
