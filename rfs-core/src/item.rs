@@ -101,7 +101,8 @@ impl Tree {
     /// ```
     /// use rfs_core::{Timestamp, Tree};
     /// let tree = Tree::new(Timestamp::from_nanos(0));
-    /// assert_eq!(Tree::from_items(tree.items()?), Ok(tree));
+    /// let again = Tree::from_items(tree.items()?);
+    /// assert_eq!(again, Ok(tree));
     /// # Ok::<(), rfs_core::Missing>(())
     /// ```
     ///

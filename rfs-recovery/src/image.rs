@@ -109,9 +109,18 @@ pub struct EncodedImage {
 }
 
 impl EncodedImage {
-    /// The object is in the store: its pages can be relied on.
-    pub fn is_stored(&self) {
+    /// The object is in the store: its pages can be relied on. They are kept for who reads them next, in as much room as
+    /// there is.
+    pub fn is_stored(&self, pages: &Pages) {
         self.stored.mark();
+        for page in self.stored.pages().chain([self.reference.head]) {
+            let (piece, start) = (page.offset as usize / PIECE_BYTES, page.offset as usize % PIECE_BYTES);
+            // One that lies in two pieces is read when it is needed.
+            let bytes = self.pieces.get(piece).and_then(|piece| piece.get(start..start + page.len as usize));
+            if let Some(bytes) = bytes {
+                pages.keep(&page, &Bytes::copy_from_slice(bytes));
+            }
+        }
     }
 
     /// Bytes of the object.

@@ -610,7 +610,7 @@ async fn write_image(
         tree,
         segments,
     };
-    let mut encoded = encode(shared, of).await.map_err(|error| error.during(doing))?;
+    let encoded = encode(shared, of).await.map_err(|error| error.during(doing))?;
     let object = encoded.reference.head.object;
     let key = shared.keys.pages_of(object);
     let bytes = encoded.len();
@@ -627,11 +627,10 @@ async fn write_image(
         );
         return Err(Error::new(ErrorKind::Store, what));
     }
-    let pieces = std::mem::take(&mut encoded.pieces);
-    let put = shared.store.put_large(&key, pieces).await;
+    let put = shared.store.put_large(&key, encoded.pieces.clone()).await;
     put.map_err(|error| Error::store(format!("write image {key}"), error))?;
     debug!(%key, pages = encoded.pages, bytes, "image written");
-    encoded.is_stored();
+    encoded.is_stored(&shared.pages);
     shared.image.lock().base = Some(encoded.base);
     // What is stored now can be let go of.
     let room = heavy(shared, |shared| {

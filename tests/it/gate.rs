@@ -1,11 +1,12 @@
-//! A store where puts of commits and fences can be stopped before they take effect (a writer that sleeps), or reads of
-//! images.
+//! A store where puts of commits and fences can be stopped before they take effect (a writer that sleeps), or listings of
+//! images, as collections make them.
 
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
@@ -25,7 +26,7 @@ pub(crate) struct Gate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stops {
     CommitPuts,
-    ImageReads,
+    ImageLists,
 }
 
 /// Opens and closes a gate.
@@ -39,8 +40,8 @@ impl Gate {
         Self::new(inner, Stops::CommitPuts)
     }
 
-    pub(crate) fn before_image_reads(inner: Arc<dyn ObjectStore>) -> (Self, Keeper) {
-        Self::new(inner, Stops::ImageReads)
+    pub(crate) fn before_image_lists(inner: Arc<dyn ObjectStore>) -> (Self, Keeper) {
+        Self::new(inner, Stops::ImageLists)
     }
 
     fn new(inner: Arc<dyn ObjectStore>, stops: Stops) -> (Self, Keeper) {
@@ -48,13 +49,12 @@ impl Gate {
         let (waiting, waiters) = watch::channel(0);
         (Self { inner, stops, open, waiting }, Keeper { open: opener, waiting: waiters })
     }
+}
 
-    async fn pass(&self) {
-        let mut open = self.open.clone();
-        if !*open.borrow() {
-            self.waiting.send_modify(|waiting| *waiting += 1);
-            open.wait_for(|open| *open).await.unwrap();
-        }
+async fn pass(mut open: watch::Receiver<bool>, waiting: &watch::Sender<usize>) {
+    if !*open.borrow() {
+        waiting.send_modify(|waiting| *waiting += 1);
+        open.wait_for(|open| *open).await.unwrap();
     }
 }
 
@@ -83,7 +83,7 @@ impl fmt::Display for Gate {
 impl ObjectStore for Gate {
     async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         if self.stops == Stops::CommitPuts && path.as_ref().contains("/commits/") {
-            self.pass().await;
+            pass(self.open.clone(), &self.waiting).await;
         }
         self.inner.put_opts(path, payload, options).await
     }
@@ -97,9 +97,6 @@ impl ObjectStore for Gate {
     }
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
-        if self.stops == Stops::ImageReads && path.as_ref().contains("/pages/") {
-            self.pass().await;
-        }
         self.inner.get_opts(path, options).await
     }
 
@@ -108,7 +105,18 @@ impl ObjectStore for Gate {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(prefix)
+        let listed = self.inner.list(prefix);
+        if self.stops != Stops::ImageLists
+            || !prefix.is_some_and(|prefix| prefix.as_ref().ends_with("/pages"))
+        {
+            return listed;
+        }
+        let (open, waiting) = (self.open.clone(), self.waiting.clone());
+        Box::pin(
+            stream::once(async move { pass(open, &waiting).await })
+                .flat_map(|()| stream::empty())
+                .chain(listed),
+        )
     }
 
     fn list_with_offset(

@@ -412,6 +412,6 @@ pub(crate) async fn put_image(
 ) -> EncodedImage {
     let image = encode_image(of, base, object).unwrap();
     store.put_large(&KEYS.pages_of(object), image.pieces.clone()).await.unwrap();
-    image.is_stored();
+    image.is_stored(&Pages::new(store.clone(), KEYS, 0));
     image
 }
