@@ -123,6 +123,11 @@ impl Work {
             Err(Errno::NOTDIR | Errno::LOOP) => return Err(Refusal::Foreign),
             Err(errno) => return Err(errno.into()),
         };
+        // Who could put something else in the place of what is being made could have it published.
+        let stat = rustix::fs::fstat(&work)?;
+        if stat.st_uid != rustix::process::geteuid().as_raw() || stat.st_mode & 0o077 != 0 {
+            return Err(Refusal::Foreign);
+        }
         // As long as anything of a restore goes on its name stays open, also where its caller has given up.
         match rustix::fs::flock(&work, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => return Err(Refusal::Busy),
@@ -214,7 +219,8 @@ impl Work {
             note(&mut lost, "owner", set);
         }
         if attr.kind != Kind::Symlink {
-            let mode = Mode::from_raw_mode(attr.mode);
+            let mode =
+                mode_for(&rustix::fs::statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW)?, attr, &mut lost);
             rustix::fs::chmodat(&self.dir, name, mode, AtFlags::empty())?;
         }
         // There is no call that takes a directory and a name, and opening it would wait for the other end.
@@ -235,13 +241,15 @@ impl Work {
         let mut lost = Vec::new();
         if self.owners {
             let (uid, gid) = owner(attr);
-            note(&mut lost, "owner", rustix::fs::fchown(file, uid, gid));
+            let set = rustix::fs::fchown(file, uid, gid);
+            note(&mut lost, "owner", set);
         }
         if attr.kind == Kind::Directory {
             without_acls(file, &wanted.xattrs);
         }
         // After the owner, whose change takes set-id bits and capabilities away.
-        rustix::fs::fchmod(file, Mode::from_raw_mode(attr.mode))?;
+        let mode = mode_for(&rustix::fs::fstat(file)?, attr, &mut lost);
+        rustix::fs::fchmod(file, mode)?;
         for (xattr, value) in &wanted.xattrs {
             let set = rustix::fs::fsetxattr(file, OsStr::from_bytes(xattr), value, XattrFlags::empty());
             note_xattr(&mut lost, xattr, set);
@@ -456,6 +464,23 @@ fn note_xattr(lost: &mut Vec<String>, name: &[u8], set: rustix::io::Result<()>) 
     note(lost, &format!("attribute {}", name.escape_ascii()), set);
 }
 
+/// The mode that a file is given: a program runs for its owner or group only if these are the ones it had.
+fn mode_for(host: &Stat, attr: &Attr, lost: &mut Vec<String>) -> Mode {
+    const SET_USER_ID: u32 = 0o4000;
+    const SET_GROUP_ID: u32 = 0o2000;
+    let mut mode = attr.mode;
+    if host.st_uid != attr.uid {
+        mode &= !SET_USER_ID;
+    }
+    if host.st_gid != attr.gid && attr.kind != Kind::Directory {
+        mode &= !SET_GROUP_ID;
+    }
+    if mode != attr.mode {
+        lost.push("set-id bits: the owner is another".to_owned());
+    }
+    Mode::from_raw_mode(mode)
+}
+
 fn owner(attr: &Attr) -> (Option<Uid>, Option<Gid>) {
     // The largest number means "leave it" to the kernel.
     let given = |id: u32| (id != u32::MAX).then_some(id);
@@ -480,5 +505,43 @@ fn file_type(kind: Kind) -> FileType {
         Kind::CharDevice => FileType::CharacterDevice,
         Kind::BlockDevice => FileType::BlockDevice,
         _ => FileType::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rfs_core::{Ino, Times};
+
+    use super::*;
+
+    /// A program does not run for somebody for whom it did not run in the volume.
+    #[test]
+    fn set_id_bits_go_with_the_owner() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let host = rustix::fs::stat(dir.path()).expect("it is there");
+        let attr = |uid, gid, kind| Attr {
+            ino: Ino(2),
+            kind,
+            mode: 0o6755,
+            uid,
+            gid,
+            nlink: 1,
+            size: 0,
+            allocated: 0,
+            device: 0,
+            times: Times::default(),
+        };
+        let (uid, gid) = (host.st_uid, host.st_gid);
+        for (attr, mode, told) in [
+            (attr(uid, gid, Kind::File), 0o6755, 0),
+            (attr(uid + 1, gid, Kind::File), 0o2755, 1),
+            (attr(uid, gid + 1, Kind::File), 0o4755, 1),
+            (attr(uid + 1, gid + 1, Kind::File), 0o755, 1),
+            (attr(uid, gid + 1, Kind::Directory), 0o6755, 0),
+        ] {
+            let mut lost = Vec::new();
+            assert_eq!(mode_for(&host, &attr, &mut lost), Mode::from_raw_mode(mode), "{attr:?}");
+            assert_eq!(lost.len(), told, "{attr:?}");
+        }
     }
 }

@@ -382,6 +382,10 @@ async fn of_one_file_only_its_places_are_read() {
     fs::create_dir(host.path().join(&left)).unwrap();
     fs::write(host.path().join(&left).join("state"), "rfs restore 1\nvolume of another\n").unwrap();
     let one_again = || one("/dir/one").with_replace(true);
+    // Others could have put something into one that they may look into.
+    volume.restore(host.path(), one_again()).await.unwrap_err();
+    fs::set_permissions(host.path().join(&left), std::os::unix::fs::PermissionsExt::from_mode(0o700))
+        .unwrap();
     assert_eq!(volume.restore(host.path(), one_again()).await.unwrap().entries, 1);
     assert!(!host.path().join(&left).exists());
     fs::create_dir(host.path().join(&left)).unwrap();

@@ -72,8 +72,10 @@ impl Restore {
             .with_replace(self.replace)
             .with_parallel(self.parallel.into());
         let restored = restore(&volume, &self.dir, options).await?;
-        self.print(&restored)?;
-        complete(&restored, &self.dir)
+        let printed = self.print(&restored);
+        // Whoever reads it no more is told by the exit code all the same.
+        complete(&restored, &self.dir)?;
+        printed
     }
 
     fn print(&self, restored: &Restored) -> Done {

@@ -119,8 +119,10 @@ fn files_go_in_and_out() {
     assert_eq!(shell("cat x b", &here("mnt")), "bb");
 
     let at = |path: &str| format!("{url}:{path}");
+    shell("mkfifo pipe", place.root.path());
     for (arguments, code, words) in [
-        (&["cp", text(&here("mnt")), &at("/")] as &[&str], 2, "-r copies it"),
+        (&["cp", &at("/a"), text(&here("pipe"))] as &[&str], 1, "neither a file nor a symlink"),
+        (&["cp", text(&here("mnt")), &at("/")], 2, "-r copies it"),
         (&["cp", &at("/"), text(&here("new"))], 2, "-r copies it"),
         (&["cp", text(&here("none")), &at("/")], 3, "none"),
         (&["cp", &at("/none"), text(&here("new"))], 3, "none"),

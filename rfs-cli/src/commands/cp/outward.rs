@@ -35,6 +35,7 @@ pub(super) async fn copy(cp: &Cp, sources: &[Side], to: &Path) -> Result<Copied,
                 return Err(Failure::usage(format!("{} has no name to copy to", target.display())));
             };
             let dir = above(&target)?;
+            replaceable(&target)?;
             restore(&volume, &dir, options.with_name(name).with_replace(true)).await?
         };
         complete(&restored, &target)?;
@@ -43,6 +44,17 @@ pub(super) async fn copy(cp: &Cp, sources: &[Side], to: &Path) -> Result<Copied,
         copied.bytes += restored.bytes;
     }
     Ok(copied)
+}
+
+/// A copy takes the place of a file or a symlink, but not of a device and the like.
+fn replaceable(target: &Path) -> Result<(), Failure> {
+    match target.symlink_metadata().map(|there| there.file_type()) {
+        Ok(kind) if !kind.is_file() && !kind.is_symlink() => {
+            let what = "is neither a file nor a symlink; remove it first, or choose another name";
+            Err(Failure::new(format!("{} {what}", target.display())))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The directory that a path is in, which has to be there.
