@@ -118,7 +118,7 @@ impl EncodedImage {
             // One that lies in two pieces is read when it is needed.
             let bytes = self.pieces.get(piece).and_then(|piece| piece.get(start..start + page.len as usize));
             if let Some(bytes) = bytes {
-                pages.keep(&page, &Bytes::copy_from_slice(bytes));
+                pages.keep(&page, bytes);
             }
         }
     }
@@ -321,7 +321,7 @@ pub async fn read_head(pages: &Pages, image: &PagedImage) -> Result<(ImageHead, 
     };
     for (page, bytes) in &head.roots {
         if crate::page::page_hash(&bytes.0) == page.hash {
-            pages.keep(page, &Bytes::copy_from_slice(&bytes.0));
+            pages.keep(page, &bytes.0);
         }
     }
     let base = ImageBase::open(&head).map_err(|error| damaged(&error))?;

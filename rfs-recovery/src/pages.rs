@@ -12,6 +12,7 @@ use rfs_core::{
     ApplyError, Cookie, Entry, EntryKey, Extent, Ino, Inode, Key, Missing, Name, NodeParts, PageObject,
     PageRef, SegmentId, Tree, Unfit, Value, XattrName, XattrValue,
 };
+use rfs_journal::Record;
 
 use crate::cache::Cache;
 use crate::objects::{StoredSegment, missing};
@@ -115,18 +116,23 @@ impl Pages {
         Ok(())
     }
 
-    /// Loads the page that a Change needs.
+    /// Applies a record of the journal to a tree, with the pages that it needs. The inner error is that it does not fit.
     ///
     /// # Errors
-    /// As [`Pages::load`]; `Diverged` by `otherwise` when the Change does not fit for another reason.
-    pub(crate) async fn load_for(
+    /// As [`Pages::load`].
+    pub async fn apply(
         &self,
-        error: ApplyError,
-        otherwise: impl FnOnce(ApplyError) -> RecoveryError,
-    ) -> Result<(), RecoveryError> {
-        match error.missing() {
-            Some(missing) => self.load(missing).await,
-            None => Err(otherwise(error)),
+        tree: &mut Tree,
+        record: &Record,
+    ) -> Result<Result<(), ApplyError>, RecoveryError> {
+        loop {
+            match tree.apply(&record.change, record.place) {
+                Err(error) => match error.missing() {
+                    Some(missing) => self.load(missing).await?,
+                    None => return Ok(Err(error)),
+                },
+                Ok(()) => return Ok(Ok(())),
+            }
         }
     }
 
@@ -148,14 +154,14 @@ impl Pages {
         if crate::page::page_hash(&bytes) != page.hash {
             return Err(self.damaged(page, "does not have its checksum"));
         }
-        // A store in memory gives a part of the whole object, which would stay for as long as it is cached.
-        self.keep(page, &Bytes::copy_from_slice(&bytes));
+        self.keep(page, &bytes);
         Ok(bytes)
     }
 
     /// Keeps the bytes of a page that are known already.
-    pub(crate) fn keep(&self, page: &PageRef, bytes: &Bytes) {
-        self.cache.lock().insert(*page, bytes.clone(), bytes.len() as u64);
+    pub(crate) fn keep(&self, page: &PageRef, bytes: &[u8]) {
+        // A part of a larger piece would hold all of it for as long as it is cached.
+        self.cache.lock().insert(*page, Bytes::copy_from_slice(bytes), bytes.len() as u64);
     }
 
     /// The store that they are in.

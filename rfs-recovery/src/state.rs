@@ -241,15 +241,11 @@ pub(crate) async fn apply(
     tree: &mut Tree,
     record: &Record,
 ) -> Result<(), RecoveryError> {
-    while let Err(error) = tree.apply(&record.change, record.place) {
-        let diverged = |error| RecoveryError::Diverged {
-            store: pages.store().url().to_owned(),
-            commit,
-            what: format!("record {} cannot be applied: {error}", record.lsn),
-        };
-        pages.load_for(error, diverged).await?;
-    }
-    Ok(())
+    pages.apply(tree, record).await?.map_err(|error| RecoveryError::Diverged {
+        store: pages.store().url().to_owned(),
+        commit,
+        what: format!("record {} cannot be applied: {error}", record.lsn),
+    })
 }
 
 /// The records of a stored segment, with the LSN and chain hash at its end.

@@ -125,14 +125,10 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
     log.writer.set_file_bytes(options.local_file_bytes);
     let mut tree = state.tree.clone();
     for record in &log.tail {
-        while let Err(error) = tree.apply(&record.change, record.place) {
-            let Some(missing) = error.missing() else {
-                let what =
-                    format!("{doing}: record {} of the local log cannot be applied: {error}", record.lsn);
-                return Err(Error::new(ErrorKind::Damaged, what));
-            };
-            pages.load(missing).await.map_err(fail)?;
-        }
+        pages.apply(&mut tree, record).await.map_err(fail)?.map_err(|error| {
+            let what = format!("{doing}: record {} of the local log cannot be applied: {error}", record.lsn);
+            Error::new(ErrorKind::Damaged, what)
+        })?;
     }
     let owner = options.owner.unwrap_or(OwnerId(VOLUME_GIVEN | epoch));
     let report = report(epoch, &state, &log, held(&tree, owner));
