@@ -157,6 +157,7 @@ impl Tree {
             ("inodes", self.inodes.len(), self.inodes.loaded().count()),
             ("entries", self.entries.len(), self.entries.loaded().count()),
             ("entries by cookie", self.listing.len(), self.listing.loaded().count()),
+            ("entries by inode", self.links.len(), self.links.loaded().count()),
             ("extents", self.extents.len(), self.extents.loaded().count()),
             ("attributes", self.xattrs.len(), self.xattrs.loaded().count()),
             ("segments", self.segments.len(), self.segments.loaded().count()),
@@ -539,6 +540,12 @@ impl Names {
             if tree.listing.get(&(key.parent, entry.cookie)) != Ok(Some(&key.name)) {
                 violations.entry(key, "is not listed at its cookie");
             }
+            if tree.links.get(&(entry.ino, key.parent, entry.cookie)) != Ok(Some(&())) {
+                violations.entry(key, "is not found by its inode");
+            }
+        }
+        if tree.links.len() != tree.entries.len() {
+            violations.tree("the names by inode hold some that are no entries");
         }
         if tree.listing.len() != tree.entries.len() {
             violations.tree("the listing holds names that are no entries");

@@ -239,13 +239,15 @@ struct Paged {
 impl Paged {
     /// Puts them in place, with the maps that follow from them.
     fn derive(mut self, tree: &mut Tree, violations: &mut Violations) {
-        let mut listing = Resident::default();
+        let (mut listing, mut links) = (Resident::default(), Resident::default());
         for (key, entry) in self.entries.iter() {
             if listing.insert((key.parent, entry.cookie), key.name.clone()).is_some() {
                 violations.entry(key, "another entry of the directory has its cookie");
             }
+            links.insert((entry.ino, key.parent, entry.cookie), ());
         }
         tree.listing = listing.into_map();
+        tree.links = links.into_map();
         for (ino, inode) in self.inodes.iter() {
             if inode.nlink == 0 {
                 tree.orphans.insert(*ino, ());

@@ -18,6 +18,8 @@ pub struct StoredTree {
     pub entries: Root,
     /// Of the map of directory entries, by cookie.
     pub listing: Root,
+    /// Of the map of directory entries, by what they lead to. Where it is empty and there are entries, it was not stored.
+    pub links: Root,
     /// Of the map of extents.
     pub extents: Root,
     /// Of the map of extended attributes.
@@ -45,6 +47,8 @@ pub enum TreeNode<'a> {
     Entries(NodeView<'a, EntryKey, Entry>),
     /// Of the map of directory entries, by cookie.
     Listing(NodeView<'a, (Ino, Cookie), Name>),
+    /// Of the map of directory entries, by what they lead to.
+    Links(NodeView<'a, (Ino, Ino, Cookie), ()>),
     /// Of the map of extents.
     Extents(NodeView<'a, (Ino, u64), Extent>),
     /// Of the map of extended attributes.
@@ -73,6 +77,7 @@ impl Tree {
             inodes: self.inodes.store(stored, &mut |node| put(TreeNode::Inodes(node)))?,
             entries: self.entries.store(stored, &mut |node| put(TreeNode::Entries(node)))?,
             listing: self.listing.store(stored, &mut |node| put(TreeNode::Listing(node)))?,
+            links: self.links.store(stored, &mut |node| put(TreeNode::Links(node)))?,
             extents: self.extents.store(stored, &mut |node| put(TreeNode::Extents(node)))?,
             xattrs: self.xattrs.store(stored, &mut |node| put(TreeNode::Xattrs(node)))?,
             segments: self.segments.store(stored, &mut |node| put(TreeNode::Segments(node)))?,
@@ -89,8 +94,15 @@ impl Tree {
     /// # Errors
     /// What is always in memory does not fit together.
     pub fn open(stored: StoredTree) -> Result<Self, StoredTreeError> {
-        let roots =
-            [stored.inodes, stored.entries, stored.listing, stored.extents, stored.xattrs, stored.segments];
+        let roots = [
+            stored.inodes,
+            stored.entries,
+            stored.listing,
+            stored.links,
+            stored.extents,
+            stored.xattrs,
+            stored.segments,
+        ];
         if !roots.iter().all(Root::is_sound) {
             return Err(StoredTreeError("has a map whose root, height and length do not fit".to_owned()));
         }
@@ -98,6 +110,7 @@ impl Tree {
         tree.inodes = Map::open(stored.inodes);
         tree.entries = Map::open(stored.entries);
         tree.listing = Map::open(stored.listing);
+        tree.links = Map::open(stored.links);
         tree.extents = Map::open(stored.extents);
         tree.xattrs = Map::open(stored.xattrs);
         tree.segments = Map::open(stored.segments);
@@ -131,6 +144,30 @@ impl Tree {
         Ok(tree)
     }
 
+    /// Whether it was stored without the map of its entries by what they lead to: before it is used [`Tree::index_links`]
+    /// has to be called.
+    #[must_use]
+    pub const fn lacks_links(&self) -> bool {
+        self.links.is_empty() && !self.entries.is_empty()
+    }
+
+    /// Makes the map of the entries by what they lead to, of the entries, all of which have to be loaded.
+    ///
+    /// # Errors
+    /// A page is missing.
+    pub fn index_links(&mut self) -> Result<(), Missing> {
+        let links = self.entries.iter().map(|pair| {
+            let (key, entry) = pair?;
+            Ok((entry.ino, key.parent, entry.cookie))
+        });
+        let mut links = links.collect::<Result<Vec<_>, Missing>>()?;
+        links.sort_unstable();
+        // A damaged tree may have an entry's place twice, as `Tree::check` will say.
+        links.dedup();
+        self.links = Map::from_ascending(links.into_iter().map(|link| (link, ())));
+        Ok(())
+    }
+
     /// How much of its pages is in memory.
     #[must_use]
     pub fn held(&self) -> Held {
@@ -139,6 +176,7 @@ impl Tree {
             self.inodes.held(),
             self.entries.held(),
             self.listing.held(),
+            self.links.held(),
             self.extents.held(),
             self.xattrs.held(),
             self.segments.held(),
@@ -154,6 +192,7 @@ impl Tree {
         self.inodes.evict()
             + self.entries.evict()
             + self.listing.evict()
+            + self.links.evict()
             + self.extents.evict()
             + self.xattrs.evict()
             + self.segments.evict()
@@ -164,6 +203,7 @@ impl Tree {
         self.inodes.age();
         self.entries.age();
         self.listing.age();
+        self.links.age();
         self.extents.age();
         self.xattrs.age();
         self.segments.age();
@@ -182,6 +222,7 @@ impl Tree {
         self.inodes.pages_but(kept, each)?;
         self.entries.pages_but(kept, each)?;
         self.listing.pages_but(kept, each)?;
+        self.links.pages_but(kept, each)?;
         self.extents.pages_but(kept, each)?;
         self.xattrs.pages_but(kept, each)?;
         self.segments.pages_but(kept, each)
@@ -194,6 +235,8 @@ impl Footprint for u64 {}
 impl Footprint for Entry {}
 impl Footprint for Extent {}
 impl Footprint for (Ino, u64) {}
+impl Footprint for (Ino, Ino, Cookie) {}
+impl Footprint for () {}
 impl Footprint for (Ino, Cookie) {}
 
 impl Footprint for Inode {

@@ -40,6 +40,9 @@ impl Comparable<EntryKey> for EntryRef<'_> {
     }
 }
 
+/// The inode that an entry leads to, the entry's directory, and its cookie there.
+pub(crate) type LinkKey = (Ino, Ino, Cookie);
+
 /// What a directory entry leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Entry {
@@ -96,6 +99,8 @@ pub struct Tree {
     pub(crate) entries: Map<EntryKey, Entry>,
     /// The entries again, in order of their cookies.
     pub(crate) listing: Map<(Ino, Cookie), Name>,
+    /// The entries again, by what they lead to: inode, directory, cookie.
+    pub(crate) links: Map<LinkKey, ()>,
     pub(crate) extents: Map<(Ino, u64), Extent>,
     pub(crate) xattrs: Map<(Ino, XattrName), XattrValue>,
     /// Inodes without a name, kept for the handles that hold them.
@@ -133,6 +138,7 @@ impl Tree {
             inodes: Map::from_ascending([(Ino::ROOT, root)]),
             entries: Map::default(),
             listing: Map::default(),
+            links: Map::default(),
             extents: Map::default(),
             xattrs: Map::default(),
             orphans: Resident::default(),
@@ -216,6 +222,40 @@ impl Tree {
             }
         }
         Ok(entries)
+    }
+
+    /// The names of an inode, each with its directory; a directory has one, the root none. The order is stable: by the
+    /// numbers of the directories, and then as they are listed.
+    ///
+    /// ```
+    /// use rfs_core::{Ino, Timestamp, Tree};
+    /// let tree = Tree::new(Timestamp::from_nanos(0));
+    /// assert_eq!(tree.names(Ino::ROOT, None, 10), Ok(vec![]));
+    /// ```
+    ///
+    /// At most `limit` of them, from the one after `after` on.
+    ///
+    /// # Errors
+    /// A page is missing.
+    pub fn names(
+        &self,
+        ino: Ino,
+        after: Option<(Ino, Cookie)>,
+        limit: usize,
+    ) -> Result<Vec<(Ino, Cookie, Name)>, Missing> {
+        let after = match after {
+            Some((parent, cookie)) => Bound::Excluded((ino, parent, cookie)),
+            None => Bound::Included((ino, Ino(0), Cookie(0))),
+        };
+        let last = Bound::Included((ino, Ino(u64::MAX), Cookie(u64::MAX)));
+        let mut names = Vec::new();
+        for link in self.links.range((after, last)).take(limit) {
+            let (&(_, parent, cookie), ()) = link?;
+            if let Some(name) = self.listing.get(&(parent, cookie))? {
+                names.push((parent, cookie, name.clone()));
+            }
+        }
+        Ok(names)
     }
 
     /// Where the bytes of a file's range are: runs in order, without a gap, clipped to the file's size.
@@ -391,6 +431,7 @@ impl Tree {
         self.inodes.missing(most, &mut missing);
         self.entries.missing(most, &mut missing);
         self.listing.missing(most, &mut missing);
+        self.links.missing(most, &mut missing);
         self.extents.missing(most, &mut missing);
         self.xattrs.missing(most, &mut missing);
         self.segments.missing(most, &mut missing);

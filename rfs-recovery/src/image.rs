@@ -14,6 +14,7 @@
 //! An image also counts for every object of pages how many bytes of it are in use, from what the image before counted.
 //! Collection goes by that.
 
+mod version_1;
 mod whole;
 
 use std::collections::{BTreeMap, HashSet};
@@ -32,7 +33,7 @@ use crate::page::{Column, MapKind, Paged, encode_branch, encode_leaf, page_ref};
 use crate::{Pages, RecoveryError};
 
 /// The version of image heads that this crate writes.
-const HEAD_FORMAT: u8 = 1;
+const HEAD_FORMAT: u8 = 2;
 /// Largest root that is repeated in the head, in bytes.
 const ROOT_MAX: u32 = 64 << 10;
 /// Pieces in which pages are handed to the store.
@@ -149,6 +150,7 @@ pub fn encode_image(of: &ImageOf, base: &ImageBase, object: PageObject) -> Resul
             TreeNode::Inodes(node) => packer.put(&node),
             TreeNode::Entries(node) => packer.put(&node),
             TreeNode::Listing(node) => packer.put(&node),
+            TreeNode::Links(node) => packer.put(&node),
             TreeNode::Extents(node) => packer.put(&node),
             TreeNode::Xattrs(node) => packer.put(&node),
             TreeNode::Segments(node) => packer.put(&node),
@@ -183,9 +185,10 @@ pub fn encode_image(of: &ImageOf, base: &ImageBase, object: PageObject) -> Resul
 }
 
 impl ImageHead {
-    fn roots_of(&self) -> [Option<PageRef>; 8] {
-        let StoredTree { inodes, entries, listing, extents, xattrs, segments, .. } = &self.tree;
-        let roots = [inodes, entries, listing, extents, xattrs, segments, &self.segments, &self.objects];
+    fn roots_of(&self) -> [Option<PageRef>; 9] {
+        let StoredTree { inodes, entries, listing, links, extents, xattrs, segments, .. } = &self.tree;
+        let roots =
+            [inodes, entries, listing, links, extents, xattrs, segments, &self.segments, &self.objects];
         roots.map(|root| root.page)
     }
 }
@@ -313,7 +316,11 @@ pub async fn read_head(pages: &Pages, image: &PagedImage) -> Result<(ImageHead, 
         let (version, newest) = (u16::from(version), u16::from(HEAD_FORMAT));
         return Err(RecoveryError::UnknownFormat { key, version, newest });
     }
-    let decoded: Result<(ImageHead, &[u8]), _> = postcard::take_from_bytes(body);
+    let decoded: Result<(ImageHead, &[u8]), _> = if version == 1 {
+        postcard::take_from_bytes::<version_1::ImageHead>(body).map(|(head, rest)| (head.into(), rest))
+    } else {
+        postcard::take_from_bytes(body)
+    };
     let head = match decoded {
         Ok((head, [])) if head.volume == pages.keys().0 && head.of == image.of => head,
         Ok(_) => return Err(damaged("is not the image that the commit names")),

@@ -107,6 +107,7 @@ impl Pages {
         let filled = self.fill::<Ino, Inode>(missing, &bytes)?
             || self.fill::<EntryKey, Entry>(missing, &bytes)?
             || self.fill::<(Ino, Cookie), Name>(missing, &bytes)?
+            || self.fill::<(Ino, Ino, Cookie), ()>(missing, &bytes)?
             || self.fill::<(Ino, u64), Extent>(missing, &bytes)?
             || self.fill::<(Ino, XattrName), XattrValue>(missing, &bytes)?
             || self.fill::<SegmentId, u64>(missing, &bytes)?

@@ -110,6 +110,10 @@ async fn from_image(pages: &Pages, image: ImageRef) -> Result<State, RecoveryErr
         ImageRef::Paged(paged) => {
             let (head, base) = read_head(pages, paged).await?;
             state.tree = base.tree().cloned().unwrap_or(state.tree);
+            if state.tree.lacks_links() {
+                pages.load_all(&state.tree).await?;
+                pages.ask(|| state.tree.index_links()).await?;
+            }
             state.segments = base.segments().clone();
             (state.state, state.lsn, state.chain) = (head.state, head.lsn, head.chain);
             state.next_segment = head.next_segment;

@@ -115,7 +115,7 @@ impl Tree {
         dir.touch(time);
         dir.lose(entry.kind)?;
         dir.store(self)?;
-        self.remove_entry(&key, entry.cookie)?;
+        self.remove_entry(&key, entry)?;
         unnamed.store(self)
     }
 
@@ -134,7 +134,7 @@ impl Tree {
         dir.touch(time);
         dir.lose(Kind::Directory)?;
         dir.store(self)?;
-        self.remove_entry(&key, entry.cookie)?;
+        self.remove_entry(&key, entry)?;
         unnamed.store(self)
     }
 
@@ -185,6 +185,8 @@ impl Tree {
             Some(taken) => {
                 target_dir.swap(taken.kind, moving.kind)?;
                 self.listing.load(&(to.parent, taken.cookie))?;
+                self.links.load(&(taken.ino, to.parent, taken.cookie))?;
+                self.links.load(&(ino, to.parent, taken.cookie))?;
                 Entry { ino, kind: moving.kind, cookie: taken.cookie }
             }
             None => target_dir.gain(self, &to, ino, moving.kind)?,
@@ -199,7 +201,10 @@ impl Tree {
         if let Some(to_dir) = to_dir {
             to_dir.store(self)?;
         }
-        self.remove_entry(from, moving.cookie)?;
+        self.remove_entry(from, moving)?;
+        if let Some(taken) = taken {
+            self.remove_entry(&to, taken)?;
+        }
         self.add_entry(to, entry)?;
         self.put_inode(ino, inode)?;
         unnamed.map_or(Ok(()), |unnamed| unnamed.store(self))
@@ -223,6 +228,8 @@ impl Tree {
                 return Err(Misfit::Cycle(entry.ino));
             }
         }
+        self.links.load(&(second_ino, first.parent, first_entry.cookie))?;
+        self.links.load(&(first_ino, second.parent, second_entry.cookie))?;
         let mut first_dir = Dir::living(self, first.parent)?;
         first_dir.touch(time);
         let mut second_dir = None;
@@ -251,8 +258,10 @@ impl Tree {
         self.put_inode(first_ino, first_inode)?;
         self.put_inode(second_ino, second_inode)?;
         // The names were there all the time, so a listing that goes on has to find them where they were.
-        self.entries.insert(first.clone(), Entry { cookie: first_entry.cookie, ..second_entry })?;
-        self.entries.insert(second.clone(), Entry { cookie: second_entry.cookie, ..first_entry })?;
+        self.remove_entry(first, first_entry)?;
+        self.remove_entry(second, second_entry)?;
+        self.add_entry(first.clone(), Entry { cookie: first_entry.cookie, ..second_entry })?;
+        self.add_entry(second.clone(), Entry { cookie: second_entry.cookie, ..first_entry })?;
         Ok(())
     }
 
@@ -278,18 +287,21 @@ impl Tree {
         let missing = || Misfit::NoSuchEntry { parent: key.parent, name: key.name.clone(), ino };
         let entry = entry.ok_or_else(missing)?;
         self.listing.load(&(key.parent, entry.cookie))?;
+        self.links.load(&(ino, key.parent, entry.cookie))?;
         Ok(entry)
     }
 
     fn add_entry(&mut self, key: EntryKey, entry: Entry) -> Result<(), NotLoaded> {
         self.listing.insert((key.parent, entry.cookie), key.name.clone())?;
+        self.links.insert((entry.ino, key.parent, entry.cookie), ())?;
         self.entries.insert(key, entry)?;
         Ok(())
     }
 
-    fn remove_entry(&mut self, key: &EntryKey, cookie: Cookie) -> Result<(), NotLoaded> {
+    fn remove_entry(&mut self, key: &EntryKey, entry: Entry) -> Result<(), NotLoaded> {
         self.entries.remove(key)?;
-        self.listing.remove(&(key.parent, cookie))?;
+        self.listing.remove(&(key.parent, entry.cookie))?;
+        self.links.remove(&(entry.ino, key.parent, entry.cookie))?;
         Ok(())
     }
 }
@@ -328,6 +340,7 @@ impl Dir {
         }
         let cookie = Cookie(self.next_cookie);
         tree.listing.load(&(key.parent, cookie))?;
+        tree.links.load(&(ino, key.parent, cookie))?;
         self.next_cookie = self.next_cookie.checked_add(1).ok_or(Misfit::Exhausted)?;
         self.entries = self.entries.checked_add(1).ok_or(Misfit::Exhausted)?;
         self.link(kind)?;

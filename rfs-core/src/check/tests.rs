@@ -81,7 +81,7 @@ fn key(parent: u64, name: &str) -> EntryKey {
 #[test]
 fn each_broken_invariant_is_named() {
     assert_eq!(tree().check(), Ok(()));
-    let cases: [(&str, Damage); 49] = [
+    let cases: [(&str, Damage); 51] = [
         ("the root is not", |tree| inode(tree, 1).body = Body::File),
         ("not among the numbers given out", |tree| tree.next_ino = Ino(5)),
         ("has unknown bits", |tree| inode(tree, 3).mode = 0o10_000),
@@ -123,6 +123,12 @@ fn each_broken_invariant_is_named() {
         }),
         ("names that are no entries", |tree| {
             tree.listing.insert((Ino(2), Cookie(7)), key(2, "x").name).expect("it is loaded");
+        }),
+        ("is not found by its inode", |tree| {
+            tree.links.remove(&(Ino(3), Ino(2), Cookie(1))).expect("it is loaded");
+        }),
+        ("by inode hold some that are no entries", |tree| {
+            tree.links.insert((Ino(3), Ino(2), Cookie(7)), ()).expect("it is loaded");
         }),
         ("there is no such file", |tree| {
             tree.inodes.remove(&Ino(3)).expect("it is loaded");

@@ -40,6 +40,7 @@ impl Pages {
                 TreeNode::Inodes(node) => self.put(node),
                 TreeNode::Entries(node) => self.put(node),
                 TreeNode::Listing(node) => self.put(node),
+                TreeNode::Links(node) => self.put(node),
                 TreeNode::Extents(node) => self.put(node),
                 TreeNode::Xattrs(node) => self.put(node),
                 TreeNode::Segments(node) => self.put(node),

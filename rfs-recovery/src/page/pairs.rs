@@ -29,6 +29,8 @@ pub enum MapKind {
     Segments = 7,
     /// Object of pages to the bytes of its pages that are in use.
     Objects = 8,
+    /// Inode, directory and cookie of an entry to nothing.
+    Links = 9,
 }
 
 /// The key of a map that is stored as pages, and whose values are `V`.
@@ -60,6 +62,14 @@ impl Paged<Name> for (Ino, Cookie) {
     const KIND: MapKind = MapKind::Listing;
 
     fn is_sound(&self, _: &Name) -> bool {
+        true
+    }
+}
+
+impl Paged<()> for (Ino, Ino, Cookie) {
+    const KIND: MapKind = MapKind::Links;
+
+    fn is_sound(&self, (): &()) -> bool {
         true
     }
 }
@@ -168,6 +178,33 @@ impl Column for (Ino, Cookie) {
     fn decode(input: &mut Input<'_>, count: usize) -> Option<Vec<Self>> {
         let inos = Ino::decode(input, count)?;
         Some(inos.into_iter().zip(input.deltas(count)?.into_iter().map(Cookie)).collect())
+    }
+}
+
+/// As of entries: a cookie is expected to be as far from its inode as the one before.
+impl Column for (Ino, Ino, Cookie) {
+    const MAX: usize = 3 * NUMBER_MAX;
+
+    fn encode(values: &[Self], out: &mut Vec<u8>) {
+        put_deltas(out, values.iter().map(|(ino, ..)| ino.0));
+        put_deltas(out, values.iter().map(|(_, parent, _)| parent.0));
+        put_deltas(out, values.iter().map(|(ino, _, cookie)| cookie.0.wrapping_sub(ino.0)));
+    }
+
+    fn decode(input: &mut Input<'_>, count: usize) -> Option<Vec<Self>> {
+        let (inos, parents) = (Ino::decode(input, count)?, Ino::decode(input, count)?);
+        let rows = inos.into_iter().zip(parents).zip(input.deltas(count)?);
+        Some(rows.map(|((ino, parent), far)| (ino, parent, Cookie(ino.0.wrapping_add(far)))).collect())
+    }
+}
+
+impl Column for () {
+    const MAX: usize = 0;
+
+    fn encode(_: &[Self], _: &mut Vec<u8>) {}
+
+    fn decode(_: &mut Input<'_>, count: usize) -> Option<Vec<Self>> {
+        Some(vec![(); count])
     }
 }
 

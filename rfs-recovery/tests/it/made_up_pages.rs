@@ -56,7 +56,7 @@ fn with_head(pages: &[u8], object: PageObject, head: &[u8]) -> (Bytes, PagedImag
 }
 
 fn encoded(head: &ImageHead) -> Vec<u8> {
-    postcard::to_extend(head, vec![1]).unwrap()
+    postcard::to_extend(head, vec![2]).unwrap()
 }
 
 /// How an image was taken.
@@ -443,6 +443,7 @@ fn forge(truth: &Truth, seed: u64, rarely: u64) -> (Bytes, PagedImage) {
     forger.root::<Ino, Inode>(&mut tree.inodes);
     forger.root::<EntryKey, Entry>(&mut tree.entries);
     forger.root::<(Ino, Cookie), Name>(&mut tree.listing);
+    forger.root::<(Ino, Ino, Cookie), ()>(&mut tree.links);
     forger.root::<(Ino, u64), Extent>(&mut tree.extents);
     forger.root::<(Ino, XattrName), XattrValue>(&mut tree.xattrs);
     forger.root::<SegmentId, u64>(&mut tree.segments);

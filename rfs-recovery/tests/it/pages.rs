@@ -177,6 +177,7 @@ map_tests! {
     inodes: Ino => Inode;
     entries: EntryKey => Entry;
     listing: (Ino, Cookie) => Name;
+    links: (Ino, Ino, Cookie) => ();
     extents: (Ino, u64) => Extent;
     xattrs: (Ino, XattrName) => XattrValue;
     live_bytes: SegmentId => u64;

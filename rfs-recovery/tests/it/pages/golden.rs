@@ -103,6 +103,13 @@ fn listing_v1() {
 }
 
 #[test]
+fn links_v1() {
+    let links = [(2, 1, 1), (3, 2, 1), (4, 2, 2), (4, 2, 7), (9, 1, 4)];
+    let pairs = links.map(|(ino, dir, cookie)| ((Ino(ino), Ino(dir), Cookie(cookie)), ()));
+    golden("links", pairs.to_vec());
+}
+
+#[test]
 fn extents_v1() {
     let extents =
         [(3, 0, 0, 216, 4096), (3, 8192, 0, 4312, 100), (4, 0, 1, 216, 1 << 40), (5, 7, 0, 4412, 1)];

@@ -125,6 +125,13 @@ impl Pair<Name> for (Ino, Cookie) {
     }
 }
 
+impl Pair<()> for (Ino, Ino, Cookie) {
+    fn pair() -> BoxedStrategy<(Self, ())> {
+        let key = (number().prop_map(Ino), number().prop_map(Ino), number().prop_map(Cookie));
+        key.prop_map(|key| (key, ())).boxed()
+    }
+}
+
 impl Pair<Extent> for (Ino, u64) {
     fn pair() -> BoxedStrategy<(Self, Extent)> {
         let numbers = (number(), number(), number(), number(), number());
