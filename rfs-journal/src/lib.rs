@@ -38,6 +38,7 @@ mod error;
 mod frame;
 mod reader;
 mod resident;
+mod salvage;
 mod scan;
 mod segment;
 mod writer;
@@ -49,6 +50,7 @@ pub use error::JournalError;
 pub use frame::{ChainHash, FRAME_CHANGES_MAX, FRAME_HEADER_LEN, FRAME_PAYLOAD_MAX, FrameHeader, Record};
 pub use reader::{VerifiedSegment, read_header, verify_segment};
 pub use resident::{Residency, Sealed};
+pub use salvage::{Salvaged, find_segments, salvage_segment};
 pub use scan::{Head, LogEnd, OpenedLog, Orphaned, ScannedLog, open_log, scan_log};
 pub use segment::{
     ByteSection, Footer, FrameInfo, RecordPosition, SEGMENT_HEADER_LEN, SegmentHash, SegmentHeader,
