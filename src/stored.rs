@@ -5,7 +5,7 @@ use rfs_backends::{MeterSnapshot, Store, StoreErrorKind};
 use rfs_core::{CommitId, Lsn, StateHash, Timestamp};
 use rfs_journal::verify_segment;
 use rfs_recovery::objects::{CommitObject, decode_commit};
-use rfs_recovery::{Keys, RecoveryError, SUPERBLOCK, commit_log, dump_object};
+use rfs_recovery::{Keys, Lineage, RecoveryError, SUPERBLOCK, commit_log, dump_object};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::Options;
@@ -33,6 +33,7 @@ const REQUESTS: usize = 8;
 pub struct Objects {
     store: Store,
     keys: Keys,
+    lineage: Lineage,
     created: Timestamp,
 }
 
@@ -111,7 +112,10 @@ impl Objects {
         let superblock = commit_log::read_superblock(&store).await;
         let superblock =
             superblock.map_err(|error| Error::recovery(format!("find the volume at {url}"), error))?;
-        Ok(Self { store, keys: Keys(superblock.volume), created: superblock.created })
+        let lineage = Lineage::of(store.clone(), &superblock);
+        let lineage =
+            lineage.map_err(|error| Error::store(format!("find what {url} is a fork of"), error))?;
+        Ok(Self { store, keys: lineage.keys(), lineage, created: superblock.created })
     }
 
     /// The volume's id.
@@ -151,9 +155,8 @@ impl Objects {
     /// [`ErrorKind::Damaged`] names the entry that cannot be read; the store's.
     pub async fn log(&self, newest: Option<usize>) -> Result<Vec<LogEntry>> {
         let doing = || format!("read the commit log of {}", self.store.url());
-        let mut ids = commit_log::list_ids(&self.store, self.keys)
-            .await
-            .map_err(|error| Error::recovery(doing(), error))?;
+        let mut ids =
+            commit_log::list_ids(&self.lineage).await.map_err(|error| Error::recovery(doing(), error))?;
         if let Some(newest) = newest {
             ids.drain(..ids.len().saturating_sub(newest));
         }

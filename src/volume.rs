@@ -333,7 +333,7 @@ impl Volume {
     pub async fn metadata_of(&self, commit: CommitId) -> Result<Vec<u8>> {
         let shared = self.shared();
         let doing = || format!("metadata of commit {commit} of {}", shared.store.url());
-        let found = commit_log::read_commit(&shared.store, shared.keys, commit).await;
+        let found = commit_log::read_commit(shared.pages.lineage(), commit).await;
         found.map(|commit| commit.commit.metadata.0).map_err(|error| Error::recovery(doing(), error))
     }
 
@@ -450,11 +450,11 @@ impl Volume {
         if is_dirty { commit_now(shared).await.map(drop) } else { Ok(()) }
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
     }
 
-    fn writable(&self, doing: &str) -> Result<()> {
+    pub(crate) fn writable(&self, doing: &str) -> Result<()> {
         match &self.shared().driver {
             Some(_) => Ok(()),
             None => Err(Error::posix(Errno::ReadOnly, format!("{doing} in {}", self.url()))),
@@ -513,6 +513,6 @@ async fn make(store: &Store, options: &Options) -> Result<bool> {
     Ok(Keys(superblock.volume) == Keys(id))
 }
 
-fn identity(options: &Options) -> Result<u128> {
+pub(crate) fn identity(options: &Options) -> Result<u128> {
     options.entropy.identity().map_err(|error| Error::caused(ErrorKind::Bug, "drawing an identity", error))
 }

@@ -131,6 +131,44 @@ impl Store {
         )
     }
 
+    /// The store at another URL, with the same options. Where both are places of one backend (one bucket, one named memory
+    /// store, or a backend that the caller gave) it is the very same backend, and its requests are metered together.
+    ///
+    /// Of a backend that the caller gave, the URL has the scheme that this store's has, and the rest of it is the prefix.
+    ///
+    /// ```
+    /// use rfs_backends::{Store, StoreOptions};
+    /// let store = Store::from_url("memory://siblings/one", StoreOptions::default())?;
+    /// let other = store.sibling("memory://siblings/two")?;
+    /// assert!(store.is_same_backend(&other));
+    /// assert_eq!((other.url(), other.prefix().as_ref()), ("memory://siblings/two", "two"));
+    /// # Ok::<(), rfs_backends::StoreError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Store::from_url`].
+    pub fn sibling(&self, url: &str) -> Result<Self, StoreError> {
+        match url::sibling_prefix(&self.inner.url, url)? {
+            Some(prefix) => Ok(self.at_prefix(url, prefix)),
+            None => Self::from_url(url, self.inner.options.clone()),
+        }
+    }
+
+    /// The same backend at another prefix. `url_for_messages` names it in errors.
+    #[must_use]
+    pub fn at_prefix(&self, url_for_messages: &str, prefix: Path) -> Self {
+        let Inner { backend, options, meter, .. } = &*self.inner;
+        let permits = options.concurrency;
+        let (backend, meter) = (Arc::clone(backend), Arc::clone(meter));
+        Self::assemble(backend, url_for_messages.to_owned(), prefix, options.clone(), meter, permits)
+    }
+
+    /// Whether both are places of one backend in this process.
+    #[must_use]
+    pub fn is_same_backend(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner.backend, &other.inner.backend)
+    }
+
     /// The URL, as it stands in messages.
     pub fn url(&self) -> &str {
         &self.inner.url

@@ -10,6 +10,39 @@ const LONGEST_URL: usize = 2048;
 const LONGEST_PREFIX: usize = 768;
 
 pub(crate) fn open(url: &str, options: StoreOptions) -> Result<Store, StoreError> {
+    let (scheme, rest) = parts(url)?;
+    match scheme {
+        "memory" => memory::open(url, rest, options),
+        "file" => local::open(url, rest, options),
+        "s3" => open_s3(url, rest, options),
+        _ => Err(StoreError::bad_url(url, format!("unknown scheme {scheme:?}"))),
+    }
+}
+
+/// The prefix at which the store at `url` is in the backend of the store at `known`; none where that cannot be told, or
+/// the backend is another.
+pub(crate) fn sibling_prefix(known: &str, url: &str) -> Result<Option<Path>, StoreError> {
+    let (scheme, rest) = parts(url)?;
+    let Some((known_scheme, known_rest)) = known.split_once("://") else { return Ok(None) };
+    if scheme != known_scheme {
+        return Ok(None);
+    }
+    match scheme {
+        "file" => Ok(None),
+        "memory" | "s3" => {
+            let name = |rest: &str| rest.split('/').next().unwrap_or_default().to_owned();
+            let (new, prefix) = name_and_prefix(url, rest, "name")?;
+            Ok((new == name(known_rest)).then_some(prefix))
+        }
+        _ => {
+            let (name, prefix) = name_and_prefix(url, rest, "prefix")?;
+            Ok(Some(Path::from_iter(std::iter::once(name.into()).chain(prefix.parts()))))
+        }
+    }
+}
+
+/// The scheme, and what follows it, of a URL that a store could have.
+fn parts(url: &str) -> Result<(&str, &str), StoreError> {
     if url.len() > LONGEST_URL {
         return Err(StoreError::bad_url(
             url,
@@ -25,12 +58,7 @@ pub(crate) fn open(url: &str, options: StoreOptions) -> Result<Store, StoreError
     if rest.contains(['?', '#']) {
         return Err(StoreError::bad_url(url, "it has a query or fragment; settings belong in StoreOptions"));
     }
-    match scheme {
-        "memory" => memory::open(url, rest, options),
-        "file" => local::open(url, rest, options),
-        "s3" => open_s3(url, rest, options),
-        _ => Err(StoreError::bad_url(url, format!("unknown scheme {scheme:?}"))),
-    }
+    Ok((scheme, rest))
 }
 
 #[cfg(feature = "s3")]

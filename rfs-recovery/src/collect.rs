@@ -10,12 +10,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use rfs_backends::ObjectInfo;
-use rfs_core::{CommitId, SegmentId};
+use rfs_core::{CommitId, SegmentId, Timestamp};
 
 pub use self::learnt::{Learnt, LearntCommit};
 use crate::commit_log::FenceCheck;
 use crate::objects::ImageRef;
-use crate::{Pages, RecoveryError};
+use crate::pins::{Kept, Pin, pins, put_kept};
+use crate::{Home, Keys, Pages, RecoveryError};
 
 /// How many requests are under way at a time.
 const REQUESTS: usize = 8;
@@ -36,6 +37,8 @@ pub struct Retention {
     pub newest_until_ms: i64,
     /// The last segment that is committed: later ones may be on their way into the next commit.
     pub last_segment: Option<SegmentId>,
+    /// Pins that end before this time keep nothing.
+    pub now: Timestamp,
 }
 
 /// What a collection did.
@@ -49,6 +52,8 @@ pub struct Collected {
     /// numbers, a segment is known to be gone: a writer that died before its commit leaves segments with the numbers
     /// that its successor uses again.
     pub left: BTreeSet<String>,
+    /// The names of the objects of other volumes that are needed.
+    pub borrowed: BTreeSet<String>,
 }
 
 /// Deletes what no retained state needs. The writer may commit meanwhile: what it makes after the newest commit of
@@ -71,41 +76,37 @@ pub async fn collect(
     let page_objects = store.list(&keys.pages(), None).await?;
     let ids: BTreeSet<CommitId> =
         commits.iter().filter_map(|object| keys.parse_commit(&object.key)).collect();
-    let needed = Needed::mark(pages, &ids, retention, learnt).await?;
-    learnt.forget_all_but(keys, &needed.keys, retention.newest);
+    let mut copies = Vec::new();
+    for keys in pages.lineage().detached() {
+        copies.extend(store.list(&keys.volume(), None).await?);
+    }
+    let mut needed = Needed::mark(pages, &ids, retention, learnt).await?;
+    let listed = Listed { ids, commits, segments, images, page_objects, copies };
+    let mut expired = Vec::new();
+    // A fork also passes on what it borrows.
+    if pages.lineage().pin().is_some() || !listed.dead(keys, retention, &needed).is_empty() {
+        // What is kept is said before the pins are listed: who puts one later reads it.
+        let (volume, newest) = (keys.0, retention.newest);
+        put_kept(store, keys, &Kept { volume, newest, states: needed.states.iter().copied().collect() })
+            .await?;
+        let home = Home { store: store.clone(), keys };
+        for pin in pins(&home).await? {
+            if pin.is_over(retention.now) {
+                expired.push(keys.pin(pin.id));
+            } else {
+                needed.mark_pin(pages, pin, learnt).await?;
+            }
+        }
+    }
+    let dead = listed.dead(keys, retention, &needed);
+    learnt.forget_all_but(pages.lineage(), &needed.keys, retention.newest);
     fence.run().await?;
 
-    let aged = |object: &&ObjectInfo| object.last_modified_ms < retention.newest_until_ms;
-    let unneeded = |object: &&ObjectInfo| !needed.keys.contains(&object.key);
-    // An image that was written and that no commit names yet comes after the newest named one.
-    let newest_page_object = needed.keys.iter().filter_map(|key| keys.parse_pages(key)).max();
-    let dead_page_objects = page_objects.iter().filter(|object| {
-        let object = keys.parse_pages(&object.key);
-        object.is_some_and(|object| newest_page_object.is_some_and(|newest| object < newest))
-    });
-    // Nobody writes whole images any more: when there is one in pages, those that are not needed are of the past.
-    let dead_images = images.iter().filter(|object| {
-        let newest = needed.newest_image.as_ref();
-        newest_page_object.is_some() || newest.is_some_and(|newest| object.key < *newest)
-    });
-    let dead_segments = segments.iter().filter(|object| {
-        let id = keys.parse_segment(&object.key);
-        id.is_some_and(|id| retention.last_segment.is_some_and(|last| id <= last))
-    });
-    let highest = highest_of_each_epoch(&ids);
-    let dead_commits = commits.iter().filter(|object| {
-        let id = keys.parse_commit(&object.key);
-        id.is_some_and(|id| id < retention.newest && !highest.contains(&id))
-    });
-    let dead = dead_images
-        .chain(dead_page_objects)
-        .chain(dead_segments)
-        .chain(dead_commits)
-        .filter(aged)
-        .filter(unneeded);
     let mut collected = Collected::default();
-    collected.left.extend(commits.iter().chain(&segments).map(|object| object.key.clone()));
-    let dead: Vec<ObjectInfo> = dead.cloned().collect();
+    let names = listed.commits.iter().chain(&listed.segments).chain(&listed.copies);
+    collected.left.extend(names.map(|object| object.key.clone()));
+    collected.borrowed = needed.borrowed(pages);
+    collected.left.extend(collected.borrowed.iter().cloned());
     let delete = |object: ObjectInfo| async move { store.delete(&object.key).await.map(|()| object) };
     let mut deleted = stream::iter(dead.into_iter().map(delete)).buffer_unordered(REQUESTS);
     while let Some(object) = deleted.try_next().await? {
@@ -113,7 +114,89 @@ pub async fn collect(
         collected.bytes += object.size;
         collected.left.remove(&object.key);
     }
+    for pin in expired {
+        store.delete(&pin).await?;
+    }
     Ok(collected)
+}
+
+/// What a volume needs of others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Borrowed {
+    /// The names of all objects that are needed and are not at its own place.
+    pub objects: BTreeSet<String>,
+    /// Those of other volumes' objects that its own forks need.
+    pub by_forks: BTreeSet<String>,
+}
+
+/// What a volume needs of others, as of the newest commit of `retention`.
+///
+/// # Errors
+/// `Missing`, `Damaged`, or the store's.
+pub async fn borrowed(
+    pages: &Pages,
+    retention: &Retention,
+    learnt: &mut Learnt,
+) -> Result<Borrowed, RecoveryError> {
+    let (store, keys) = (pages.store(), pages.keys());
+    let commits = store.list(&keys.commits(), None).await?;
+    let ids = commits.iter().filter_map(|object| keys.parse_commit(&object.key)).collect();
+    let mut needed = Needed::mark(pages, &ids, retention, learnt).await?;
+    let home = Home { store: store.clone(), keys };
+    for pin in pins(&home).await?.into_iter().filter(|pin| !pin.is_over(retention.now)) {
+        needed.mark_pin(pages, pin, learnt).await?;
+    }
+    let by_forks = needed.by_pins.iter().filter(|key| !keys.is_named(key)).cloned().collect();
+    let objects = needed.keys.iter().filter(|key| pages.lineage().is_borrowed(key)).cloned().collect();
+    Ok(Borrowed { objects, by_forks })
+}
+
+/// The objects of a volume, as they were listed.
+struct Listed {
+    ids: BTreeSet<CommitId>,
+    commits: Vec<ObjectInfo>,
+    segments: Vec<ObjectInfo>,
+    images: Vec<ObjectInfo>,
+    page_objects: Vec<ObjectInfo>,
+    /// Copies of objects of the volumes that it was a fork of.
+    copies: Vec<ObjectInfo>,
+}
+
+impl Listed {
+    /// Those that nothing needs, and that are not of what the writer is making.
+    fn dead(&self, keys: Keys, retention: &Retention, needed: &Needed) -> Vec<ObjectInfo> {
+        let Self { ids, commits, segments, images, page_objects, copies } = self;
+        let aged = |object: &&ObjectInfo| object.last_modified_ms < retention.newest_until_ms;
+        let unneeded = |object: &&ObjectInfo| !needed.keys.contains(&object.key);
+        // An image that was written and that no commit names yet comes after the newest named one.
+        let newest_page_object = needed.keys.iter().filter_map(|key| keys.parse_pages(key)).max();
+        let dead_page_objects = page_objects.iter().filter(|object| {
+            let object = keys.parse_pages(&object.key);
+            object.is_some_and(|object| newest_page_object.is_some_and(|newest| object < newest))
+        });
+        // Nobody writes whole images any more: when there is one in pages, those that are not needed are of the past.
+        let dead_images = images.iter().filter(|object| {
+            let newest = needed.newest_image.as_ref();
+            newest_page_object.is_some() || newest.is_some_and(|newest| object.key < *newest)
+        });
+        let dead_segments = segments.iter().filter(|object| {
+            let id = keys.parse_segment(&object.key);
+            id.is_some_and(|id| retention.last_segment.is_some_and(|last| id <= last))
+        });
+        let highest = highest_of_each_epoch(ids);
+        let dead_commits = commits.iter().filter(|object| {
+            let id = keys.parse_commit(&object.key);
+            id.is_some_and(|id| id < retention.newest && !highest.contains(&id))
+        });
+        let dead = dead_images
+            .chain(dead_page_objects)
+            .chain(dead_segments)
+            .chain(dead_commits)
+            .chain(copies)
+            .filter(aged)
+            .filter(unneeded);
+        dead.cloned().collect()
+    }
 }
 
 /// The objects that the retained states need.
@@ -123,6 +206,10 @@ struct Needed {
     /// The objects of the images that were marked.
     images: BTreeSet<String>,
     newest_image: Option<String>,
+    /// The commits whose states are kept.
+    states: BTreeSet<CommitId>,
+    /// What of it is needed for pins.
+    by_pins: BTreeSet<String>,
     /// Commits with the image that the walk to them goes back to: from there on it was walked.
     walked: BTreeSet<(CommitId, Option<CommitId>)>,
 }
@@ -134,7 +221,7 @@ impl Needed {
         retention: &Retention,
         learnt: &mut Learnt,
     ) -> Result<Self, RecoveryError> {
-        let (store, keys) = (pages.store(), pages.keys());
+        let lineage = pages.lineage();
         let mut named = retention.checkpoints.clone();
         named.insert(retention.newest);
         let mut others = Vec::new();
@@ -147,15 +234,16 @@ impl Needed {
             }
             if index.is_multiple_of(LOOK_UP) {
                 let next = newest_first[index..].chunks(LOOK_UP).next().unwrap_or_default();
-                learnt.look_up(store, keys, next).await;
+                learnt.look_up(lineage, next).await;
             }
-            if let Some(commit) = learnt.commit(store, keys, *id).await? {
+            if let Some(commit) = learnt.commit(lineage, *id).await? {
                 kept += 1;
                 superseded_ms = commit.time_ms;
                 others.push(*id);
             }
         }
         let mut needed = Self::default();
+        needed.states.extend(named.iter().chain(&others));
         for id in named {
             needed.mark_state(pages, id, learnt).await?;
         }
@@ -169,6 +257,31 @@ impl Needed {
         Ok(needed)
     }
 
+    /// Marks what a pin keeps.
+    async fn mark_pin(&mut self, pages: &Pages, pin: Pin, learnt: &mut Learnt) -> Result<(), RecoveryError> {
+        let mut pinned = Self::default();
+        if let Some(objects) = pin.objects {
+            pinned.keys.extend(objects);
+        } else {
+            match pinned.mark_state(pages, pin.at, learnt).await {
+                // It was put too late, and whoever put it was told so.
+                Err(RecoveryError::Missing { .. }) => {}
+                marked => marked?,
+            }
+            self.newest_image = self.newest_image.take().max(pinned.newest_image);
+        }
+        self.keys.extend(pinned.keys.iter().cloned());
+        self.by_pins.extend(pinned.keys);
+        Ok(())
+    }
+
+    /// Objects of other volumes: those that are needed and are not at this one's place, and those that its forks need.
+    fn borrowed(&self, pages: &Pages) -> BTreeSet<String> {
+        let keys = pages.keys();
+        let needed = self.keys.iter().filter(|key| pages.lineage().is_borrowed(key));
+        needed.chain(self.by_pins.iter().filter(|key| !keys.is_named(key))).cloned().collect()
+    }
+
     /// Marks a commit, its image, the segments that this names as live, and the commits and segments since.
     async fn mark_state(
         &mut self,
@@ -176,21 +289,21 @@ impl Needed {
         id: CommitId,
         learnt: &mut Learnt,
     ) -> Result<(), RecoveryError> {
-        let (store, keys) = (pages.store(), pages.keys());
-        let Some(commit) = learnt.commit(store, keys, id).await? else { return Ok(()) };
+        let lineage = pages.lineage();
+        let Some(commit) = learnt.commit(lineage, id).await? else { return Ok(()) };
         let image = commit.image.clone();
         let back_to = image.as_ref().map(ImageRef::of);
-        if let Some(image) = image.filter(|image| !self.images.contains(&image.key(keys))) {
+        if let Some(image) = image.filter(|image| !self.images.contains(&image.key(lineage))) {
             self.keys.extend(learnt.objects_of(pages, &image).await?.iter().cloned());
-            self.images.insert(image.key(keys));
+            self.images.insert(image.key(lineage));
             if let ImageRef::Whole(whole) = image {
                 self.newest_image = self.newest_image.take().max(Some(whole.key));
             }
         }
         let mut at = Some(id);
         while let Some(id) = at.filter(|id| Some(*id) != back_to && self.walked.insert((*id, back_to))) {
-            let Some(commit) = learnt.commit(store, keys, id).await? else { break };
-            self.keys.insert(keys.commit(id));
+            let Some(commit) = learnt.commit(lineage, id).await? else { break };
+            self.keys.insert(lineage.of_epoch(id.epoch).keys.commit(id));
             self.keys.extend(commit.segments.iter().cloned());
             at = commit.previous;
         }

@@ -17,9 +17,9 @@ use rfs_journal::{ByteSection, ChainHash};
 use crate::envelope::{self, ObjectHash, ObjectKind};
 use crate::objects::{
     AddedSegment, Commit, CommitObject, CommitRef, Fence, FetchedCommit, ImageRef, StoredSegment, Superblock,
-    decode_commit, encode_commit, fetch_commit,
+    decode_commit, encode_commit, fetch_commit, read_superblock_body,
 };
-use crate::{Keys, RecoveryError, keys};
+use crate::{Home, Keys, Lineage, RecoveryError, keys};
 
 /// How often an opener tries to take a volume over while others do the same.
 const TAKEOVER_TRIES: usize = 16;
@@ -41,12 +41,33 @@ pub struct Listing {
 /// The store's; `NoPutIfAbsent` when it is not safe.
 pub async fn create(store: &Store, volume: u128, time: Timestamp) -> Result<Superblock, RecoveryError> {
     store.probe(volume).await?;
-    let superblock = Superblock { volume, created: time };
+    let superblock = Superblock { volume, created: time, origin: None };
     let (object, _) = envelope::seal(ObjectKind::Superblock, &superblock);
     match store.put_new(keys::SUPERBLOCK, object.into()).await? {
         PutNew::Created => Ok(superblock),
         PutNew::Exists(object) => decode_superblock(store, &object),
     }
+}
+
+/// Puts the superblock of a fork at an empty URL; says whether it did, or there is a volume already.
+///
+/// # Errors
+/// The store's.
+pub async fn create_fork(store: &Store, superblock: &Superblock) -> Result<bool, RecoveryError> {
+    let (object, _) = envelope::seal(ObjectKind::Superblock, superblock);
+    match store.put_new(keys::SUPERBLOCK, object.into()).await? {
+        PutNew::Created => Ok(true),
+        PutNew::Exists(_) => Ok(false),
+    }
+}
+
+/// Replaces the superblock of a fork by one of the same volume that says anew where the objects that it borrowed are.
+///
+/// # Errors
+/// The store's.
+pub async fn replace_superblock(store: &Store, superblock: &Superblock) -> Result<(), RecoveryError> {
+    let (object, _) = envelope::seal(ObjectKind::Superblock, superblock);
+    Ok(store.put(keys::SUPERBLOCK, object.into()).await?)
 }
 
 /// Which volume is at the store's URL.
@@ -83,19 +104,25 @@ pub async fn probe_superblock(
 
 fn decode_superblock(store: &Store, object: &Bytes) -> Result<Superblock, RecoveryError> {
     let opened = envelope::open(store.url(), keys::SUPERBLOCK, object)?;
-    opened.body(store.url(), keys::SUPERBLOCK, ObjectKind::Superblock)
+    read_superblock_body(&opened, store.url(), keys::SUPERBLOCK)
 }
 
 /// Lists the commit log and finds its head.
 ///
 /// # Errors
 /// `Damaged`, `Missing`, `UnknownFormat`, or the store's.
-pub async fn list(store: &Store, keys: Keys) -> Result<Listing, RecoveryError> {
-    let ids = list_ids(store, keys).await?;
-    let Some(last) = ids.last().copied() else {
-        return Ok(Listing { ids, head: None, slot: CommitId { epoch: 0, number: 0 } });
+pub async fn list(lineage: &Lineage) -> Result<Listing, RecoveryError> {
+    let ids = list_ids(lineage).await?;
+    let begins_at = lineage.begins_at();
+    let Some(last) = ids.last().copied().filter(|last| Some(*last) != begins_at) else {
+        let origin = lineage.origin().map(|origin| origin.at);
+        let head = match origin {
+            Some(at) => Some(named(lineage, at, "the one that the superblock says it is a fork of").await?),
+            None => None,
+        };
+        return Ok(Listing { ids, head, slot: lineage.first_slot() });
     };
-    let fence = match fetch_commit(store, keys, last).await? {
+    let fence = match fetch_commit(lineage, last).await? {
         CommitObject::Commit(commit) => {
             let slot = CommitId { epoch: last.epoch, number: last.number + 1 };
             return Ok(Listing { ids, head: Some(*commit), slot });
@@ -103,25 +130,33 @@ pub async fn list(store: &Store, keys: Keys) -> Result<Listing, RecoveryError> {
         CommitObject::Fence(fence) => fence,
     };
     let slot = CommitId { epoch: fence.next_epoch, number: 0 };
-    let Some(named) = fence.head else { return Ok(Listing { ids, head: None, slot }) };
-    match fetch_commit(store, keys, named.id).await? {
-        CommitObject::Commit(commit) if commit.hash == named.hash => {
-            Ok(Listing { ids, head: Some(*commit), slot })
-        }
+    let Some(head) = fence.head else { return Ok(Listing { ids, head: None, slot }) };
+    let head = named(lineage, head, "the one that the newest fence names as the head").await?;
+    Ok(Listing { ids, head: Some(head), slot })
+}
+
+/// The commit that is named with its hash.
+async fn named(lineage: &Lineage, commit: CommitRef, what: &str) -> Result<FetchedCommit, RecoveryError> {
+    match fetch_commit(lineage, commit.id).await? {
+        CommitObject::Commit(found) if found.hash == commit.hash => Ok(*found),
         _ => {
-            let what = "it is not the commit that the newest fence names as the head";
-            Err(envelope::damaged(store.url(), &keys.commit(named.id), what))
+            let Home { store, keys } = lineage.of_epoch(commit.id.epoch);
+            let what = format!("it is not {what}");
+            Err(envelope::damaged(store.url(), &keys.commit(commit.id), &what))
         }
     }
 }
 
-/// The ids of every commit and fence, in order.
+/// The ids of every commit and fence, in order. Of a fork the first one is the commit that it begins at.
 ///
 /// # Errors
 /// The store's.
-pub async fn list_ids(store: &Store, keys: Keys) -> Result<Vec<CommitId>, RecoveryError> {
-    let objects = store.list(&keys.commits(), None).await?;
-    let mut ids: Vec<CommitId> = objects.iter().filter_map(|object| keys.parse_commit(&object.key)).collect();
+pub async fn list_ids(lineage: &Lineage) -> Result<Vec<CommitId>, RecoveryError> {
+    let keys = lineage.keys();
+    let objects = lineage.store().list(&keys.commits(), None).await?;
+    let first = lineage.first_slot();
+    let ids = objects.iter().filter_map(|object| keys.parse_commit(&object.key)).filter(|id| *id >= first);
+    let mut ids: Vec<CommitId> = ids.chain(lineage.begins_at()).collect();
     ids.sort_unstable();
     Ok(ids)
 }
@@ -130,11 +165,12 @@ pub async fn list_ids(store: &Store, keys: Keys) -> Result<Vec<CommitId>, Recove
 ///
 /// # Errors
 /// `NoSuchState` when there is none, or a fence in its place; `Damaged`, `UnknownFormat`, or the store's.
-pub async fn read_commit(store: &Store, keys: Keys, id: CommitId) -> Result<FetchedCommit, RecoveryError> {
-    match fetch_commit(store, keys, id).await {
+pub async fn read_commit(lineage: &Lineage, id: CommitId) -> Result<FetchedCommit, RecoveryError> {
+    match fetch_commit(lineage, id).await {
         Ok(CommitObject::Commit(commit)) => Ok(*commit),
         Ok(CommitObject::Fence(_)) | Err(RecoveryError::Missing { .. }) => {
-            Err(RecoveryError::NoSuchState { store: store.url().to_owned(), what: format!("commit {id}") })
+            let store = lineage.store().url().to_owned();
+            Err(RecoveryError::NoSuchState { store, what: format!("commit {id}") })
         }
         Err(error) => Err(error),
     }
@@ -144,14 +180,9 @@ pub async fn read_commit(store: &Store, keys: Keys, id: CommitId) -> Result<Fetc
 ///
 /// # Errors
 /// As there.
-pub async fn take_over(
-    store: &Store,
-    keys: Keys,
-    writer: u128,
-    time: Timestamp,
-) -> Result<Listing, RecoveryError> {
-    let listing = list(store, keys).await?;
-    take_over_from(store, keys, writer, time, listing).await
+pub async fn take_over(lineage: &Lineage, writer: u128, time: Timestamp) -> Result<Listing, RecoveryError> {
+    let listing = list(lineage).await?;
+    take_over_from(lineage, writer, time, listing).await
 }
 
 /// Takes the volume over: ends the running epoch with a fence right above the head that `listing` shows, or, if that
@@ -161,16 +192,16 @@ pub async fn take_over(
 /// # Errors
 /// `Fenced` when others take over faster than this opener, or the store's.
 pub async fn take_over_from(
-    store: &Store,
-    keys: Keys,
+    lineage: &Lineage,
     writer: u128,
     time: Timestamp,
     mut listing: Listing,
 ) -> Result<Listing, RecoveryError> {
+    let (store, keys) = (lineage.store(), lineage.keys());
     let mut rival = (0, 0);
     for attempt in 0..TAKEOVER_TRIES {
         if attempt > 0 {
-            listing = list(store, keys).await?;
+            listing = list(lineage).await?;
         }
         let slot = listing.slot;
         let next_epoch = slot.epoch + 1;
@@ -233,6 +264,7 @@ pub struct Published {
 /// Publishes the commits of one epoch, in order.
 #[derive(Debug)]
 pub struct Publisher {
+    lineage: Lineage,
     store: Store,
     keys: Keys,
     writer: u128,
@@ -256,15 +288,15 @@ struct Unresolved {
 impl Publisher {
     /// A publisher for the owner of `epoch`, whose first commit extends `previous`, which ends at `base`.
     #[must_use]
-    pub const fn new(
-        store: Store,
-        keys: Keys,
-        writer: u128,
-        epoch: u64,
-        previous: Option<CommitRef>,
-        base: Lsn,
-    ) -> Self {
-        Self { store, keys, writer, epoch, next: 0, previous, base, unresolved: None }
+    pub fn new(lineage: Lineage, writer: u128, epoch: u64, previous: Option<CommitRef>, base: Lsn) -> Self {
+        let (store, keys) = (lineage.store().clone(), lineage.keys());
+        Self { lineage, store, keys, writer, epoch, next: 0, previous, base, unresolved: None }
+    }
+
+    /// The newest commit of the volume.
+    #[must_use]
+    pub const fn head(&self) -> Option<CommitRef> {
+        self.previous
     }
 
     /// Which commit the next one, or the unresolved one, is.
@@ -356,21 +388,14 @@ impl Publisher {
             // Nothing of this epoch is there: our own fence stands above the head of the one before.
             None => CommitId { epoch: next.epoch - 1, number: u64::MAX },
         };
-        FenceCheck {
-            store: self.store.clone(),
-            keys: self.keys,
-            writer: self.writer,
-            epoch: next.epoch,
-            head,
-        }
+        FenceCheck { lineage: self.lineage.clone(), writer: self.writer, epoch: next.epoch, head }
     }
 }
 
 /// Tells a writer whether another one has taken over since a commit of its own.
 #[derive(Clone, Debug)]
 pub struct FenceCheck {
-    store: Store,
-    keys: Keys,
+    lineage: Lineage,
     writer: u128,
     epoch: u64,
     head: CommitId,
@@ -383,11 +408,12 @@ impl FenceCheck {
     /// `Fenced`, or the store's.
     pub async fn run(&self) -> Result<(), RecoveryError> {
         let listed_from = self.head;
-        let above = self.store.list(&self.keys.commits(), Some(&self.keys.commit(listed_from))).await?;
-        let ids = above.iter().filter_map(|object| self.keys.parse_commit(&object.key));
+        let (store, keys) = (self.lineage.store(), self.lineage.keys());
+        let above = store.list(&keys.commits(), Some(&keys.commit(listed_from))).await?;
+        let ids = above.iter().filter_map(|object| keys.parse_commit(&object.key));
         // The highest decides: below it there may be commits of our own, made since.
         let Some(id) = ids.max().filter(|id| *id > listed_from) else { return Ok(()) };
-        let (by, epoch) = match fetch_commit(&self.store, self.keys, id).await {
+        let (by, epoch) = match fetch_commit(&self.lineage, id).await {
             Ok(object) => whose(object),
             // It may be our own, and damaged.
             Err(error) if id.epoch == self.epoch => return Err(error),

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use rfs_backends::Store;
 use rfs_core::{Map, NotLoaded, Place, SegmentId};
 use rfs_journal::{Footer, Residency};
 
@@ -59,7 +58,7 @@ impl Content {
         let damaged = || {
             let what =
                 format!("no frame of segment {} holds {len} bytes at {}", place.segment, place.position);
-            crate::envelope::damaged(self.store().url(), &stored.key, &what)
+            self.damaged(&stored, &what)
         };
         let (number, frame) = footer.frame_at(place.position).ok_or_else(damaged)?;
         let cached = self.payloads.lock().get(&(place.segment, number));
@@ -70,7 +69,7 @@ impl Content {
             let payload = self.fetch(&stored, start, u64::from(frame.payload_len)).await?;
             if !frame.has_payload(&payload) {
                 let what = format!("the frame at byte {} does not have its checksum", frame.position);
-                return Err(crate::envelope::damaged(self.store().url(), &stored.key, &what));
+                return Err(self.damaged(&stored, &what));
             }
             // A store in memory gives a part of the whole object, which would stay for as long as it is cached.
             let payload = Bytes::copy_from_slice(&payload);
@@ -170,7 +169,7 @@ impl Content {
         if let Some(footer) = self.footers.lock().get(&id) {
             return Ok(footer);
         }
-        let footer = Arc::new(fetch_footer(self.store(), self.pages.keys(), stored).await?);
+        let footer = Arc::new(fetch_footer(self.pages.lineage(), stored).await?);
         self.footers.lock().insert(id, Arc::clone(&footer), u64::from(stored.footer_len));
         Ok(footer)
     }
@@ -182,16 +181,18 @@ impl Content {
         start: u64,
         len: u64,
     ) -> Result<Bytes, RecoveryError> {
-        let got = self.store().get_range(&stored.key, start..start + len).await;
-        got.map_err(|error| missing(self.store(), &stored.key, error))
+        let store = self.pages.lineage().of_key(&stored.key).store;
+        let got = store.get_range(&stored.key, start..start + len).await;
+        got.map_err(|error| missing(&store, &stored.key, error))
     }
 
     pub(crate) const fn pages(&self) -> &Pages {
         &self.pages
     }
 
-    pub(crate) const fn store(&self) -> &Store {
-        self.pages.store()
+    pub(crate) fn damaged(&self, stored: &StoredSegment, what: &str) -> RecoveryError {
+        let store = self.pages.lineage().of_key(&stored.key).store;
+        crate::envelope::damaged(store.url(), &stored.key, what)
     }
 
     async fn stored(&self, id: SegmentId) -> Result<StoredSegment, RecoveryError> {
@@ -200,7 +201,7 @@ impl Content {
         }
         let stored = self.pages.ask(|| Ok(self.segments.read().get(&id)?.cloned())).await?;
         stored.ok_or_else(|| RecoveryError::Missing {
-            store: self.store().url().to_owned(),
+            store: self.pages.store().url().to_owned(),
             key: format!("{} (segment {id})", self.pages.keys().segments()),
         })
     }

@@ -8,7 +8,7 @@ use rfs_journal::dump_segment;
 use crate::RecoveryError;
 use crate::envelope::{self, ObjectKind};
 use crate::image::ImageBody;
-use crate::objects::{Fence, Superblock, read_commit_body};
+use crate::objects::{Fence, read_commit_body, read_superblock_body};
 
 /// Any object of a volume in words: superblock, commit (with its inlined segment), fence, image, segment.
 ///
@@ -21,7 +21,7 @@ pub fn dump_object(store: &str, key: &str, object: &Bytes) -> Result<String, Rec
     let opened = envelope::open(store, key, object)?;
     let mut out = format!("object hash {}\n", opened.hash);
     let printed = if opened.is(ObjectKind::Superblock) {
-        write!(out, "{:#?}", opened.body::<Superblock>(store, key, ObjectKind::Superblock)?)
+        write!(out, "{:#?}", read_superblock_body(&opened, store, key)?)
     } else if opened.is(ObjectKind::Fence) {
         write!(out, "{:#?}", opened.body::<Fence>(store, key, ObjectKind::Fence)?)
     } else if opened.is(ObjectKind::Image) {

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::RecoveryError;
 
 /// The version of all object formats that this crate writes. It reads this one and every one before.
-pub const FORMAT: u16 = 3;
+pub const FORMAT: u16 = 4;
 /// Bytes of an envelope's header.
 pub(crate) const ENVELOPE_HEADER_LEN: usize = 48;
 /// Largest body of an envelope, in bytes.
@@ -27,6 +27,10 @@ pub enum ObjectKind {
     Fence = 3,
     /// The whole tree at a commit, before format version 3.
     Image = 4,
+    /// Keeps a commit.
+    Pin = 5,
+    /// What the newest collection keeps.
+    Kept = 6,
 }
 
 /// BLAKE3 over an envelope's header (without this hash) and body: the identity of the object.
@@ -169,6 +173,6 @@ mod tests {
         let (header, body) = (bytes[..16].to_vec(), bytes[ENVELOPE_HEADER_LEN..].to_vec());
         bytes[16..48].copy_from_slice(&hash(&header, &body).0);
         let error = open("s", "k", &bytes.into()).err().unwrap();
-        assert!(matches!(error, RecoveryError::UnknownFormat { version: 4, newest: 3, .. }), "{error}");
+        assert!(matches!(error, RecoveryError::UnknownFormat { version: 5, newest: 4, .. }), "{error}");
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use rfs_core::{Ino, Lsn, Tree};
 use rfs_journal::{Footer, Record, RecordPosition};
 
+use crate::RecoveryError;
 use crate::content::Content;
 use crate::objects::StoredSegment;
-use crate::{RecoveryError, envelope};
 
 /// The history of one inode.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,7 +88,7 @@ async fn named_records(
         if !frame.has_changes(&changes) {
             let what =
                 format!("the Changes of the frame at byte {} do not have their checksum", frame.position);
-            return Err(envelope::damaged(content.store().url(), &stored.key, &what));
+            return Err(content.damaged(stored, &what));
         }
         let records = frame.decode(&stored.key, id, &changes)?;
         named.extend(of_frame.iter().map(|position| records[position.record as usize].clone()));

@@ -310,9 +310,10 @@ impl Packer {
 pub async fn read_head(pages: &Pages, image: &PagedImage) -> Result<(ImageHead, ImageBase), RecoveryError> {
     let damaged = |what: &str| pages.damaged(&image.head, what);
     let bytes = pages.read(&image.head).await?;
+    let volume = pages.lineage().of_epoch(image.head.object.epoch).keys.0;
     let (&version, body) = bytes.split_first().ok_or_else(|| damaged("is empty"))?;
     if version == 0 || version > HEAD_FORMAT {
-        let key = pages.keys().pages_of(image.head.object);
+        let key = pages.lineage().page_key(image.head.object);
         let (version, newest) = (u16::from(version), u16::from(HEAD_FORMAT));
         return Err(RecoveryError::UnknownFormat { key, version, newest });
     }
@@ -322,7 +323,7 @@ pub async fn read_head(pages: &Pages, image: &PagedImage) -> Result<(ImageHead, 
         postcard::take_from_bytes(body)
     };
     let head = match decoded {
-        Ok((head, [])) if head.volume == pages.keys().0 && head.of == image.of => head,
+        Ok((head, [])) if head.volume == volume && head.of == image.of => head,
         Ok(_) => return Err(damaged("is not the image that the commit names")),
         Err(error) => return Err(damaged(&format!("cannot be decoded: {error}"))),
     };

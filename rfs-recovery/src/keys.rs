@@ -6,8 +6,10 @@
 //! <volume>/segments/<id>-<epoch>-<writer>
 //! <volume>/images/<epoch>-<number>-<writer>   (before format version 3)
 //! <volume>/pages/<epoch>-<number>
+//! <volume>/pins/<pin>
+//! <volume>/kept
 //! ```
-//! The volume is 32 hexadecimal digits, a writer too, every other number 16: so names sort as their numbers do, and
+//! The volume is 32 hexadecimal digits, a writer and a pin too, every other number 16: so names sort as their numbers do, and
 //! none is the leading path of another. The volume id in every name keeps a writer of a deleted volume away from a
 //! new one at the same URL.
 
@@ -21,6 +23,44 @@ pub const SUPERBLOCK: &str = "superblock";
 pub struct Keys(pub u128);
 
 impl Keys {
+    /// Whether `key` is the name of an object of this volume.
+    #[must_use]
+    pub fn is_named(self, key: &str) -> bool {
+        key.strip_prefix(&format!("{:032x}", self.0)).is_some_and(|rest| rest.starts_with('/'))
+    }
+
+    /// What all names start with but for the superblock's.
+    #[must_use]
+    pub fn volume(self) -> String {
+        format!("{:032x}", self.0)
+    }
+
+    /// What all pins' names start with.
+    #[must_use]
+    pub fn pins(self) -> String {
+        format!("{:032x}/pins", self.0)
+    }
+
+    /// The name of a pin.
+    #[must_use]
+    pub fn pin(self, id: u128) -> String {
+        format!("{}/{id:032x}", self.pins())
+    }
+
+    /// The pin that `key` names.
+    #[must_use]
+    pub fn parse_pin(self, key: &str) -> Option<u128> {
+        let id = key.strip_prefix(&self.pins())?.strip_prefix('/')?;
+        let plain = id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if plain { u128::from_str_radix(id, 16).ok() } else { None }
+    }
+
+    /// What the newest collection keeps.
+    #[must_use]
+    pub fn kept(self) -> String {
+        format!("{:032x}/kept", self.0)
+    }
+
     /// What all commits' names start with.
     #[must_use]
     pub fn commits(self) -> String {

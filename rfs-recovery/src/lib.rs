@@ -15,10 +15,12 @@ mod error;
 mod history;
 pub mod image;
 mod keys;
+mod lineage;
 pub mod local_cache;
 pub mod objects;
 pub mod page;
 mod pages;
+pub mod pins;
 pub mod state;
 
 pub use content::Content;
@@ -27,4 +29,5 @@ pub use envelope::{FORMAT, ObjectHash, ObjectKind};
 pub use error::RecoveryError;
 pub use history::{History, history};
 pub use keys::{Keys, SUPERBLOCK};
+pub use lineage::{Home, Lineage};
 pub use pages::{Pages, READ_MAX};

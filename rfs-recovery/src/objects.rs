@@ -7,7 +7,7 @@ use rfs_journal::{ByteSection, ChainHash, SegmentHash, SegmentHeader};
 use serde::{Deserialize, Serialize};
 
 use crate::envelope::{self, ObjectHash, ObjectKind, Opened};
-use crate::{Keys, RecoveryError};
+use crate::{Home, Keys, Lineage, RecoveryError};
 
 /// The body of the superblock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,60 @@ pub struct Superblock {
     pub volume: u128,
     /// When it was made.
     pub created: Timestamp,
+    /// What it is a fork of.
+    pub origin: Option<Origin>,
+}
+
+/// [`Superblock`] before format version 4.
+#[derive(Deserialize)]
+struct SuperblockV3 {
+    volume: u128,
+    created: Timestamp,
+}
+
+/// What a fork begins at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The commit whose state it begins with, and whose history it goes on with.
+    pub at: CommitRef,
+    /// What keeps that commit; none when nothing is borrowed any more.
+    pub pin: Option<OriginPin>,
+    /// The volumes that it descends from, oldest first.
+    pub ancestors: Vec<Ancestor>,
+}
+
+/// What keeps what a fork borrows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OriginPin {
+    /// The number of the pin.
+    pub id: u128,
+    /// The volume that it is a pin of.
+    pub volume: u128,
+    /// Where that is.
+    pub location: Location,
+}
+
+/// A volume that a fork descends from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ancestor {
+    /// Its id.
+    pub volume: u128,
+    /// When it was made.
+    pub created: Timestamp,
+    /// The last of its epochs that the fork's history goes through. Those up to it, and after the one before it, are
+    /// this volume's.
+    pub last_epoch: u64,
+    /// Where its objects are.
+    pub location: Location,
+}
+
+/// Where the objects of another volume are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Location {
+    /// The URL.
+    pub url: String,
+    /// The prefix in the same backend; none if it is another one.
+    pub prefix: Option<String>,
 }
 
 /// Names a commit together with what it says.
@@ -179,10 +233,10 @@ impl ImageRef {
 
     /// The name of the object that it is in, or that its head is in.
     #[must_use]
-    pub fn key(&self, keys: Keys) -> String {
+    pub fn key(&self, lineage: &Lineage) -> String {
         match self {
             Self::Whole(image) => image.key.clone(),
-            Self::Paged(image) => keys.pages_of(image.head.object),
+            Self::Paged(image) => lineage.page_key(image.head.object),
         }
     }
 }
@@ -272,6 +326,30 @@ impl FetchedCommit {
     }
 }
 
+/// The body of a superblock of any version.
+pub(crate) fn read_superblock_body(
+    opened: &Opened,
+    store: &str,
+    key: &str,
+) -> Result<Superblock, RecoveryError> {
+    if opened.version < 4 {
+        let SuperblockV3 { volume, created } = opened.body(store, key, ObjectKind::Superblock)?;
+        return Ok(Superblock { volume, created, origin: None });
+    }
+    let superblock: Superblock = opened.body(store, key, ObjectKind::Superblock)?;
+    let epochs = superblock.origin.iter().flat_map(|origin| {
+        origin.ancestors.iter().map(|ancestor| ancestor.last_epoch).chain([origin.at.id.epoch])
+    });
+    let epochs: Vec<u64> = epochs.collect();
+    let [ancestors @ .., at] = epochs.as_slice() else { return Ok(superblock) };
+    // No history gets so far: such a number is not one of ours, and adding to it must not overflow.
+    if ancestors.last() == Some(at) && *at < 1 << 62 && ancestors.is_sorted_by(|a, b| a < b) {
+        Ok(superblock)
+    } else {
+        Err(envelope::damaged(store, key, "what it says that it is a fork of does not fit together"))
+    }
+}
+
 /// Encodes a commit with the bytes of its inlined segments.
 pub(crate) fn encode_commit(commit: &Commit, inline: &[Bytes]) -> (Bytes, ObjectHash, u64) {
     let (mut object, hash) = envelope::seal(ObjectKind::Commit, commit);
@@ -334,14 +412,11 @@ pub(crate) fn read_commit_body(opened: &Opened, store: &str, key: &str) -> Resul
     opened.body(store, key, ObjectKind::Commit)
 }
 
-/// Fetches what stands at a commit's name.
-pub(crate) async fn fetch_commit(
-    store: &Store,
-    keys: Keys,
-    id: CommitId,
-) -> Result<CommitObject, RecoveryError> {
+/// Fetches what stands at a commit's name, wherever in the lineage that is.
+pub(crate) async fn fetch_commit(lineage: &Lineage, id: CommitId) -> Result<CommitObject, RecoveryError> {
+    let Home { store, keys } = lineage.of_epoch(id.epoch);
     let key = keys.commit(id);
-    let object = store.get(&key).await.map_err(|error| missing(store, &key, error))?;
+    let object = store.get(&key).await.map_err(|error| missing(&store, &key, error))?;
     decode_commit(store.url(), keys, id, &object)
 }
 

@@ -17,7 +17,7 @@ use rfs_journal::Record;
 use crate::cache::Cache;
 use crate::objects::{StoredSegment, missing};
 use crate::page::{Column, Paged, decode_page};
-use crate::{Keys, RecoveryError, envelope};
+use crate::{Home, Keys, Lineage, RecoveryError, envelope};
 
 /// How many pages are fetched at a time.
 const FETCHES: usize = 16;
@@ -30,17 +30,16 @@ pub const READ_MAX: u32 = 64 << 20;
 /// Where the pages of a volume come from.
 #[derive(Clone, Debug)]
 pub struct Pages {
-    store: Store,
-    keys: Keys,
+    lineage: Lineage,
     /// Pages as they are stored, verified.
     cache: Arc<Mutex<Cache<PageRef, Bytes>>>,
 }
 
 impl Pages {
-    /// The pages of the volume in `store`; up to `cache_bytes` of them are kept as they are stored.
+    /// The pages of a volume; up to `cache_bytes` of them are kept as they are stored.
     #[must_use]
-    pub fn new(store: Store, keys: Keys, cache_bytes: u64) -> Self {
-        Self { store, keys, cache: Arc::new(Mutex::new(Cache::new(cache_bytes))) }
+    pub fn new(lineage: Lineage, cache_bytes: u64) -> Self {
+        Self { lineage, cache: Arc::new(Mutex::new(Cache::new(cache_bytes))) }
     }
 
     /// Asks until no page is missing any more, and fetches each one that is.
@@ -148,10 +147,11 @@ impl Pages {
         if page.len == 0 || page.len > READ_MAX {
             return Err(self.damaged(page, "is longer than a page can be, or empty"));
         }
-        let key = self.keys.pages_of(page.object);
+        let Home { store, keys } = self.lineage.of_epoch(page.object.epoch);
+        let key = keys.pages_of(page.object);
         let range = u64::from(page.offset)..u64::from(page.offset) + u64::from(page.len);
-        let bytes = self.store.get_range(&key, range).await;
-        let bytes = bytes.map_err(|error| missing(&self.store, &key, error))?;
+        let bytes = store.get_range(&key, range).await;
+        let bytes = bytes.map_err(|error| missing(&store, &key, error))?;
         if crate::page::page_hash(&bytes) != page.hash {
             return Err(self.damaged(page, "does not have its checksum"));
         }
@@ -165,21 +165,28 @@ impl Pages {
         self.cache.lock().insert(*page, Bytes::copy_from_slice(bytes), bytes.len() as u64);
     }
 
-    /// The store that they are in.
+    /// Where they are.
     #[must_use]
-    pub const fn store(&self) -> &Store {
-        &self.store
+    pub const fn lineage(&self) -> &Lineage {
+        &self.lineage
     }
 
-    /// The names of the volume's objects.
+    /// The volume's own store.
     #[must_use]
-    pub const fn keys(&self) -> Keys {
-        self.keys
+    pub fn store(&self) -> &Store {
+        self.lineage.store()
+    }
+
+    /// The names of the volume's own objects.
+    #[must_use]
+    pub fn keys(&self) -> Keys {
+        self.lineage.keys()
     }
 
     pub(crate) fn damaged(&self, page: &PageRef, what: &str) -> RecoveryError {
         let place = format!("the {page} {what}");
-        envelope::damaged(self.store.url(), &self.keys.pages_of(page.object), &place)
+        let Home { store, keys } = self.lineage.of_epoch(page.object.epoch);
+        envelope::damaged(store.url(), &keys.pages_of(page.object), &place)
     }
 
     fn fill<K: Key + Paged<V>, V: Value + Column>(

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use rfs_backends::Store;
 use rfs_core::{CommitId, Ino, Lsn, Map, SegmentId, StateHash, Timestamp, Tree};
 use rfs_journal::{ChainHash, Footer, Record, VerifiedSegment, verify_segment};
 
@@ -12,7 +11,7 @@ use crate::image::{ImageBase, read_head, read_image};
 use crate::objects::{
     CommitObject, CommitRef, FetchedCommit, ImageRef, StoredSegment, fetch_commit, missing,
 };
-use crate::{Keys, Pages, RecoveryError};
+use crate::{Home, Lineage, Pages, RecoveryError};
 
 /// How many objects are fetched at a time.
 const FETCHES: usize = 16;
@@ -77,20 +76,14 @@ impl State {
 ///
 /// # Errors
 /// `Missing`, `Damaged`, `UnknownFormat`, `Diverged`, or the store's.
-pub async fn load(
-    pages: &Pages,
-    created: Timestamp,
-    ids: &[CommitId],
-    commit: FetchedCommit,
-) -> Result<State, RecoveryError> {
-    let (store, keys) = (pages.store(), pages.keys());
+pub async fn load(pages: &Pages, ids: &[CommitId], commit: FetchedCommit) -> Result<State, RecoveryError> {
     let image = commit.commit.image.clone();
     let from = image.as_ref().map(ImageRef::of);
     let mut state = match image {
         Some(image) => from_image(pages, image).await?,
-        None => State::empty(created),
+        None => State::empty(pages.lineage().created()),
     };
-    let commits = commits_since(store, keys, ids, from, commit).await?;
+    let commits = commits_since(pages.lineage(), ids, from, commit).await?;
     for fetched in &commits {
         extend(pages, &mut state, fetched).await?;
     }
@@ -101,7 +94,7 @@ async fn from_image(pages: &Pages, image: ImageRef) -> Result<State, RecoveryErr
     let mut state = State::empty(Timestamp::default());
     match &image {
         ImageRef::Whole(whole) => {
-            let (body, segments, tree) = read_image(pages.store(), pages.keys(), whole).await?;
+            let (body, segments, tree) = read_image(pages.lineage(), whole).await?;
             let segments = segments.into_iter().map(|kept| (kept.stored.header.id, kept.stored));
             (state.tree, state.segments) = (tree, Map::from_ascending(segments));
             (state.state, state.lsn, state.chain) = (body.state, body.lsn, body.chain);
@@ -125,10 +118,10 @@ async fn from_image(pages: &Pages, image: ImageRef) -> Result<State, RecoveryErr
     Ok(state)
 }
 
-/// The commits after `from` up to and with `last`, in order, each extending the one before.
+/// The commits after `from` up to and with `last`, in order, each extending the one before. Those among `ids` are
+/// fetched several at a time, the others one by one.
 async fn commits_since(
-    store: &Store,
-    keys: Keys,
+    lineage: &Lineage,
     ids: &[CommitId],
     from: Option<CommitId>,
     last: FetchedCommit,
@@ -138,7 +131,7 @@ async fn commits_since(
     }
     let between = ids.iter().copied();
     let between = between.filter(|id| Some(*id) > from && *id < last.commit.id).collect::<Vec<_>>();
-    let fetched = stream::iter(between).map(|id| fetch_commit(store, keys, id)).buffered(FETCHES);
+    let fetched = stream::iter(between).map(|id| fetch_commit(lineage, id)).buffered(FETCHES);
     let mut by_id = BTreeMap::new();
     let mut fetched = std::pin::pin!(fetched);
     while let Some(object) = fetched.try_next().await? {
@@ -152,27 +145,36 @@ async fn commits_since(
         let Some(previous) = first.commit.previous.filter(|previous| Some(previous.id) != from) else {
             break;
         };
-        let key = keys.commit(previous.id);
-        let before = by_id.remove(&previous.id);
-        let before = before
-            .ok_or_else(|| RecoveryError::Missing { store: store.url().to_owned(), key: key.clone() })?;
-        if before.hash != previous.hash {
-            return Err(crate::envelope::damaged(
-                store.url(),
-                &key,
-                "it is not the commit that the next one extends",
-            ));
+        if previous.id >= first.commit.id {
+            let what = "it says that it extends a commit that comes after it";
+            return Err(misplaced(lineage, first.commit.id, what));
         }
+        let before = match by_id.remove(&previous.id) {
+            Some(before) => Some(before),
+            None => match fetch_commit(lineage, previous.id).await? {
+                CommitObject::Commit(commit) => Some(*commit),
+                CommitObject::Fence(_) => None,
+            },
+        };
+        let extended = before.filter(|before| before.hash == previous.hash);
+        let before = extended.ok_or_else(|| {
+            misplaced(lineage, previous.id, "it is not the commit that the next one extends")
+        })?;
         commits.push(before);
     }
     commits.reverse();
     Ok(commits)
 }
 
+fn misplaced(lineage: &Lineage, id: CommitId, what: &str) -> RecoveryError {
+    let Home { store, keys } = lineage.of_epoch(id.epoch);
+    crate::envelope::damaged(store.url(), &keys.commit(id), what)
+}
+
 /// Applies one commit to the state of the one before.
 async fn extend(pages: &Pages, state: &mut State, fetched: &FetchedCommit) -> Result<(), RecoveryError> {
-    let (store, keys) = (pages.store(), pages.keys());
     let commit = &fetched.commit;
+    let Home { store, keys } = &pages.lineage().of_epoch(commit.id.epoch);
     let key = keys.commit(commit.id);
     let damaged = |what: &str| crate::envelope::damaged(store.url(), &key, what);
     if commit.base != state.lsn {
@@ -203,7 +205,7 @@ async fn extend(pages: &Pages, state: &mut State, fetched: &FetchedCommit) -> Re
         // The lengths were seen to add up when the commit was decoded.
         let inlined = added.key.is_none().then(|| inline.split_to(added.len as usize));
         inline_start += inlined.as_ref().map_or(0, |bytes| bytes.len() as u64);
-        let (records, end, chain) = read_records(store, keys, &stored, inlined).await?;
+        let (records, end, chain) = read_records(pages.lineage(), &stored, inlined).await?;
         for some in records.chunks(PREFETCH) {
             let inodes: Vec<Ino> = some.iter().flat_map(|record| record.change.inodes()).collect();
             pages.load_inodes(&state.tree, &inodes).await?;
@@ -254,31 +256,30 @@ pub(crate) async fn apply(
 
 /// The records of a stored segment, with the LSN and chain hash at its end.
 async fn read_records(
-    store: &Store,
-    keys: Keys,
+    lineage: &Lineage,
     stored: &StoredSegment,
     inline: Option<Bytes>,
 ) -> Result<(Vec<Record>, Lsn, ChainHash), RecoveryError> {
     if inline.is_none() && stored.len > WHOLE_BYTES {
-        let footer = fetch_footer(store, keys, stored).await?;
+        let footer = fetch_footer(lineage, stored).await?;
         if let Some(records) = footer.records(&stored.key, stored.header.id) {
             return Ok((records?, footer.end, footer.chain));
         }
     }
     let bytes = match inline {
         Some(bytes) => bytes,
-        None => fetch_whole(store, stored).await?,
+        None => fetch_whole(lineage, stored).await?,
     };
-    let VerifiedSegment { records, footer, .. } = verify(store, keys, stored, &bytes)?;
+    let VerifiedSegment { records, footer, .. } = verify(lineage, stored, &bytes)?;
     Ok((records, footer.end, footer.chain))
 }
 
 fn verify(
-    store: &Store,
-    keys: Keys,
+    lineage: &Lineage,
     stored: &StoredSegment,
     bytes: &Bytes,
 ) -> Result<VerifiedSegment, RecoveryError> {
+    let Home { store, keys } = lineage.of_key(&stored.key);
     let segment = verify_segment(&stored.key, bytes, Some(stored.hash))?;
     if stored.header.is_of(&segment.header, keys.0) {
         Ok(segment)
@@ -287,24 +288,24 @@ fn verify(
     }
 }
 
-async fn fetch_whole(store: &Store, stored: &StoredSegment) -> Result<Bytes, RecoveryError> {
+async fn fetch_whole(lineage: &Lineage, stored: &StoredSegment) -> Result<Bytes, RecoveryError> {
+    let store = lineage.of_key(&stored.key).store;
     let range = stored.offset..stored.offset.saturating_add(stored.len);
-    store.get_range(&stored.key, range).await.map_err(|error| missing(store, &stored.key, error))
+    store.get_range(&stored.key, range).await.map_err(|error| missing(&store, &stored.key, error))
 }
 
 /// The footer of a stored segment.
 ///
 /// # Errors
 /// `Missing`, `Damaged`, or the store's.
-pub async fn fetch_footer(
-    store: &Store,
-    keys: Keys,
-    stored: &StoredSegment,
-) -> Result<Footer, RecoveryError> {
+pub async fn fetch_footer(lineage: &Lineage, stored: &StoredSegment) -> Result<Footer, RecoveryError> {
+    let Home { store, keys } = lineage.of_key(&stored.key);
     let end = stored.offset.saturating_add(stored.len);
     let start = end.saturating_sub(u64::from(stored.footer_len));
-    let tail =
-        store.get_range(&stored.key, start..end).await.map_err(|error| missing(store, &stored.key, error))?;
+    let tail = store
+        .get_range(&stored.key, start..end)
+        .await
+        .map_err(|error| missing(&store, &stored.key, error))?;
     // Nothing but the hash tells which version the header has: it covers both.
     let decode = |version| {
         let header = stored.header.with_version(version, keys.0).encode();

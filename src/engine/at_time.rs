@@ -1,16 +1,15 @@
 //! Which commit was the newest one at a time.
 
-use rfs_backends::{Store, StoreErrorKind};
+use rfs_backends::StoreErrorKind;
 use rfs_core::{CommitId, Timestamp};
 use rfs_recovery::objects::{CommitObject, decode_commit};
-use rfs_recovery::{Keys, RecoveryError};
+use rfs_recovery::{Home, Lineage, RecoveryError};
 
 /// A commit that was made at `time` or before, and after which comes an entry of the log that was made later, or none.
 /// It is found by halves: `ids` are all entries, in order. When the clocks of different writers disagree there may be
 /// several such commits; then it is one of them.
 pub(super) async fn commit_at(
-    store: &Store,
-    keys: Keys,
+    lineage: &Lineage,
     ids: &[CommitId],
     time: Timestamp,
 ) -> Result<Option<CommitId>, RecoveryError> {
@@ -20,7 +19,7 @@ pub(super) async fn commit_at(
         let mut found = None;
         while low < high {
             let middle = low + (high - low) / 2;
-            match entry(store, keys, ids[middle]).await? {
+            match entry(lineage, ids[middle]).await? {
                 Some((made, is_commit)) if made <= time => {
                     found = Some((middle, is_commit));
                     low = middle + 1;
@@ -40,7 +39,8 @@ pub(super) async fn commit_at(
 }
 
 /// When an entry was made, and whether it is a commit; none when it is gone.
-async fn entry(store: &Store, keys: Keys, id: CommitId) -> Result<Option<(Timestamp, bool)>, RecoveryError> {
+async fn entry(lineage: &Lineage, id: CommitId) -> Result<Option<(Timestamp, bool)>, RecoveryError> {
+    let Home { store, keys } = lineage.of_epoch(id.epoch);
     let object = match store.get(&keys.commit(id)).await {
         Err(error) if error.kind() == StoreErrorKind::NotFound => return Ok(None),
         object => object?,

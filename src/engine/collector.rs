@@ -1,16 +1,19 @@
 //! Garbage collection, on call or by itself.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use rfs_core::CommitId;
-use rfs_recovery::collect::{Collected, Learnt, LearntCommit, Retention, collect};
+use rfs_recovery::collect::{Borrowed, Collected, Learnt, LearntCommit, Retention, borrowed, collect};
+use rfs_recovery::commit_log::FenceCheck;
 use tokio::sync::MutexGuard;
 use tracing::{debug, warn};
 
 use super::Shared;
+use super::pin::lessen_pin;
 use crate::clock::sleep;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -24,6 +27,8 @@ const CLOSING: Duration = Duration::from_secs(60);
 pub(crate) struct Collector {
     /// One collection at a time.
     learnt: tokio::sync::Mutex<Learnt>,
+    /// What the pin of this fork is known to keep.
+    pub(super) pinned: Mutex<Option<BTreeSet<String>>>,
     published: Mutex<Vec<(CommitId, LearntCommit)>>,
     /// An image made garbage that no collection has looked for.
     owed: AtomicBool,
@@ -32,6 +37,11 @@ pub(crate) struct Collector {
 }
 
 impl Collector {
+    /// No collection runs for as long as this is held.
+    pub(crate) async fn lock(&self) -> MutexGuard<'_, Learnt> {
+        self.learnt.lock().await
+    }
+
     /// Notes a commit that was made.
     pub(crate) fn note(&self, id: CommitId, commit: LearntCommit) {
         let mut published = self.published.lock();
@@ -48,24 +58,38 @@ pub(crate) async fn collect_now(shared: &Shared) -> Result<Collected> {
     collect_with(shared, learnt).await
 }
 
+/// What the volume needs of others.
+pub(super) async fn borrowed_now(shared: &Shared, learnt: &mut Learnt) -> Result<Borrowed> {
+    let doing = || format!("find what {} borrows", shared.store.url());
+    let Some((retention, _)) = retention(shared, doing).await? else { return Ok(Borrowed::default()) };
+    borrowed(&shared.pages, &retention, learnt).await.map_err(|error| Error::recovery(doing(), error))
+}
+
+/// What is kept as of the newest commit; none before there is one.
+async fn retention(
+    shared: &Shared,
+    doing: impl FnOnce() -> String,
+) -> Result<Option<(Retention, FenceCheck)>> {
+    let guard = shared.publisher.lock().await;
+    shared.live.read().usable().map_err(|refused| refused.doing(doing))?;
+    let Some(committer) = guard.as_ref() else { return Ok(None) };
+    let receipt = shared.commits.borrow().receipt.clone();
+    let Some(receipt) = receipt else { return Ok(None) };
+    let checkpoints = committer.tree.checkpoints().iter();
+    let retention = Retention {
+        newest: receipt.commit,
+        checkpoints: checkpoints.map(|(_, checkpoint)| checkpoint.commit).collect(),
+        keep_commits: shared.options.keep_commits,
+        newest_until_ms: newest_until_ms(shared),
+        last_segment: committer.last_segment,
+        now: shared.options.clock.now(),
+    };
+    Ok(Some((retention, committer.publisher.fence_check())))
+}
+
 async fn collect_with(shared: &Shared, mut learnt: MutexGuard<'_, Learnt>) -> Result<Collected> {
     let doing = || format!("collect garbage in {}", shared.store.url());
-    let (retention, fence) = {
-        let guard = shared.publisher.lock().await;
-        shared.live.read().usable().map_err(|refused| refused.doing(doing))?;
-        let Some(committer) = guard.as_ref() else { return Ok(Collected::default()) };
-        let receipt = shared.commits.borrow().receipt.clone();
-        let Some(receipt) = receipt else { return Ok(Collected::default()) };
-        let checkpoints = committer.tree.checkpoints().iter();
-        let retention = Retention {
-            newest: receipt.commit,
-            checkpoints: checkpoints.map(|(_, checkpoint)| checkpoint.commit).collect(),
-            keep_commits: shared.options.keep_commits,
-            newest_until_ms: newest_until_ms(shared),
-            last_segment: committer.last_segment,
-        };
-        (retention, committer.publisher.fence_check())
-    };
+    let Some((retention, fence)) = retention(shared, doing).await? else { return Ok(Collected::default()) };
     for (id, commit) in std::mem::take(&mut *shared.collector.published.lock()) {
         learnt.add(id, commit);
     }
@@ -79,6 +103,7 @@ async fn collect_with(shared: &Shared, mut learnt: MutexGuard<'_, Learnt>) -> Re
         }
     }
     let collected = collected?;
+    lessen_pin(shared, &collected.borrowed).await.map_err(|error| Error::recovery(doing(), error))?;
     if let Some(last) = retention.last_segment {
         let kept = shared.content.keep(&collected.left, last).await;
         kept.map_err(|error| Error::recovery(doing(), error))?;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use parking_lot::{Mutex, RwLock};
 use rfs_backends::Store;
-use rfs_core::{CommitId, Lsn, Op, OwnerId, PageObject, SegmentId, Tree};
+use rfs_core::{Change, CommitId, Lsn, Op, OwnerId, PageObject, Place, SegmentId, Tree};
 use rfs_journal::{
     Appender, ChainHash, Cut, Disk, Head, LogEnd, LogWriter, OpenedLog, Orphaned, RealDisk, Residency,
     ScannedLog, WriterIdentity, scan_log,
@@ -16,9 +16,9 @@ use rfs_journal::{
 use rfs_recovery::commit_log::{
     Listing, Publisher, list, list_ids, probe_superblock, read_commit, read_superblock, take_over_from,
 };
-use rfs_recovery::objects::{FetchedCommit, StoredHeader, Superblock};
+use rfs_recovery::objects::{FetchedCommit, StoredHeader};
 use rfs_recovery::state::{State, load};
-use rfs_recovery::{Content, Keys, Pages, RecoveryError};
+use rfs_recovery::{Content, Lineage, Pages, RecoveryError};
 use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
 
@@ -92,26 +92,27 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
     // The local directory first: a directory that is in use, or another volume's, is no reason to take an epoch.
     let disk = open_disk(&options)?;
     let superblock = read_superblock(&store).await.map_err(fail)?;
-    let keys = Keys(superblock.volume);
+    let lineage =
+        Lineage::of(store.clone(), &superblock).map_err(|error| Error::store(doing.clone(), error))?;
     let scanned = disk.as_ref().map(|disk| scan_log(disk, superblock.volume)).transpose();
     let scanned = scanned.map_err(|error| Error::journal(doing.clone(), error))?;
     if !store.assumes_put_if_absent() {
         probe_superblock(&store, &superblock, writer).await.map_err(fail)?;
     }
     // Loaded before the epoch is taken: what cannot be opened is no reason to stop the writer that has it open.
-    let pages = Pages::new(store.clone(), keys, options.tree_bytes / 4);
-    let (listing, listed) = load_newest(&pages, &superblock).await.map_err(fail)?;
+    let pages = Pages::new(lineage.clone(), options.tree_bytes / 4);
+    let (listing, listed) = load_newest(&pages).await.map_err(fail)?;
     if let Some(scanned) = &scanned {
         let known = known_segments(&pages, &listed, scanned).await.map_err(fail)?;
         let checked = with_head(&listed, &known, |head| scanned.check(head));
         checked.map_err(|error| Error::journal(doing.clone(), error))?;
     }
-    let listing = take_over_from(&store, keys, writer, options.clock.now(), listing).await.map_err(fail)?;
+    let listing = take_over_from(&lineage, writer, options.clock.now(), listing).await.map_err(fail)?;
     let epoch = listing.slot.epoch + 1;
     let state = if listing.head.as_ref().map(FetchedCommit::reference) == listed.commit {
         listed
     } else {
-        load_head(&pages, &superblock, &listing).await.map_err(fail)?
+        load_head(&pages, &listing).await.map_err(fail)?
     };
     debug!(epoch, lsn = state.lsn.0, "state rebuilt");
 
@@ -141,7 +142,7 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
         next_commit: CommitId { epoch, number: 0 },
         jobs: VecDeque::new(),
     };
-    let publisher = Publisher::new(store.clone(), keys, writer, epoch, state.commit, state.lsn);
+    let publisher = Publisher::new(lineage, writer, epoch, state.commit, state.lsn);
     let with_thread = disk.is_some() && !options.one_thread;
     let committer = Committer {
         publisher,
@@ -160,6 +161,7 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
     let shared = share(pages, options, state, parts, Some(committer));
     begin_session(&shared, &doing).await?;
     drop_unmade_checkpoints(&shared, head, &doing).await?;
+    drop_inherited_checkpoints(&shared, &doing).await?;
     Driver::start(&shared)?;
     if !log.tail.is_empty() {
         shared.wake.notify_one();
@@ -197,21 +199,37 @@ async fn drop_unmade_checkpoints(shared: &Shared, head: Option<CommitId>, doing:
     Ok(())
 }
 
+/// Drops the names of the commits of the volume that this is a fork of: it keeps them, or not, for itself.
+async fn drop_inherited_checkpoints(shared: &Shared, doing: &str) -> Result<()> {
+    let inherited = inherited_checkpoints(&shared.live.read().tree, shared.pages.lineage());
+    for name in inherited {
+        shared.run(shared.itself(), &Op::DropCheckpoint { name }, &[], || doing.to_owned()).await?;
+    }
+    Ok(())
+}
+
+fn inherited_checkpoints(tree: &Tree, lineage: &Lineage) -> Vec<String> {
+    let Some(origin) = lineage.begins_at() else { return Vec::new() };
+    let named = tree.checkpoints().iter().filter(|(_, checkpoint)| checkpoint.commit.epoch <= origin.epoch);
+    named.map(|(name, _)| name.clone()).collect()
+}
+
 /// Opens a state of the volume in `store` for reading.
 #[tracing::instrument(name = "open_read_only", skip_all, fields(url = store.url(), %at))]
 pub(crate) async fn open_reader(store: Store, options: Options, at: &At) -> Result<Arc<Shared>> {
     let doing = format!("open {} at {at}", store.url());
     let fail = |error: RecoveryError| Error::recovery(doing.clone(), error);
     let superblock = read_superblock(&store).await.map_err(fail)?;
-    let keys = Keys(superblock.volume);
-    let pages = Pages::new(store.clone(), keys, options.tree_bytes / 4);
-    let state = match at {
-        At::Head => load_newest(&pages, &superblock).await.map_err(fail)?.1,
+    let lineage =
+        Lineage::of(store.clone(), &superblock).map_err(|error| Error::store(doing.clone(), error))?;
+    let pages = Pages::new(lineage.clone(), options.tree_bytes / 4);
+    let mut state = match at {
+        At::Head => load_newest(&pages).await.map_err(fail)?.1,
         At::Commit(_) | At::Time(_) => {
             // Nothing of later commits is read: they may be damaged.
-            let ids = list_ids(&store, keys).await.map_err(fail)?;
+            let ids = list_ids(&lineage).await.map_err(fail)?;
             let id = match at {
-                At::Time(time) => commit_at(&store, keys, &ids, *time).await.map_err(fail)?,
+                At::Time(time) => commit_at(&lineage, &ids, *time).await.map_err(fail)?,
                 At::Commit(id) => Some(*id),
                 _ => None,
             };
@@ -223,22 +241,27 @@ pub(crate) async fn open_reader(store: Store, options: Options, at: &At) -> Resu
                 }
                 error => error,
             };
-            load_commit(&pages, &superblock, &ids, id).await.map_err(collected).map_err(fail)?
+            load_commit(&pages, &ids, id).await.map_err(collected).map_err(fail)?
         }
         At::Checkpoint(name) => {
-            let (listing, head) = load_newest(&pages, &superblock).await.map_err(fail)?;
+            let (listing, head) = load_newest(&pages).await.map_err(fail)?;
             let id = head.tree.checkpoints().get(name).map(|checkpoint| checkpoint.commit);
+            let id = id.filter(|id| lineage.begins_at().is_none_or(|origin| id.epoch > origin.epoch));
             let id = id.ok_or_else(|| fail(no_such(&store, format!("checkpoint named {name:?}"))))?;
             // The head says that it is kept: that it is not there is damage.
             let missing = |error| match error {
                 RecoveryError::NoSuchState { store, .. } => {
-                    RecoveryError::Missing { store, key: keys.commit(id) }
+                    RecoveryError::Missing { store, key: lineage.of_epoch(id.epoch).keys.commit(id) }
                 }
                 error => error,
             };
-            load_commit(&pages, &superblock, &listing.ids, id).await.map_err(missing).map_err(fail)?
+            load_commit(&pages, &listing.ids, id).await.map_err(missing).map_err(fail)?
         }
     };
+    for name in inherited_checkpoints(&state.tree, &lineage) {
+        let dropped = state.tree.apply(&Change::DropCheckpoint { name }, Place::default());
+        dropped.map_err(|error| Error::caused(ErrorKind::Bug, doing.clone(), error))?;
+    }
     let session = Session { owner: OwnerId(VOLUME_GIVEN), epoch: 0, atime: options.atime };
     let live = Live::new(state.tree.clone(), None, session);
     let parts = Parts { live, residency: Arc::default(), driver: None };
@@ -247,15 +270,12 @@ pub(crate) async fn open_reader(store: Store, options: Options, at: &At) -> Resu
 
 /// The commit log and the state at its head. What is gone may have been collected since it was listed, by the writer
 /// that has the volume open: only what is gone twice is missing.
-async fn load_newest(
-    pages: &Pages,
-    superblock: &Superblock,
-) -> std::result::Result<(Listing, State), RecoveryError> {
+async fn load_newest(pages: &Pages) -> std::result::Result<(Listing, State), RecoveryError> {
     let mut gone = BTreeSet::new();
     loop {
         let newest = async {
-            let listing = list(pages.store(), pages.keys()).await?;
-            let state = load_head(pages, superblock, &listing).await?;
+            let listing = list(pages.lineage()).await?;
+            let state = load_head(pages, &listing).await?;
             Ok((listing, state))
         };
         match newest.await {
@@ -267,28 +287,23 @@ async fn load_newest(
     }
 }
 
-async fn load_head(
-    pages: &Pages,
-    superblock: &Superblock,
-    listing: &Listing,
-) -> std::result::Result<State, RecoveryError> {
+async fn load_head(pages: &Pages, listing: &Listing) -> std::result::Result<State, RecoveryError> {
     match &listing.head {
-        Some(head) => load(pages, superblock.created, &listing.ids, head.clone()).await,
-        None => Ok(State::empty(superblock.created)),
+        Some(head) => load(pages, &listing.ids, head.clone()).await,
+        None => Ok(State::empty(pages.lineage().created())),
     }
 }
 
-async fn load_commit(
+pub(super) async fn load_commit(
     pages: &Pages,
-    superblock: &Superblock,
     ids: &[CommitId],
     id: CommitId,
 ) -> std::result::Result<State, RecoveryError> {
     if !ids.contains(&id) {
         return Err(no_such(pages.store(), format!("commit {id}")));
     }
-    let commit = read_commit(pages.store(), pages.keys(), id).await?;
-    load(pages, superblock.created, ids, commit).await
+    let commit = read_commit(pages.lineage(), id).await?;
+    load(pages, ids, commit).await
 }
 
 fn no_such(store: &Store, what: String) -> RecoveryError {

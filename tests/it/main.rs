@@ -11,6 +11,7 @@ mod common;
 mod crash;
 mod damage;
 mod files;
+mod fork;
 mod gate;
 mod handles;
 mod inodes;

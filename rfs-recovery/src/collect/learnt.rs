@@ -4,13 +4,12 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, stream};
-use rfs_backends::Store;
 use rfs_core::{CommitId, PageObject, SegmentId};
 
 use super::REQUESTS;
 use crate::image::{read_head, read_image_segments};
 use crate::objects::{CommitObject, ImageRef, PagedImage, fetch_commit};
-use crate::{Keys, Pages, RecoveryError};
+use crate::{Lineage, Pages, RecoveryError};
 
 /// What collections have learnt of commits and images, which never change: as much as is retained.
 #[derive(Debug, Default)]
@@ -50,10 +49,10 @@ impl Learnt {
     }
 
     /// Looks up those that are not known yet, several at a time. What cannot be read is for whoever needs it.
-    pub(super) async fn look_up(&mut self, store: &Store, keys: Keys, ids: &[CommitId]) {
+    pub(super) async fn look_up(&mut self, lineage: &Lineage, ids: &[CommitId]) {
         let unknown = ids.iter().filter(|id| !self.commits.contains_key(id)).copied();
         let unknown: Vec<CommitId> = unknown.collect();
-        let fetch = |id| async move { (id, fetch_commit(store, keys, id).await) };
+        let fetch = |id| async move { (id, fetch_commit(lineage, id).await) };
         let fetched = stream::iter(unknown.into_iter().map(fetch)).buffer_unordered(REQUESTS);
         let fetched: Vec<_> = fetched.collect().await;
         let readable = fetched.into_iter().filter_map(|(id, object)| Some((id, learn(object.ok()?))));
@@ -63,13 +62,12 @@ impl Learnt {
     /// A commit; none where a fence stands.
     pub(super) async fn commit(
         &mut self,
-        store: &Store,
-        keys: Keys,
+        lineage: &Lineage,
         id: CommitId,
     ) -> Result<Option<&LearntCommit>, RecoveryError> {
         let commit = match self.commits.entry(id) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(unknown) => unknown.insert(learn(fetch_commit(store, keys, id).await?)),
+            Entry::Vacant(unknown) => unknown.insert(learn(fetch_commit(lineage, id).await?)),
         };
         Ok(commit.as_ref())
     }
@@ -84,12 +82,12 @@ impl Learnt {
             self.images.clear();
             self.objects = 0;
         }
-        match self.images.entry(image.key(pages.keys())) {
+        match self.images.entry(image.key(pages.lineage())) {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(unknown) => {
                 let objects: BTreeSet<String> = match image {
                     ImageRef::Whole(whole) => {
-                        let segments = read_image_segments(pages.store(), pages.keys(), whole).await?;
+                        let segments = read_image_segments(pages.lineage(), whole).await?;
                         let live = segments.into_iter().filter(|kept| kept.live);
                         live.map(|kept| kept.stored.key).chain([whole.key.clone()]).collect()
                     }
@@ -103,16 +101,15 @@ impl Learnt {
 
     /// Forgets what the collection that marked these objects did not need, but for fences: they stay in the store.
     /// So do commits after the newest one that it knew.
-    pub(super) fn forget_all_but(&mut self, keys: Keys, needed: &BTreeSet<String>, newest: CommitId) {
-        self.commits
-            .retain(|id, commit| commit.is_none() || *id > newest || needed.contains(&keys.commit(*id)));
+    pub(super) fn forget_all_but(&mut self, lineage: &Lineage, needed: &BTreeSet<String>, newest: CommitId) {
+        let is_needed = |id: &CommitId| needed.contains(&lineage.of_epoch(id.epoch).keys.commit(*id));
+        self.commits.retain(|id, commit| commit.is_none() || *id > newest || is_needed(id));
         self.images.retain(|key, _| needed.contains(key));
         self.objects = self.images.values().map(Vec::len).sum();
     }
 }
 
 async fn objects_of_pages(pages: &Pages, image: &PagedImage) -> Result<BTreeSet<String>, RecoveryError> {
-    let keys = pages.keys();
     let (_, base) = read_head(pages, image).await?;
     let Some(tree) = base.tree() else { return Ok(BTreeSet::new()) };
     let counted = || base.objects().iter().map(|pair| pair.map(|(object, _)| *object)).collect();
@@ -127,7 +124,8 @@ async fn objects_of_pages(pages: &Pages, image: &PagedImage) -> Result<BTreeSet<
     };
     pages.ask(visit).await?;
     objects.extend(its_own);
-    let mut needed: BTreeSet<String> = objects.into_iter().map(|object| keys.pages_of(object)).collect();
+    let mut needed: BTreeSet<String> =
+        objects.into_iter().map(|object| pages.lineage().page_key(object)).collect();
     let live = || tree.segments().iter().map(|pair| pair.map(|(id, _)| *id)).collect();
     let live: Vec<SegmentId> = pages.ask(live).await?;
     for id in live {

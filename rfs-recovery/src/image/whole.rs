@@ -3,7 +3,6 @@
 use std::marker::PhantomData;
 
 use bytes::Bytes;
-use rfs_backends::Store;
 use rfs_core::{CommitId, Lsn, SegmentId, StateHash, Tree};
 use rfs_journal::ChainHash;
 use serde::de::DeserializeOwned;
@@ -11,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::envelope::{self, ENVELOPE_HEADER_LEN, ObjectKind};
 use crate::objects::{StoredSegment, WholeImage, missing};
-use crate::{Keys, RecoveryError};
+use crate::{Home, Keys, Lineage, RecoveryError};
 
 /// The body of an image; its two sections follow it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,10 +58,11 @@ pub struct KeptSegment {
 /// # Errors
 /// `Missing`, `Damaged`, `UnknownFormat`, `Diverged`, or the store's.
 pub async fn read_image(
-    store: &Store,
-    keys: Keys,
+    lineage: &Lineage,
     image: &WholeImage,
 ) -> Result<(ImageBody, Vec<KeptSegment>, Tree), RecoveryError> {
+    let Home { store, keys } = &lineage.of_key(&image.key);
+    let keys = *keys;
     let object = store.get(&image.key).await.map_err(|error| missing(store, &image.key, error))?;
     let (body, attachment) = open_image(store.url(), keys, image, &object)?;
     let damaged = |what: &str| envelope::damaged(store.url(), &image.key, what);
@@ -96,10 +96,11 @@ pub async fn read_image(
 /// # Errors
 /// As [`read_image`].
 pub async fn read_image_segments(
-    store: &Store,
-    keys: Keys,
+    lineage: &Lineage,
     image: &WholeImage,
 ) -> Result<Vec<KeptSegment>, RecoveryError> {
+    let Home { store, keys } = &lineage.of_key(&image.key);
+    let keys = *keys;
     let get = |range: std::ops::Range<u64>| async move {
         let got = store.get_range(&image.key, range).await;
         got.map_err(|error| missing(store, &image.key, error))

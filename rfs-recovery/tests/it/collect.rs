@@ -28,9 +28,9 @@ impl Volume {
     async fn new() -> Self {
         let run = Run::new();
         create(&run.store, VOLUME, time(-1)).await.unwrap();
-        let listing = take_over(&run.store, KEYS, WRITER, time(0)).await.unwrap();
+        let listing = take_over(&sample::lineage_of(&run.store), WRITER, time(0)).await.unwrap();
         let epoch = listing.slot.epoch + 1;
-        let publisher = Publisher::new(run.store.clone(), KEYS, WRITER, epoch, None, Lsn(9));
+        let publisher = Publisher::new(sample::lineage_of(&run.store), WRITER, epoch, None, Lsn(9));
         Self { run, publisher, states: BTreeMap::new() }
     }
 
@@ -71,8 +71,14 @@ impl Volume {
             keep_commits: 1,
             newest_until_ms: i64::MAX,
             last_segment: None,
+            now: time(0),
         };
         collect(&sample::pages_of(&self.run.store), &self.publisher.fence_check(), &retention, learnt).await
+    }
+
+    /// How many objects there are, but for what collections say that they keep.
+    fn objects(&self) -> usize {
+        self.run.sim.paths().iter().filter(|path| path.as_ref() != KEYS.kept()).count()
     }
 
     /// The page objects that these states need.
@@ -94,9 +100,9 @@ impl Volume {
     /// Opens a state as a reader does, and compares all of it.
     async fn opens(&self, id: CommitId) {
         let pages = sample::pages_of(&self.run.store);
-        let ids = list_ids(&self.run.store, KEYS).await.unwrap();
-        let commit = read_commit(&self.run.store, KEYS, id).await.unwrap();
-        let state = load(&pages, time(-1), &ids, commit).await.unwrap();
+        let ids = list_ids(&sample::lineage_of(&self.run.store)).await.unwrap();
+        let commit = read_commit(&sample::lineage_of(&self.run.store), id).await.unwrap();
+        let state = load(&pages, &ids, commit).await.unwrap();
         pages.load_all(&state.tree).await.unwrap();
         assert_eq!(state.tree, self.states[&id].1);
         state.tree.check().unwrap();
@@ -139,10 +145,10 @@ async fn what_no_retained_state_needs_goes() {
             expected.insert(coming);
             let before = volume.page_objects();
             assert!(expected.is_subset(&before));
-            let paths = volume.run.sim.paths().len();
+            let paths = volume.objects();
             let collected = volume.collect(newest, checkpoints, &mut learnt).await.unwrap();
             assert_eq!(volume.page_objects(), expected, "seed {seed}");
-            assert_eq!(collected.objects as usize, paths - volume.run.sim.paths().len());
+            assert_eq!(collected.objects as usize, paths - volume.objects());
             assert!(!volume.run.sim.paths().iter().any(|path| path.as_ref() == whole));
             for id in states {
                 volume.opens(id).await;
@@ -165,7 +171,7 @@ async fn who_lost_the_epoch_deletes_nothing() {
     let mut volume = Volume::new().await;
     volume.commit(&mut random, 30).await;
     let newest = volume.commit(&mut random, 300).await;
-    take_over(&volume.run.store, KEYS, NEXT_WRITER, time(20)).await.unwrap();
+    take_over(&sample::lineage_of(&volume.run.store), NEXT_WRITER, time(20)).await.unwrap();
     let before = volume.run.sim.paths();
     let error = volume.collect(newest, &[], &mut Learnt::default()).await.unwrap_err();
     assert!(matches!(error, RecoveryError::Fenced { by: NEXT_WRITER, epoch: 2 }), "{error}");

@@ -41,7 +41,12 @@ async fn superblock_v2() {
 
 #[tokio::test]
 async fn superblock_v3() {
-    let sample = sample::version_3().await;
+    superblock(&sample::version_3().await).await;
+}
+
+#[tokio::test]
+async fn superblock_v4() {
+    let sample = sample::version_4().await;
     let superblock = superblock(&sample).await;
     let empty = sample::store_on(&SimStore::new(CrashPlan::never()));
     create(&empty, superblock.volume, superblock.created).await.unwrap();
@@ -50,7 +55,7 @@ async fn superblock_v3() {
 
 async fn superblock(sample: &Sample) -> Superblock {
     let superblock = read_superblock(&sample.store_with(&[])).await.unwrap();
-    assert_eq!(superblock, Superblock { volume: VOLUME, created: time(-1) });
+    assert_eq!(superblock, Superblock { volume: VOLUME, created: time(-1), origin: None });
     assert!(dump_object("golden", SUPERBLOCK, sample.superblock()).unwrap().contains("Superblock"));
     superblock
 }
@@ -67,12 +72,17 @@ async fn fence_v2() {
 
 #[tokio::test]
 async fn fence_v3() {
-    let sample = sample::version_3().await;
+    fence(&sample::version_3().await);
+}
+
+#[tokio::test]
+async fn fence_v4() {
+    let sample = sample::version_4().await;
     let fence = fence(&sample);
     let store = sample.store_with(&[]);
     let key = sample.fence_key();
     store.delete(&key).await.unwrap();
-    take_over(&store, KEYS, fence.writer, fence.time).await.unwrap();
+    take_over(&sample::lineage_of(&store), fence.writer, fence.time).await.unwrap();
     assert_eq!(store.get(&key).await.unwrap(), sample.fence());
 }
 
@@ -98,11 +108,16 @@ async fn commit_v2() {
 
 #[tokio::test]
 async fn commit_v3() {
-    let sample = sample::version_3().await;
+    commit(&sample::version_3().await);
+}
+
+#[tokio::test]
+async fn commit_v4() {
+    let sample = sample::version_4().await;
     commit(&sample);
     // What was read, written again.
     let store = sample::store_on(&SimStore::new(CrashPlan::never()));
-    let mut publisher = Publisher::new(store.clone(), KEYS, WRITER, 1, None, Lsn(0));
+    let mut publisher = Publisher::new(sample::lineage_of(&store), WRITER, 1, None, Lsn(0));
     for number in 0..=sample.head.number {
         let id = CommitId { number, ..sample.head };
         publisher.prepare(draft(&sample, as_commit(id, &sample.objects[&KEYS.commit(id)])));
@@ -179,7 +194,7 @@ fn as_whole(sample: &Sample) -> &WholeImage {
 async fn whole_image(sample: &Sample) {
     let store = sample.store_with(&[]);
     let image = as_whole(sample);
-    let (body, segments, tree) = read_image(&store, KEYS, image).await.unwrap();
+    let (body, segments, tree) = read_image(&sample::lineage_of(&store), image).await.unwrap();
     let end = as_commit(FIRST, &sample.objects[&KEYS.commit(FIRST)]).commit.end;
     assert_eq!((body.volume, body.of, body.lsn), (VOLUME, FIRST, end));
     assert_eq!((body.state, body.next_segment), (loaded(StateHash::of(&sample.imaged)), SegmentId(1)));
@@ -191,7 +206,13 @@ async fn whole_image(sample: &Sample) {
 /// How pages are compressed is the compressor's affair: so what is in them is compared, and not where they are.
 #[tokio::test]
 async fn pages_v3() {
-    let sample = sample::version_3().await;
+    let (_, tree) = paged_image(&sample::version_3().await).await;
+    assert_eq!(tree, sample::version_3().await.imaged);
+}
+
+#[tokio::test]
+async fn pages_v4() {
+    let sample = sample::version_4().await;
     let (shipped, tree) = paged_image(&sample).await;
     assert_eq!(tree, sample.imaged);
     let made = sample::make().await;
@@ -285,24 +306,28 @@ async fn a_volume_v3() {
     is_written_on(&sample::version_3().await).await;
 }
 
+#[tokio::test]
+async fn a_volume_v4() {
+    is_written_on(&sample::version_4().await).await;
+}
+
 async fn is_written_on(sample: &Sample) {
     let store = sample.store_with(&[]);
     let stored = opens(&store, sample, CommitId { epoch: 2, number: 0 }).await;
     for stored in &stored {
-        let footer = fetch_footer(&store, KEYS, stored).await.unwrap();
+        let footer = fetch_footer(&sample::lineage_of(&store), stored).await.unwrap();
         assert_eq!(footer.base, stored.header.base);
     }
-    take_over(&store, KEYS, NEXT_WRITER, time(30)).await.unwrap();
+    take_over(&sample::lineage_of(&store), NEXT_WRITER, time(30)).await.unwrap();
     opens(&store, sample, CommitId { epoch: 3, number: 0 }).await;
 }
 
 async fn opens(store: &Store, sample: &Sample, slot: CommitId) -> Vec<StoredSegment> {
     let pages = sample::pages_of(store);
-    let superblock = read_superblock(store).await.unwrap();
-    let listing = list(store, KEYS).await.unwrap();
+    let listing = list(&sample::lineage_of(&store)).await.unwrap();
     assert_eq!(listing.slot, slot);
     let head = listing.head.unwrap();
-    let state = load(&pages, superblock.created, &listing.ids, head).await.unwrap();
+    let state = load(&pages, &listing.ids, head).await.unwrap();
     pages.load_all(&state.tree).await.unwrap();
     assert_eq!(state.tree, sample.newest);
     assert_eq!(state.state, loaded(StateHash::of(&sample.newest)));
@@ -321,7 +346,7 @@ async fn opens(store: &Store, sample: &Sample, slot: CommitId) -> Vec<StoredSegm
 async fn a_later_version_is_refused_by_name() {
     let sample = sample::make().await;
     let refuses = |error: RecoveryError, key: &str| {
-        assert!(matches!(error, RecoveryError::UnknownFormat { version: 4, newest: 3, .. }), "{error}");
+        assert!(matches!(error, RecoveryError::UnknownFormat { version: 5, newest: 4, .. }), "{error}");
         let text = error.to_string();
         assert!(text.contains(key) && text.contains("newer rfs"), "{text}");
     };
@@ -331,17 +356,17 @@ async fn a_later_version_is_refused_by_name() {
     for (id, object) in objects {
         let key = KEYS.commit(id);
         let store = sample.store_with(&[(&key, &object)]);
-        refuses(list(&store, KEYS).await.unwrap_err(), &key);
-        refuses(read_commit(&store, KEYS, id).await.unwrap_err(), &key);
-        refuses(take_over(&store, KEYS, 1, time(30)).await.unwrap_err(), &key);
+        refuses(list(&sample::lineage_of(&store)).await.unwrap_err(), &key);
+        refuses(read_commit(&sample::lineage_of(&store), id).await.unwrap_err(), &key);
+        refuses(take_over(&sample::lineage_of(&store), 1, time(30)).await.unwrap_err(), &key);
     }
     let before = sample::version_2().await;
     let mut object = before.image().to_vec();
-    object[8] = 4;
+    object[8] = 5;
     crate::made_up::reseal(&mut object);
     let key = before.image_key();
     let store = before.store_with(&[(&key, &object.into())]);
-    refuses(read_image(&store, KEYS, as_whole(&before)).await.unwrap_err(), &key);
+    refuses(read_image(&sample::lineage_of(&store), as_whole(&before)).await.unwrap_err(), &key);
 
     let image = sample.paged();
     let mut object = sample.image().to_vec();

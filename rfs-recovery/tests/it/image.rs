@@ -182,7 +182,7 @@ impl Run {
         assert_eq!((image.len(), image.is_empty()), (len as u64, false));
         let key = KEYS.pages_of(self.next_object());
         self.store.put_large(&key, image.pieces.clone()).await.unwrap();
-        image.is_stored(&Pages::new(self.store.clone(), KEYS, 0));
+        image.is_stored(&Pages::new(sample::lineage_of(&self.store), 0));
         self.base = image.base.clone();
         image
     }

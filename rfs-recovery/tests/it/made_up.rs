@@ -78,11 +78,11 @@ async fn open(sample: &Sample, key: &str, object: &Bytes) -> Result<StateHash, R
 
 async fn open_store(store: &Store) -> Result<StateHash, RecoveryError> {
     let superblock = read_superblock(store).await?;
-    let listing = list(store, KEYS).await?;
+    let listing = list(&sample::lineage_of(&store)).await?;
     let empty = || loaded(StateHash::of(&Tree::new(superblock.created)));
     let Some(head) = listing.head else { return Ok(empty()) };
     let pages = sample::pages_of(store);
-    let state = load(&pages, superblock.created, &listing.ids, head).await?;
+    let state = load(&pages, &listing.ids, head).await?;
     pages.load_all(&state.tree).await?;
     assert_eq!(StateHash::of(&state.tree), Ok(state.state), "a state is always the one that its hash names");
     state.tree.check().unwrap();
@@ -144,8 +144,8 @@ async fn garbled_whole_images() {
         };
         let image = WholeImage { hash, ..image.clone() };
         let store = sample.store_with(&[(&image.key, &object)]);
-        let segments = read_image_segments(&store, KEYS, &image).await;
-        if let Ok((body, of_image, tree)) = read_image(&store, KEYS, &image).await {
+        let segments = read_image_segments(&sample::lineage_of(&store), &image).await;
+        if let Ok((body, of_image, tree)) = read_image(&sample::lineage_of(&store), &image).await {
             assert_eq!(StateHash::of(&tree), Ok(body.state));
             assert_eq!(segments.unwrap(), of_image);
             tree.check().unwrap();

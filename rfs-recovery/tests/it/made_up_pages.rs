@@ -199,9 +199,9 @@ async fn garbled_heads_below_a_journal() {
 }
 
 async fn open_all(store: &Store) -> Result<Tree, RecoveryError> {
-    let listing = list(store, KEYS).await?;
+    let listing = list(&sample::lineage_of(&store)).await?;
     let pages = sample::pages_of(store);
-    let state = load(&pages, sample::time(-1), &listing.ids, listing.head.unwrap()).await?;
+    let state = load(&pages, &listing.ids, listing.head.unwrap()).await?;
     pages.load_all(&state.tree).await?;
     Ok(state.tree)
 }

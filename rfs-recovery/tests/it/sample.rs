@@ -15,10 +15,8 @@ use rfs_journal::{Appender, ChainHash, Cut, LogWriter, Residency, Sealed, Segmen
 use rfs_recovery::commit_log::{Draft, Published, Publisher, create, take_over};
 use rfs_recovery::image::{EncodedImage, ImageBase, ImageOf, encode_image};
 use rfs_recovery::objects::{AddedSegment, CommitObject, ImageRef, PagedImage, StoredSegment, decode_commit};
-use rfs_recovery::{FORMAT, Keys, Pages, SUPERBLOCK};
+use rfs_recovery::{FORMAT, Keys, Lineage, Pages, SUPERBLOCK};
 use rfs_testkit::{CrashPlan, SimStore, loaded};
-
-use crate::made_up::reseal;
 
 pub(crate) const VOLUME: u128 = 0x0123_4567_89ab_cdef_0011_2233_4455_6677;
 pub(crate) const WRITER: u128 = 0xfeed_beef;
@@ -37,8 +35,12 @@ pub(crate) fn store_on(sim: &SimStore) -> Store {
     Store::new(Arc::new(sim.clone()), "sim://", Path::default(), StoreOptions::default())
 }
 
+pub(crate) fn lineage_of(store: &Store) -> Lineage {
+    Lineage::alone(store.clone(), KEYS, time(-1))
+}
+
 pub(crate) fn pages_of(store: &Store) -> Pages {
-    Pages::new(store.clone(), KEYS, 1 << 20)
+    Pages::new(lineage_of(&store), 1 << 20)
 }
 
 /// The sample: its objects by key, and its trees.
@@ -81,7 +83,10 @@ impl Sample {
     }
 
     pub(crate) fn image_key(&self) -> String {
-        self.image.key(KEYS)
+        match &self.image {
+            ImageRef::Whole(image) => image.key.clone(),
+            ImageRef::Paged(image) => KEYS.pages_of(image.head.object),
+        }
     }
 
     pub(crate) fn image(&self) -> &Bytes {
@@ -285,15 +290,20 @@ pub(crate) async fn version_1() -> Sample {
     with_shipped(sample, names)
 }
 
-/// The sample as it was written with format version 2. What was not shipped is as it is made now, but for the version.
+/// The objects that were shipped under their keys.
+fn by_key(dir: &str) -> BTreeMap<String, Bytes> {
+    let files = std::fs::read_dir(golden_path(dir)).unwrap().map(|file| file.unwrap().path());
+    let object = |path: std::path::PathBuf| {
+        let key = path.file_name().unwrap().to_str().unwrap().replace('_', "/");
+        (key, std::fs::read(path).unwrap().into())
+    };
+    files.map(object).collect()
+}
+
+/// The sample as it was written with format version 2, every object of it.
 pub(crate) async fn version_2() -> Sample {
     let mut sample = make_of(2).await;
-    for key in [KEYS.commit(CommitId::default()), KEYS.commit(FIRST)] {
-        let mut object = sample.objects[&key].to_vec();
-        object[8] = 2;
-        reseal(&mut object);
-        sample.objects.insert(key, object.into());
-    }
+    sample.objects = by_key("v2");
     let names = [
         (SUPERBLOCK.to_owned(), "superblock-v2.bin"),
         (KEYS.image(FIRST, WRITER), "image-v2.bin"),
@@ -303,10 +313,10 @@ pub(crate) async fn version_2() -> Sample {
     with_shipped(sample, names)
 }
 
-/// The sample as it was written with format version 3. What was not shipped is as it is made now.
+/// The sample as it was written with format version 3, every object of it.
 pub(crate) async fn version_3() -> Sample {
-    assert_eq!(FORMAT, 3, "what was not shipped is as it is made now, but for the version");
-    let sample = make().await;
+    let mut sample = make_of(3).await;
+    sample.objects = by_key("v3");
     let names = [
         (SUPERBLOCK.to_owned(), "superblock-v3.bin"),
         (KEYS.pages_of(FIRST_PAGES), "pages-first-v3.bin"),
@@ -314,12 +324,22 @@ pub(crate) async fn version_3() -> Sample {
         (sample.head_key(), "commit-v3.bin"),
         (sample.fence_key(), "fence-v3.bin"),
     ];
-    if std::env::var("RFS_GOLDEN").is_ok_and(|value| value == "write") {
-        for (key, name) in names.iter().filter(|(_, name)| !golden_path(name).exists()) {
-            std::fs::write(golden_path(name), &sample.objects[key]).unwrap();
+    with_shipped(sample, names)
+}
+
+/// The sample as it was written with format version 4, every object of it.
+pub(crate) async fn version_4() -> Sample {
+    assert_eq!(FORMAT, 4, "what is shipped is as it is made now");
+    let mut sample = make().await;
+    let dir = golden_path("v4");
+    if !dir.exists() && std::env::var("RFS_GOLDEN").is_ok_and(|value| value == "write") {
+        std::fs::create_dir(&dir).unwrap();
+        for (key, object) in &sample.objects {
+            std::fs::write(dir.join(key.replace('/', "_")), object).unwrap();
         }
     }
-    with_shipped(sample, names)
+    sample.objects = by_key("v4");
+    with_shipped(sample, [])
 }
 
 /// Makes the sample: a commit with an inlined segment, its image, another such commit and its image, which needs pages
@@ -335,8 +355,8 @@ async fn make_of(version: u16) -> Sample {
     let sim = SimStore::new(CrashPlan::never());
     let store = store_on(&sim);
     create(&store, VOLUME, time(-1)).await.unwrap();
-    let listing = take_over(&store, KEYS, WRITER, time(0)).await.unwrap();
-    let mut publisher = Publisher::new(store.clone(), KEYS, WRITER, listing.slot.epoch + 1, None, Lsn(0));
+    let listing = take_over(&lineage_of(&store), WRITER, time(0)).await.unwrap();
+    let mut publisher = Publisher::new(lineage_of(&store), WRITER, listing.slot.epoch + 1, None, Lsn(0));
 
     let mut journal = Journal::new();
     let file = Ino(2);
@@ -380,7 +400,7 @@ async fn make_of(version: u16) -> Sample {
         ..journal.draft(segments, vec![bytes])
     };
     assert_eq!(publish(&mut publisher, draft).await.reference.id, head);
-    take_over(&store, KEYS, NEXT_WRITER, time(20)).await.unwrap();
+    take_over(&lineage_of(&store), NEXT_WRITER, time(20)).await.unwrap();
 
     let paths = sim.paths().into_iter();
     let objects = paths.map(|path| (path.to_string(), sim.object(&path).unwrap())).collect();
@@ -412,6 +432,6 @@ pub(crate) async fn put_image(
 ) -> EncodedImage {
     let image = encode_image(of, base, object).unwrap();
     store.put_large(&KEYS.pages_of(object), image.pieces.clone()).await.unwrap();
-    image.is_stored(&Pages::new(store.clone(), KEYS, 0));
+    image.is_stored(&Pages::new(lineage_of(&store), 0));
     image
 }

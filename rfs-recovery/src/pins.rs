@@ -1,0 +1,145 @@
+//! Pins: what keeps a commit, or some objects, of a volume for somebody who is not its writer.
+//!
+//! Who puts a pin and the collector do not know of each other, so each writes before it looks: the pin is put, and then
+//! it is asked what the newest collection keeps ([`Kept`]); the collector says what it keeps, and then lists the pins,
+//! and only then deletes. One of the two sees the other.
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use rfs_backends::{Store, StoreErrorKind};
+use rfs_core::{CommitId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::envelope::{self, ObjectKind};
+use crate::{Home, Keys, RecoveryError};
+
+/// How many pins are read at a time.
+const REQUESTS: usize = 8;
+
+/// Keeps a commit's state, or the objects that it lists. The order of the fields is part of the format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// The volume whose objects it keeps.
+    pub volume: u128,
+    /// Its number.
+    pub id: u128,
+    /// Whose it is, for people.
+    pub owner: String,
+    /// The fork that it is for.
+    pub fork: Option<u128>,
+    /// The commit.
+    pub at: CommitId,
+    /// When it was put.
+    pub made: Timestamp,
+    /// When it ends; none when whoever put it takes it away.
+    pub expires: Option<Timestamp>,
+    /// The objects that are still needed; none when that is all that the commit's state needs.
+    pub objects: Option<Vec<String>>,
+}
+
+impl Pin {
+    /// Whether it keeps nothing any more.
+    #[must_use]
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.expires.is_some_and(|expires| expires < now)
+    }
+}
+
+/// What the newest collection keeps, beside what is pinned and what was made after it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// The volume.
+    pub volume: u128,
+    /// The newest commit when it began.
+    pub newest: CommitId,
+    /// The commits whose states it keeps, in order.
+    pub states: Vec<CommitId>,
+}
+
+impl Kept {
+    /// Whether it keeps the state of a commit.
+    #[must_use]
+    pub fn keeps(&self, id: CommitId) -> bool {
+        id > self.newest || self.states.binary_search(&id).is_ok()
+    }
+}
+
+/// Puts a pin, or puts it anew with fewer objects.
+///
+/// # Errors
+/// The store's.
+pub async fn put_pin(home: &Home, pin: &Pin) -> Result<(), RecoveryError> {
+    let (object, _) = envelope::seal(ObjectKind::Pin, pin);
+    Ok(home.store.put(&home.keys.pin(pin.id), object.into()).await?)
+}
+
+/// Takes a pin away, if it is there.
+///
+/// # Errors
+/// The store's.
+pub async fn remove_pin(home: &Home, id: u128) -> Result<(), RecoveryError> {
+    match home.store.delete(&home.keys.pin(id)).await {
+        Err(error) if error.kind() != StoreErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// A pin, if it is there.
+///
+/// # Errors
+/// `Damaged`, `UnknownFormat`, or the store's.
+pub async fn read_pin(home: &Home, id: u128) -> Result<Option<Pin>, RecoveryError> {
+    let key = home.keys.pin(id);
+    let pin: Option<Pin> = read(&home.store, &key, ObjectKind::Pin).await?;
+    match pin {
+        Some(pin) if pin.volume != home.keys.0 || pin.id != id => Err(misplaced(&home.store, &key)),
+        pin => Ok(pin),
+    }
+}
+
+/// All pins of a volume, by their numbers.
+///
+/// # Errors
+/// As [`read_pin`].
+pub async fn pins(home: &Home) -> Result<Vec<Pin>, RecoveryError> {
+    let listed = home.store.list(&home.keys.pins(), None).await?;
+    let ids: Vec<u128> = listed.iter().filter_map(|object| home.keys.parse_pin(&object.key)).collect();
+    let read = stream::iter(ids).map(|id| read_pin(home, id)).buffered(REQUESTS);
+    let read: Vec<Option<Pin>> = read.try_collect().await?;
+    Ok(read.into_iter().flatten().collect())
+}
+
+/// Says what a collection keeps.
+pub(crate) async fn put_kept(store: &Store, keys: Keys, kept: &Kept) -> Result<(), RecoveryError> {
+    let (object, _) = envelope::seal(ObjectKind::Kept, kept);
+    Ok(store.put(&keys.kept(), object.into()).await?)
+}
+
+/// What the newest collection keeps; none when there was none.
+///
+/// # Errors
+/// `Damaged`, `UnknownFormat`, or the store's.
+pub async fn read_kept(home: &Home) -> Result<Option<Kept>, RecoveryError> {
+    let key = home.keys.kept();
+    let kept: Option<Kept> = read(&home.store, &key, ObjectKind::Kept).await?;
+    match kept {
+        Some(kept) if kept.volume != home.keys.0 => Err(misplaced(&home.store, &key)),
+        kept => Ok(kept),
+    }
+}
+
+async fn read<T: serde::de::DeserializeOwned>(
+    store: &Store,
+    key: &str,
+    kind: ObjectKind,
+) -> Result<Option<T>, RecoveryError> {
+    let object: Bytes = match store.get(key).await {
+        Err(error) if error.kind() == StoreErrorKind::NotFound => return Ok(None),
+        object => object?,
+    };
+    envelope::open(store.url(), key, &object)?.body(store.url(), key, kind).map(Some)
+}
+
+fn misplaced(store: &Store, key: &str) -> RecoveryError {
+    envelope::damaged(store.url(), key, "it says that it is another volume's, or stands elsewhere")
+}

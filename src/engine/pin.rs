@@ -1,0 +1,90 @@
+//! Pins: states of a volume that are kept for somebody else than its writer.
+
+use std::collections::BTreeSet;
+
+use rfs_core::{CommitId, Timestamp};
+use rfs_recovery::RecoveryError;
+use rfs_recovery::commit_log::{list_ids, read_commit};
+use rfs_recovery::objects::CommitRef;
+use rfs_recovery::pins::{Pin, put_pin, read_kept, read_pin, remove_pin};
+
+use super::Shared;
+use super::at_time::commit_at;
+use super::committer::commit_now;
+use crate::error::{Error, Result};
+use crate::volume::At;
+
+/// The commit that `at` names. Of a writer, the head is everything up to now, and is committed first.
+///
+/// # Errors
+/// `NoSuchState`, and those of a commit.
+pub(crate) async fn resolve(shared: &Shared, at: &At) -> Result<CommitRef> {
+    let doing = || format!("find {at} of {}", shared.store.url());
+    let fail = |error| Error::recovery(doing(), error);
+    let no_such =
+        |what: String| fail(RecoveryError::NoSuchState { store: shared.store.url().to_owned(), what });
+    let lineage = shared.pages.lineage();
+    let id = match at {
+        At::Head if shared.driver.is_some() => {
+            commit_now(shared).await?;
+            let guard = shared.publisher.lock().await;
+            let head = guard.as_ref().and_then(|committer| committer.publisher.head());
+            return head.ok_or_else(|| no_such("commit".to_owned()));
+        }
+        At::Head => shared.commits.borrow().receipt.as_ref().map(|receipt| receipt.commit),
+        At::Commit(id) => Some(*id),
+        At::Checkpoint(name) => shared.live.read().tree.checkpoints().get(name).map(|named| named.commit),
+        At::Time(time) => {
+            let ids = list_ids(lineage).await.map_err(fail)?;
+            commit_at(lineage, &ids, *time).await.map_err(fail)?
+        }
+    };
+    let id = id.ok_or_else(|| no_such(at.to_string()))?;
+    Ok(read_commit(lineage, id).await.map_err(fail)?.reference())
+}
+
+/// Keeps a commit's state until the pin is removed, or ends. No collection of this writer runs meanwhile; of those of
+/// another it is asked what they keep.
+pub(crate) async fn pin(
+    shared: &Shared,
+    at: CommitId,
+    owner: &str,
+    fork: Option<u128>,
+    expires: Option<Timestamp>,
+) -> Result<Pin> {
+    let doing = || format!("pin commit {at} of {}", shared.store.url());
+    let fail = |error| Error::recovery(doing(), error);
+    let id = crate::volume::identity(&shared.options)?;
+    let home = shared.pages.lineage().of_epoch(at.epoch);
+    let made = shared.options.clock.now();
+    let (volume, owner) = (home.keys.0, owner.to_owned());
+    let pin = Pin { volume, id, owner, fork, at, made, expires, objects: None };
+    put_pin(&home, &pin).await.map_err(fail)?;
+    let is_own = shared.driver.is_some() && home.keys == shared.keys;
+    if !is_own && read_kept(&home).await.map_err(fail)?.is_some_and(|kept| !kept.keeps(at)) {
+        remove_pin(&home, id).await.map_err(fail)?;
+        let (store, what) =
+            (home.store.url().to_owned(), format!("commit {at} any more: it is being collected"));
+        return Err(fail(RecoveryError::NoSuchState { store, what }));
+    }
+    Ok(pin)
+}
+
+/// Has the pin of this fork keep no more than these objects; when these are none, takes it away.
+pub(crate) async fn lessen_pin(
+    shared: &Shared,
+    borrowed: &BTreeSet<String>,
+) -> std::result::Result<(), RecoveryError> {
+    let Some((home, id)) = shared.pages.lineage().pin() else { return Ok(()) };
+    if shared.collector.pinned.lock().as_ref() == Some(borrowed) {
+        return Ok(());
+    }
+    if borrowed.is_empty() {
+        remove_pin(&home, id).await?;
+    } else if let Some(mut pin) = read_pin(&home, id).await? {
+        pin.objects = Some(borrowed.iter().cloned().collect());
+        put_pin(&home, &pin).await?;
+    }
+    *shared.collector.pinned.lock() = Some(borrowed.clone());
+    Ok(())
+}
