@@ -34,6 +34,7 @@ mod change;
 mod check;
 mod credential;
 mod decide;
+mod diff;
 mod errno;
 mod extents;
 mod fault;
@@ -68,6 +69,7 @@ pub use change::{Change, Replaced};
 pub use check::Violation;
 pub use credential::{Capabilities, Credential};
 pub use decide::{Decision, decide};
+pub use diff::{InodeDifference, RUNS_MAX, TreeDiff};
 pub use errno::Errno;
 pub use fault::Fault;
 pub use hash::StateHash;
@@ -76,7 +78,7 @@ pub use inode::{Attr, Body, Inode, Kind, Node, Times};
 pub use item::Item;
 pub use lock::{HeldRange, LockMode, LockOwner, LockRange};
 pub use map::{
-    BRANCH_MAX, Difference, Footprint, Held, Key, LEAF_MAX, Map, Missing, NodeParts, NodeView, NotLoaded,
+    BRANCH_MAX, Difference, Footprint, Held, Key, LEAF_MAX, Lacking, Map, Missing, NodeParts, NodeView, NotLoaded,
     PageObject, PageRef, Range, Resident, Root, Stored, Unfit, Value,
 };
 pub use op::{

@@ -33,7 +33,7 @@ use node::{Child, Node, Within};
 pub use page_ref::{PageObject, PageRef};
 pub use range::Range;
 pub use resident::Resident;
-pub use since::Difference;
+pub use since::{Difference, Lacking};
 pub use stored::{Footprint, Held, Missing, NodeParts, NodeView, NotLoaded, Root, Stored, Unfit};
 
 /// What a key of a map is.

@@ -53,6 +53,11 @@ impl XattrName {
         if bytes.contains(&0) { Err(Errno::Invalid) } else { Ok(()) }
     }
 
+    /// Before all names, and none itself.
+    pub(crate) fn least() -> Self {
+        Self(Arc::from([]))
+    }
+
     /// The bytes of the name.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

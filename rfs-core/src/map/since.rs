@@ -16,6 +16,23 @@ pub struct Difference<'a, K, V> {
     pub new: Option<&'a V>,
 }
 
+/// A page is missing of one of two trees, or of their maps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lacking {
+    /// Of the old one.
+    Old(Missing),
+    /// Of the new one.
+    New(Missing),
+}
+
+impl From<Lacking> for Missing {
+    fn from(lacking: Lacking) -> Self {
+        match lacking {
+            Lacking::Old(missing) | Lacking::New(missing) => missing,
+        }
+    }
+}
+
 impl<K: Key, V: Value> Map<K, V> {
     /// What must change in `old` to make it this map, in order of the keys. Nodes that both share are skipped, so the
     /// time follows the difference, and their pages need not be loaded. A missing page is told, and ends it.
@@ -23,7 +40,16 @@ impl<K: Key, V: Value> Map<K, V> {
         &'a self,
         old: &'a Self,
     ) -> impl Iterator<Item = Result<Difference<'a, K, V>, Missing>> + use<'a, K, V> {
-        let mut walk = Some((Cursor::new(old), Cursor::new(self)));
+        self.since_from(old, None).map(|found| found.map_err(Missing::from))
+    }
+
+    /// As [`Map::since`], from a key on; and it tells which of the maps misses a page.
+    pub(crate) fn since_from<'a>(
+        &'a self,
+        old: &'a Self,
+        from: Option<K>,
+    ) -> impl Iterator<Item = Result<Difference<'a, K, V>, Lacking>> + use<'a, K, V> {
+        let mut walk = Some((Cursor::new(old, from.clone()), Cursor::new(self, from)));
         std::iter::from_fn(move || {
             let (old, new) = walk.as_mut()?;
             let found = differ(old, new).transpose();
@@ -39,7 +65,7 @@ impl<K: Key, V: Value> Map<K, V> {
 fn differ<'a, K: Key, V: Value>(
     old: &mut Cursor<'a, K, V>,
     new: &mut Cursor<'a, K, V>,
-) -> Result<Option<Difference<'a, K, V>>, Missing> {
+) -> Result<Option<Difference<'a, K, V>>, Lacking> {
     loop {
         match (old.here, new.here) {
             (Here::End, Here::End) => return Ok(None),
@@ -52,16 +78,16 @@ fn differ<'a, K: Key, V: Value>(
                 // What is higher, or begins earlier, is opened first, so that the two meet again at nodes they share.
                 let order = a.level.cmp(&b.level).reverse().then_with(|| a.within.low().cmp(&b.within.low()));
                 if order.is_le() {
-                    old.open(a)?;
+                    old.open(a).map_err(Lacking::Old)?;
                 }
                 if order.is_ge() {
-                    new.open(b)?;
+                    new.open(b).map_err(Lacking::New)?;
                 }
             }
-            (Here::Tree(a), Here::Pair(leaf, at)) if Some(&leaf.keys[at]) >= a.within.low() => old.open(a)?,
-            (Here::Pair(leaf, at), Here::Tree(b)) if Some(&leaf.keys[at]) >= b.within.low() => new.open(b)?,
-            (Here::Tree(a), Here::End) => old.open(a)?,
-            (Here::End, Here::Tree(b)) => new.open(b)?,
+            (Here::Tree(a), Here::Pair(leaf, at)) if Some(&leaf.keys[at]) >= a.within.low() => old.open(a).map_err(Lacking::Old)?,
+            (Here::Pair(leaf, at), Here::Tree(b)) if Some(&leaf.keys[at]) >= b.within.low() => new.open(b).map_err(Lacking::New)?,
+            (Here::Tree(a), Here::End) => old.open(a).map_err(Lacking::Old)?,
+            (Here::End, Here::Tree(b)) => new.open(b).map_err(Lacking::New)?,
             (Here::Pair(a, i), Here::Pair(b, j)) => {
                 let order = a.keys[i].cmp(&b.keys[j]);
                 if order.is_le() {
@@ -103,6 +129,8 @@ struct Cursor<'a, K, V> {
     here: Here<'a, K, V>,
     /// The branches above, each with where its keys are, and the child that comes next.
     above: Vec<(&'a Branch<K, V>, Within<'a, K>, usize)>,
+    /// Nothing before it is looked at.
+    from: Option<K>,
 }
 
 enum Here<'a, K, V> {
@@ -135,19 +163,27 @@ impl<K, V> Clone for Below<'_, K, V> {
 impl<K, V> Copy for Below<'_, K, V> {}
 
 impl<'a, K: Key, V: Value> Cursor<'a, K, V> {
-    const fn new(map: &'a Map<K, V>) -> Self {
+    const fn new(map: &'a Map<K, V>, from: Option<K>) -> Self {
         let root = Below { child: &map.root, level: map.height, within: Within::ALL };
-        Self { here: Here::Tree(root), above: Vec::new() }
+        Self { here: Here::Tree(root), above: Vec::new(), from }
     }
 
     /// Goes into a node that it stands before.
     fn open(&mut self, below: Below<'a, K, V>) -> Result<(), Missing> {
         match below.child.node(below.within)? {
-            Node::Leaf(leaf) if leaf.keys.is_empty() => self.skip(),
-            Node::Leaf(leaf) => self.here = Here::Pair(leaf, 0),
+            Node::Leaf(leaf) => {
+                let first =
+                    self.from.as_ref().map_or(0, |from| leaf.keys.partition_point(|key| key < from));
+                if first < leaf.keys.len() {
+                    self.here = Here::Pair(leaf, first);
+                } else {
+                    self.leave();
+                }
+            }
             Node::Branch(branch) => {
-                self.above.push((branch, below.within, 0));
-                self.skip();
+                let first = self.from.as_ref().map_or(0, |from| branch.index_of(from));
+                self.above.push((branch, below.within, first));
+                self.leave();
             }
         }
         Ok(())
@@ -161,6 +197,11 @@ impl<'a, K: Key, V: Value> Cursor<'a, K, V> {
             self.here = Here::Pair(leaf, at + 1);
             return;
         }
+        self.leave();
+    }
+
+    /// Goes on behind the node that it is in.
+    fn leave(&mut self) {
         self.here = Here::End;
         while let Some((branch, within, next)) = self.above.last_mut() {
             if let Some(child) = branch.children.get(*next) {
