@@ -28,6 +28,7 @@
 mod batch;
 pub mod blocking;
 mod clock;
+mod diff;
 mod engine;
 mod error;
 mod file;
@@ -42,6 +43,7 @@ mod volume;
 
 pub use batch::Batch;
 pub use clock::{Clock, Entropy, SystemClock};
+pub use diff::{Diff, Difference, DifferenceKind};
 pub use engine::{Changed, LocalLog, OpenReport, Receipt, Watch};
 pub use error::{Error, ErrorKind, Result};
 pub use file::{File, OpenOptions};

@@ -450,6 +450,10 @@ impl Volume {
         if is_dirty { commit_now(shared).await.map(drop) } else { Ok(()) }
     }
 
+    pub(crate) const fn handle(&self) -> &Arc<Handle> {
+        &self.handle
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
     }

@@ -10,7 +10,8 @@
 
 use std::ops::Range;
 
-use crate::{Cookie, Extent, Ino, Inode, Lacking, Name, Tree, XattrName};
+use crate::xattr::least_xattr;
+use crate::{Cookie, Extent, Ino, Inode, Lacking, Missing, Name, Tree, XattrName};
 
 /// Of so many runs of one file it is told exactly which differ; what is behind them counts as different.
 pub const RUNS_MAX: usize = 1 << 14;
@@ -84,7 +85,8 @@ impl TreeDiff {
         if let At::Inode(from) = self.at {
             if let Some(ino) = first(old, new, from)? {
                 let found = of_inode(old, new, ino)?;
-                self.at = ino.0.checked_add(1).map_or(At::Place(Ino(0), Cookie(0)), |next| At::Inode(Ino(next)));
+                self.at =
+                    ino.0.checked_add(1).map_or(At::Place(Ino(0), Cookie(0)), |next| At::Inode(Ino(next)));
                 return Ok(Some(found));
             }
             self.at = At::Place(Ino(0), Cookie(0));
@@ -146,7 +148,7 @@ fn first(old: &Tree, new: &Tree, from: Ino) -> Result<Option<Ino>, Lacking> {
     if let Some(extent) = new.extents.since_from(&old.extents, Some((from, 0))).next().transpose()? {
         note(extent.key.0);
     }
-    let key = Some((from, XattrName::least()));
+    let key = Some(least_xattr(from));
     if let Some(xattr) = new.xattrs.since_from(&old.xattrs, key).next().transpose()? {
         note(xattr.key.0);
     }
@@ -177,7 +179,7 @@ fn of_inode(old: &Tree, new: &Tree, ino: Ino) -> Result<InodeDifference, Lacking
             found.gained.extend(name.map(|name| (parent, name.clone())));
         }
     }
-    for xattr in new.xattrs.since_from(&old.xattrs, Some((ino, XattrName::least()))) {
+    for xattr in new.xattrs.since_from(&old.xattrs, Some(least_xattr(ino))) {
         let xattr = xattr?;
         if xattr.key.0 != ino {
             break;
@@ -207,6 +209,26 @@ fn of_inode(old: &Tree, new: &Tree, ino: Ino) -> Result<InodeDifference, Lacking
     Ok(found)
 }
 
+impl Tree {
+    /// Where a file's bytes are stored: what is not in a hole, in order; after [`RUNS_MAX`] runs all up to its end.
+    ///
+    /// # Errors
+    /// A page is missing.
+    pub fn stored_ranges(&self, ino: Ino) -> Result<Vec<Range<u64>>, Missing> {
+        let mut ranges = Vec::new();
+        for (count, run) in self.extents.range((ino, 0)..(ino.next(), 0)).enumerate() {
+            let (&(_, offset), extent) = run?;
+            if count == RUNS_MAX {
+                let end = self.inode(ino)?.map_or(offset, |inode| inode.size);
+                push(&mut ranges, offset..end);
+                break;
+            }
+            push(&mut ranges, offset..offset + extent.len);
+        }
+        Ok(ranges)
+    }
+}
+
 /// The ranges in which two lists of runs, each in order and without overlap, lead to different places.
 fn differing(old: &[(u64, Extent)], new: &[(u64, Extent)]) -> Vec<Range<u64>> {
     let (mut ranges, mut at) = (Vec::new(), 0);
@@ -217,13 +239,13 @@ fn differing(old: &[(u64, Extent)], new: &[(u64, Extent)]) -> Vec<Range<u64>> {
         while new.next_if(over(at)).is_some() {}
         let runs = [old.peek().copied(), new.peek().copied()];
         let Some(start) = runs.iter().flatten().map(|run| run.0.max(at)).min() else { return ranges };
-        let place = |run: &Option<&(u64, Extent)>| {
+        let place = |run: Option<&(u64, Extent)>| {
             let (offset, extent) = run.filter(|run| run.0 <= start)?;
             Some((extent.place.segment, extent.place.position + (start - offset)))
         };
         let stop = |run: &(u64, Extent)| if run.0 <= start { run.0 + run.1.len } else { run.0 };
         at = runs.iter().flatten().map(|run| stop(run)).min().unwrap_or(start);
-        if place(&runs[0]) != place(&runs[1]) {
+        if place(runs[0]) != place(runs[1]) {
             push(&mut ranges, start..at);
         }
     }

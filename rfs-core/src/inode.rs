@@ -122,6 +122,23 @@ impl Inode {
         }
     }
 
+    /// Its attributes, under its number.
+    #[must_use]
+    pub const fn attr(&self, ino: Ino) -> Attr {
+        Attr {
+            ino,
+            kind: self.kind(),
+            mode: self.mode,
+            uid: self.uid,
+            gid: self.gid,
+            nlink: self.nlink,
+            size: self.size,
+            allocated: self.allocated,
+            device: self.device(),
+            times: self.times,
+        }
+    }
+
     /// Whether it is a directory.
     #[must_use]
     pub const fn is_dir(&self) -> bool {

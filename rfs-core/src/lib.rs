@@ -78,8 +78,8 @@ pub use inode::{Attr, Body, Inode, Kind, Node, Times};
 pub use item::Item;
 pub use lock::{HeldRange, LockMode, LockOwner, LockRange};
 pub use map::{
-    BRANCH_MAX, Difference, Footprint, Held, Key, LEAF_MAX, Lacking, Map, Missing, NodeParts, NodeView, NotLoaded,
-    PageObject, PageRef, Range, Resident, Root, Stored, Unfit, Value,
+    BRANCH_MAX, Difference, Footprint, Held, Key, LEAF_MAX, Lacking, Map, Missing, NodeParts, NodeView,
+    NotLoaded, PageObject, PageRef, Range, Resident, Root, Stored, Unfit, Value,
 };
 pub use op::{
     Access, Allocate, At, AtimePolicy, Context, Op, OpenFlags, Outcome, Precondition, RenameMode, SetTime,

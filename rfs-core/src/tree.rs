@@ -173,19 +173,7 @@ impl Tree {
     /// # Errors
     /// `ESTALE` when there is no such inode (any more); or a page is missing, as everywhere here.
     pub fn attr(&self, ino: Ino) -> Result<Attr, Fault> {
-        let inode = self.existing(ino)?;
-        Ok(Attr {
-            ino,
-            kind: inode.kind(),
-            mode: inode.mode,
-            uid: inode.uid,
-            gid: inode.gid,
-            nlink: inode.nlink,
-            size: inode.size,
-            allocated: inode.allocated,
-            device: inode.device(),
-            times: inode.times,
-        })
+        Ok(self.existing(ino)?.attr(ino))
     }
 
     /// The entry `name` of a directory.

@@ -53,11 +53,6 @@ impl XattrName {
         if bytes.contains(&0) { Err(Errno::Invalid) } else { Ok(()) }
     }
 
-    /// Before all names, and none itself.
-    pub(crate) fn least() -> Self {
-        Self(Arc::from([]))
-    }
-
     /// The bytes of the name.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -201,6 +196,15 @@ impl Tree {
             }
         }
         Ok(names)
+    }
+
+    /// All extended attributes of an inode with their values, in order: what root may see.
+    ///
+    /// # Errors
+    /// A page is missing.
+    pub fn all_xattrs(&self, ino: Ino) -> Result<Vec<(XattrName, XattrValue)>, Missing> {
+        let attributes = self.xattrs_of(ino);
+        attributes.map(|pair| pair.map(|(name, value)| (name.clone(), value.clone()))).collect()
     }
 
     /// The value of an attribute, whoever asks.

@@ -10,6 +10,7 @@ mod commits;
 mod common;
 mod crash;
 mod damage;
+mod diff;
 mod files;
 mod fork;
 mod gate;

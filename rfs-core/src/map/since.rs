@@ -84,8 +84,12 @@ fn differ<'a, K: Key, V: Value>(
                     new.open(b).map_err(Lacking::New)?;
                 }
             }
-            (Here::Tree(a), Here::Pair(leaf, at)) if Some(&leaf.keys[at]) >= a.within.low() => old.open(a).map_err(Lacking::Old)?,
-            (Here::Pair(leaf, at), Here::Tree(b)) if Some(&leaf.keys[at]) >= b.within.low() => new.open(b).map_err(Lacking::New)?,
+            (Here::Tree(a), Here::Pair(leaf, at)) if Some(&leaf.keys[at]) >= a.within.low() => {
+                old.open(a).map_err(Lacking::Old)?;
+            }
+            (Here::Pair(leaf, at), Here::Tree(b)) if Some(&leaf.keys[at]) >= b.within.low() => {
+                new.open(b).map_err(Lacking::New)?;
+            }
             (Here::Tree(a), Here::End) => old.open(a).map_err(Lacking::Old)?,
             (Here::End, Here::Tree(b)) => new.open(b).map_err(Lacking::New)?,
             (Here::Pair(a, i), Here::Pair(b, j)) => {
@@ -172,8 +176,7 @@ impl<'a, K: Key, V: Value> Cursor<'a, K, V> {
     fn open(&mut self, below: Below<'a, K, V>) -> Result<(), Missing> {
         match below.child.node(below.within)? {
             Node::Leaf(leaf) => {
-                let first =
-                    self.from.as_ref().map_or(0, |from| leaf.keys.partition_point(|key| key < from));
+                let first = self.from.as_ref().map_or(0, |from| leaf.keys.partition_point(|key| key < from));
                 if first < leaf.keys.len() {
                     self.here = Here::Pair(leaf, first);
                 } else {
