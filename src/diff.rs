@@ -10,7 +10,6 @@ use std::sync::Arc;
 use rfs_core::{Attr, Body, Ino, Inode, InodeDifference, Lacking, Missing, Name, Tree, TreeDiff, XattrName};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::inodes::Inodes;
 use crate::volume::{Handle, Volume};
 
 /// So many directories are remembered with their names.
@@ -268,10 +267,6 @@ impl Side {
             live.tree.clone()
         };
         Ok(Self { handle, tree, loaded: 0, dirs: HashMap::new() })
-    }
-
-    pub(crate) fn inodes(&self) -> Inodes {
-        Inodes::new(Arc::clone(&self.handle))
     }
 
     /// Asks the tree, with the pages that this needs.

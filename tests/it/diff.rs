@@ -1,4 +1,5 @@
 //! How two states of a volume differ.
+#![expect(clippy::single_range_in_vec_init, reason = "content is a list of ranges")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
