@@ -8,7 +8,7 @@ use rfs_core::{
     RenameMode, SetTime, Target, Timestamp, WriteAt, XattrMode,
 };
 
-use crate::engine::Refused;
+use crate::engine::each_step;
 use crate::error::Result;
 use crate::fs::{path_bytes, target};
 use crate::metadata::Permissions;
@@ -215,10 +215,7 @@ impl Batch {
         let caller = shared.caller(&self.credential);
         let done = shared.change(|live| {
             live.run_steps(caller, &payloads, |batch, context| {
-                for (index, step) in self.steps.iter().enumerate() {
-                    step.decide(batch, context).map_err(|fault| Refused::in_batch(index, fault))?;
-                }
-                Ok(())
+                each_step(&self.steps, |step| step.decide(batch, context))
             })
         });
         done.await.map(drop).map_err(|refused| refused.doing(doing))

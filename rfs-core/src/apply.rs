@@ -71,6 +71,8 @@ enum Misfit {
     Range { offset: u64, len: u64 },
     #[error("the payload at {place:?} with length {len} is no range of a segment")]
     Place { place: Place, len: u64 },
+    #[error("the {len} bytes of inode {ino} from {offset} on are not at {from:?}")]
+    Elsewhere { ino: Ino, offset: u64, len: u64, from: Place },
     #[error("another owner holds a conflicting lock")]
     Locked,
     #[error("there is no such lock")]
@@ -184,6 +186,7 @@ impl Tree {
                 self.share((*from, *from_offset), (*to, *to_offset), *len, *time)
             }
             Change::SetQuota { subject, limits } => self.set_quota(*subject, *limits),
+            Change::Relocate { ino, offset, len, from } => self.relocate(*ino, *offset, *len, *from, place),
         }
     }
 
@@ -262,5 +265,6 @@ const fn name_of(change: &Change) -> &'static str {
         Change::LetGo { .. } => "LetGo",
         Change::EndOwner { .. } => "EndOwner",
         Change::SetQuota { .. } => "SetQuota",
+        Change::Relocate { .. } => "Relocate",
     }
 }

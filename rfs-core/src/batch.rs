@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::decide::{Copies, decide_with};
-use crate::{Change, Context, Decision, Errno, Fault, Op, Outcome, Place, Tree};
+use crate::{Change, Context, Decision, Errno, Fault, Ino, Op, Outcome, Place, Tree};
 
 /// What a batch comes to.
 #[derive(Clone, Debug)]
@@ -33,17 +33,35 @@ impl Batch {
     /// than [`COPY_RUNS_MAX`](crate::COPY_RUNS_MAX) runs, which is not done in part here.
     pub fn decide(&mut self, context: &Context<'_>, op: &Op) -> Result<Outcome, Fault> {
         let Decision { changes, outcome } = decide_with(&self.tree, context, op, Copies::Whole)?;
-        for change in &changes {
-            // What was decided on this very tree fits it, unless a number runs out: the end of the segment.
-            self.tree.apply(change, self.place).map_err(|misfit| match misfit.missing() {
-                Some(missing) => Fault::Missing(missing.clone()),
-                None => Errno::TooBig.into(),
-            })?;
-            self.place.position += change.payload_len();
+        for change in changes {
+            self.apply(change)?;
         }
-        self.changes.extend(changes);
         self.outcomes.push(outcome);
         Ok(outcome)
+    }
+
+    /// Stores `len` bytes of a file anew, which are the next payload, and tells whether it does: only if they still are
+    /// where the caller read them, so that what is read stays the same. It has no outcome.
+    ///
+    /// # Errors
+    /// As [`Batch::decide`].
+    pub fn relocate(&mut self, ino: Ino, offset: u64, len: u64, from: Place) -> Result<bool, Fault> {
+        let is_there = self.tree.is_at(ino, offset, len, from)?;
+        if is_there {
+            self.apply(Change::Relocate { ino, offset, len, from })?;
+        }
+        Ok(is_there)
+    }
+
+    fn apply(&mut self, change: Change) -> Result<(), Fault> {
+        // What was decided on this very tree fits it, unless a number runs out: the end of the segment.
+        self.tree.apply(&change, self.place).map_err(|misfit| match misfit.missing() {
+            Some(missing) => Fault::Missing(missing.clone()),
+            None => Errno::TooBig.into(),
+        })?;
+        self.place.position += change.payload_len();
+        self.changes.push(change);
+        Ok(())
     }
 }
 

@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CommitId, Ino, Limits, LockMode, LockOwner, LockRange, Name, Node, OwnerId, QuotaSubject, Timestamp,
-    XattrName, XattrValue,
+    CommitId, Ino, Limits, LockMode, LockOwner, LockRange, Name, Node, OwnerId, Place, QuotaSubject,
+    Timestamp, XattrName, XattrValue,
 };
 
 /// What a rename removes from the new name.
@@ -344,6 +344,19 @@ pub enum Change {
         /// The limits.
         limits: Limits,
     },
+    // Since format version 3.
+    /// Bytes of a file are stored anew; they are the record's payload. Neither they nor any attribute change: from now
+    /// on they are read from here, so that the segment that they were in may go.
+    Relocate {
+        /// The file.
+        ino: Ino,
+        /// File offset of the first byte.
+        offset: u64,
+        /// How many bytes; never 0.
+        len: u64,
+        /// Where they were: in one extent.
+        from: Place,
+    },
 }
 
 impl Change {
@@ -378,7 +391,8 @@ impl Change {
             | Self::LockRange { ino, .. }
             | Self::UnlockRange { ino, .. }
             | Self::Hold { ino, .. }
-            | Self::LetGo { ino, .. } => vec![*ino],
+            | Self::LetGo { ino, .. }
+            | Self::Relocate { ino, .. } => vec![*ino],
             Self::Exchange { first_parent, first, second_parent, second, .. } => {
                 vec![*first, *second, *first_parent, *second_parent]
             }
@@ -398,7 +412,7 @@ impl Change {
     #[must_use]
     pub const fn payload_len(&self) -> u64 {
         match self {
-            Self::Write { len, .. } => *len,
+            Self::Write { len, .. } | Self::Relocate { len, .. } => *len,
             _ => 0,
         }
     }

@@ -30,15 +30,18 @@ impl Tree {
         if start >= end {
             return Ok(());
         }
-        // What comes before may reach into it, or be joined with what is put there.
-        if let Some((_, extent)) = self.extents.before(&(ino, start))? {
-            self.segments.load(&extent.place.segment)?;
-        }
-        for run in self.extents.range((ino, start)..(ino, end)) {
-            self.segments.load(&run?.1.place.segment)?;
-        }
         // What ends at `end`, or begins there, may be cut or joined.
-        self.extents.load(&(ino, end))
+        self.extents.load_range((ino, start)..=(ino, end))?;
+        // What comes before may reach into it, or be joined with what is put there.
+        let before = self.extents.before(&(ino, start))?.map(|(_, extent)| extent.place.segment);
+        let mut segments: Vec<SegmentId> = before.into_iter().collect();
+        for run in self.extents.range((ino, start)..(ino, end)) {
+            let segment = run?.1.place.segment;
+            if segments.last() != Some(&segment) {
+                segments.push(segment);
+            }
+        }
+        self.segments.load_each(segments)
     }
 
     /// Loads what an extent that is put into a file touches.
@@ -127,6 +130,23 @@ impl Tree {
             extent.len = extent.len.min(end - *offset);
         }
         Ok(runs)
+    }
+
+    /// Whether a file's `len` bytes from `offset` on, at least one, lie at `from` in one extent.
+    ///
+    /// # Errors
+    /// A page is missing.
+    pub fn is_at(&self, ino: Ino, offset: u64, len: u64, from: Place) -> Result<bool, Missing> {
+        let Some((&(holder, start), extent)) = self.extents.at_or_before(&(ino, offset))? else {
+            return Ok(false);
+        };
+        if holder != ino || len == 0 {
+            return Ok(false);
+        }
+        let skip = offset - start;
+        Ok(skip.checked_add(len).is_some_and(|end| end <= extent.len)
+            && extent.place.segment == from.segment
+            && extent.place.position.checked_add(skip) == Some(from.position))
     }
 
     /// How many of a file's `len` bytes from `offset` on one [`Op::Copy`](crate::Op::Copy) copies: all, unless they lie

@@ -59,7 +59,7 @@ pub use segment::{
 pub use writer::{LogWriter, WriterIdentity};
 
 /// The version of all formats that this crate writes. It reads this one and every one before.
-pub const FORMAT: u16 = 2;
+pub const FORMAT: u16 = 3;
 
 /// Whether this crate reads what has this format version.
 pub(crate) const fn is_known(version: u16) -> bool {

@@ -1,6 +1,6 @@
 //! Fetches the pages that a tree is missing, verifies them and puts them in place.
 
-use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,8 +19,14 @@ use crate::objects::{StoredSegment, missing};
 use crate::page::{Column, Paged, decode_page};
 use crate::{Home, Keys, Lineage, RecoveryError, envelope};
 
-/// How many pages are fetched at a time.
+/// How many requests for pages are under way at a time.
 const FETCHES: usize = 16;
+/// Pages that are so close to each other, in bytes, are fetched together.
+const GAP: u64 = 8 << 10;
+/// Most bytes of pages that are fetched together.
+const TOGETHER: u64 = 1 << 20;
+/// Of how many records that come next the pages are looked for, when one misses a page.
+const AHEAD: usize = 1024;
 /// How many missing pages are looked for at once: looking takes time in proportion to what is loaded.
 const AT_ONCE: usize = 4096;
 
@@ -65,75 +71,102 @@ impl Pages {
             if missing.is_empty() {
                 return Ok(());
             }
-            self.load_some(missing).await?;
+            self.load_some(missing.iter().flat_map(Missing::all)).await?;
         }
     }
 
-    /// Fetches the pages that these inodes are in, several at a time.
+    /// Fetches a missing page, and those that are known to be needed with it, and puts them in place.
     ///
     /// # Errors
-    /// As [`Pages::load`].
-    pub async fn load_inodes(&self, tree: &Tree, inodes: &[Ino]) -> Result<(), RecoveryError> {
-        loop {
-            let missing = inodes.iter().filter_map(|ino| tree.inode(*ino).err());
-            let missing: BTreeMap<PageRef, Missing> =
-                missing.map(|missing| (missing.page(), missing)).collect();
-            if missing.is_empty() {
-                return Ok(());
-            }
-            self.load_some(missing.into_values()).await?;
-        }
+    /// `Missing`, `Damaged`, `UnknownFormat`, or the store's.
+    pub async fn load(&self, missing: &Missing) -> Result<(), RecoveryError> {
+        self.load_some(missing.all()).await
     }
 
-    async fn load_some(&self, missing: impl IntoIterator<Item = Missing>) -> Result<(), RecoveryError> {
-        let mut loads = FuturesUnordered::new();
+    /// Fetches pages, several at a time, and those that lie close to each other together.
+    async fn load_some(&self, missing: impl IntoIterator<Item = &Missing>) -> Result<(), RecoveryError> {
+        let mut wanted = Vec::new();
         for missing in missing {
+            let cached = self.cache.lock().get(&missing.page());
+            match cached {
+                Some(bytes) => self.put_in_place(missing, &bytes)?,
+                None => wanted.push(missing),
+            }
+        }
+        let mut loads = FuturesUnordered::new();
+        for run in close_together(wanted) {
             if loads.len() == FETCHES {
                 loads.try_next().await?;
             }
-            loads.push(async move { self.load(&missing).await });
+            loads.push(async move { self.load_run(&run).await });
         }
         while loads.try_next().await?.is_some() {}
         Ok(())
     }
 
-    /// Fetches a missing page and puts it in place.
-    ///
-    /// # Errors
-    /// `Missing`, `Damaged`, `UnknownFormat`, or the store's.
-    pub async fn load(&self, missing: &Missing) -> Result<(), RecoveryError> {
-        let bytes = self.read(&missing.page()).await?;
-        let filled = self.fill::<Ino, Inode>(missing, &bytes)?
-            || self.fill::<EntryKey, Entry>(missing, &bytes)?
-            || self.fill::<(Ino, Cookie), Name>(missing, &bytes)?
-            || self.fill::<(Ino, Ino, Cookie), ()>(missing, &bytes)?
-            || self.fill::<(Ino, u64), Extent>(missing, &bytes)?
-            || self.fill::<(Ino, XattrName), XattrValue>(missing, &bytes)?
-            || self.fill::<SegmentId, u64>(missing, &bytes)?
-            || self.fill::<SegmentId, StoredSegment>(missing, &bytes)?
-            || self.fill::<PageObject, u64>(missing, &bytes)?;
+    /// Fetches pages of one object that lie close to each other.
+    async fn load_run(&self, run: &[&Missing]) -> Result<(), RecoveryError> {
+        let Some(range) = range_of(run).filter(|_| run.len() > 1) else {
+            for missing in run {
+                self.put_in_place(missing, &self.read(&missing.page()).await?)?;
+            }
+            return Ok(());
+        };
+        let object = run[0].page().object;
+        let Home { store, keys } = self.lineage.of_epoch(object.epoch);
+        let together = store.get_range(&keys.pages_of(object), range.clone()).await;
+        for missing in run {
+            let page = missing.page();
+            let start = (u64::from(page.offset) - range.start) as usize;
+            let bytes = together.as_ref().ok().and_then(|bytes| bytes.get(start..start + page.len as usize));
+            let bytes = match bytes {
+                Some(bytes) if crate::page::page_hash(bytes) == page.hash => {
+                    self.keep(&page, bytes);
+                    Bytes::copy_from_slice(bytes)
+                }
+                // What is wrong with it is told by reading it alone.
+                _ => self.read(&page).await?,
+            };
+            self.put_in_place(missing, &bytes)?;
+        }
+        Ok(())
+    }
+
+    fn put_in_place(&self, missing: &Missing, bytes: &[u8]) -> Result<(), RecoveryError> {
+        let filled = self.fill::<Ino, Inode>(missing, bytes)?
+            || self.fill::<EntryKey, Entry>(missing, bytes)?
+            || self.fill::<(Ino, Cookie), Name>(missing, bytes)?
+            || self.fill::<(Ino, Ino, Cookie), ()>(missing, bytes)?
+            || self.fill::<(Ino, u64), Extent>(missing, bytes)?
+            || self.fill::<(Ino, XattrName), XattrValue>(missing, bytes)?
+            || self.fill::<SegmentId, u64>(missing, bytes)?
+            || self.fill::<SegmentId, StoredSegment>(missing, bytes)?
+            || self.fill::<PageObject, u64>(missing, bytes)?;
         debug_assert!(filled, "every map that is stored has pages of its own");
         Ok(())
     }
 
-    /// Applies a record of the journal to a tree, with the pages that it needs. The inner error is that it does not fit.
+    /// Applies records of the journal to a tree, with the pages that they need. The inner error is that one does not
+    /// fit: the tree is as those before it leave it.
     ///
     /// # Errors
     /// As [`Pages::load`].
-    pub async fn apply(
+    pub async fn apply<'a>(
         &self,
         tree: &mut Tree,
-        record: &Record,
-    ) -> Result<Result<(), ApplyError>, RecoveryError> {
-        loop {
+        records: &'a [Record],
+    ) -> Result<Result<(), (&'a Record, ApplyError)>, RecoveryError> {
+        let mut rest = records;
+        while let [record, later @ ..] = rest {
             match tree.apply(&record.change, record.place) {
+                Ok(()) => rest = later,
                 Err(error) => match error.missing() {
-                    Some(missing) => self.load(missing).await?,
-                    None => return Ok(Err(error)),
+                    Some(missing) => self.load(&ahead(tree, missing, later)).await?,
+                    None => return Ok(Err((record, error))),
                 },
-                Ok(()) => return Ok(Ok(())),
             }
         }
+        Ok(Ok(()))
     }
 
     /// The bytes of a page, verified.
@@ -204,4 +237,59 @@ impl Pages {
         missing.fill(parts).map_err(unfit)?;
         Ok(true)
     }
+}
+
+/// What is missing of a tree, with what the records that come `later` miss. A tree without the record that missed a page
+/// may not have what they change: that is seen when it is there.
+fn ahead(tree: &Tree, missing: &Missing, later: &[Record]) -> Missing {
+    let mut tree = tree.clone();
+    let mut all = missing.clone();
+    for record in later.iter().take(AHEAD) {
+        if all.is_many() {
+            break;
+        }
+        let applied = tree.apply(&record.change, record.place);
+        if let Some(missing) = applied.as_ref().err().and_then(ApplyError::missing) {
+            all = Missing::of_all([all, missing.clone()]).unwrap_or_else(|| missing.clone());
+        }
+    }
+    all
+}
+
+/// Puts pages that lie close to each other in one object together.
+fn close_together(mut pages: Vec<&Missing>) -> Vec<Vec<&Missing>> {
+    pages.sort_by_key(|missing| missing.page());
+    let mut runs: Vec<Vec<&Missing>> = Vec::new();
+    let mut range = 0..0;
+    for missing in pages {
+        let page = missing.page();
+        let end = end_of(&page).max(range.end);
+        match runs.last_mut() {
+            Some(run)
+                if run[0].page().object == page.object
+                    && u64::from(page.offset) <= range.end + GAP
+                    && end - range.start <= TOGETHER =>
+            {
+                run.push(missing);
+                range.end = end;
+            }
+            _ => {
+                runs.push(vec![missing]);
+                range = u64::from(page.offset)..end_of(&page);
+            }
+        }
+    }
+    runs
+}
+
+/// The bytes that pages of one object lie in; none if one of them cannot be a page.
+fn range_of(run: &[&Missing]) -> Option<Range<u64>> {
+    let sound = |page: &PageRef| page.len > 0 && page.len <= READ_MAX;
+    let pages = || run.iter().map(|missing| missing.page());
+    let (start, end) = (pages().map(|page| page.offset).min()?, pages().map(|page| end_of(&page)).max()?);
+    pages().all(|page| sound(&page)).then_some(u64::from(start)..end)
+}
+
+fn end_of(page: &PageRef) -> u64 {
+    u64::from(page.offset) + u64::from(page.len)
 }

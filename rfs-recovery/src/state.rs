@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use rfs_core::{CommitId, Ino, Lsn, Map, SegmentId, StateHash, Timestamp, Tree};
+use rfs_core::{CommitId, Lsn, Map, SegmentId, StateHash, Timestamp, Tree};
 use rfs_journal::{ChainHash, Footer, Record, VerifiedSegment, verify_segment};
 
 use crate::image::{ImageBase, read_head, read_image};
@@ -15,8 +15,6 @@ use crate::{Home, Lineage, Pages, RecoveryError};
 
 /// How many objects are fetched at a time.
 const FETCHES: usize = 16;
-/// Of how many records the inodes are fetched at a time.
-const PREFETCH: usize = 1024;
 /// A segment up to this size is fetched whole; of a larger one the footer does, where it repeats the Changes.
 const WHOLE_BYTES: u64 = 1 << 20;
 
@@ -206,13 +204,7 @@ async fn extend(pages: &Pages, state: &mut State, fetched: &FetchedCommit) -> Re
         let inlined = added.key.is_none().then(|| inline.split_to(added.len as usize));
         inline_start += inlined.as_ref().map_or(0, |bytes| bytes.len() as u64);
         let (records, end, chain) = read_records(pages.lineage(), &stored, inlined).await?;
-        for some in records.chunks(PREFETCH) {
-            let inodes: Vec<Ino> = some.iter().flat_map(|record| record.change.inodes()).collect();
-            pages.load_inodes(&state.tree, &inodes).await?;
-            for record in some {
-                apply(pages, commit.id, &mut state.tree, record).await?;
-            }
-        }
+        apply(pages, commit.id, &mut state.tree, &records).await?;
         state.replayed_bytes += stored.len;
         (state.lsn, state.chain) = (end, chain);
         state.next_segment = state.next_segment.next();
@@ -237,17 +229,17 @@ async fn extend(pages: &Pages, state: &mut State, fetched: &FetchedCommit) -> Re
     Ok(())
 }
 
-/// Applies a record of the history to a tree.
+/// Applies records of the history to a tree.
 ///
 /// # Errors
-/// `Diverged` when it does not fit.
+/// `Diverged` when one does not fit.
 pub(crate) async fn apply(
     pages: &Pages,
     commit: CommitId,
     tree: &mut Tree,
-    record: &Record,
+    records: &[Record],
 ) -> Result<(), RecoveryError> {
-    pages.apply(tree, record).await?.map_err(|error| RecoveryError::Diverged {
+    pages.apply(tree, records).await?.map_err(|(record, error)| RecoveryError::Diverged {
         store: pages.store().url().to_owned(),
         commit,
         what: format!("record {} cannot be applied: {error}", record.lsn),

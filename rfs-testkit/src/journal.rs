@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rfs_core::{
-    Context, Errno, Lsn, Op, Outcome, Place, SegmentId, StateHash, Timestamp, Tree, decide, decide_batch,
+    Change, Context, Errno, FileRange, Ino, Lsn, Op, Outcome, Place, SegmentId, StateHash, Timestamp, Tree,
+    decide, decide_batch,
 };
 use rfs_journal::{
     Appender, ChainHash, Cut, Disk, Head, JournalError, LogWriter, OpenedLog, Record, Residency,
@@ -14,6 +15,11 @@ use rfs_journal::{
 
 use crate::whole::{loaded, posix};
 use crate::{Engine, ManualClock, Rng};
+
+/// After how many of 100 Ops bytes that the Op was about are stored anew.
+const RELOCATE_PERCENT: u64 = 10;
+/// How many at most.
+const RELOCATE_BYTES: u64 = 4096;
 
 /// The tree as it stood when the history ended at some LSN.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -278,6 +284,32 @@ impl JournalEngine {
         Context { now: Timestamp::from_nanos(self.clock.now_nanos()), ..*context }
     }
 
+    /// Stores a part of what these Changes are about anew: nobody but the journal may notice.
+    fn relocate(&mut self, changes: &[Change]) {
+        let runs = |ino| self.tree.file_ranges(ino, 0..u64::MAX).unwrap_or_default();
+        let mut runs: Vec<(Ino, FileRange)> = changes
+            .iter()
+            .flat_map(Change::inodes)
+            .flat_map(|ino| runs(ino).into_iter().map(move |run| (ino, run)))
+            .filter(|(_, run)| run.place.is_some())
+            .collect();
+        if runs.is_empty() {
+            return;
+        }
+        let (ino, FileRange { range, place }) = runs.swap_remove(self.rng.below(runs.len() as u64) as usize);
+        let Some(from) = place else { return };
+        let skip = self.rng.below(range.end - range.start);
+        let len = (1 + self.rng.below(range.end - range.start - skip)).min(RELOCATE_BYTES);
+        let (offset, from) = (range.start + skip, Place { position: from.position + skip, ..from });
+        let payload = self.read(from, len);
+        let Some(place) = self.appender.reserve(len) else { return };
+        let before = self.tree.clone();
+        let change = Change::Relocate { ino, offset, len, from };
+        self.tree.apply(&change, place).expect("it is where it was read");
+        self.appender.append(&change, &payload);
+        self.done(&before);
+    }
+
     /// Notes the tree after an Op, and writes what is due.
     fn done(&mut self, before: &Tree) {
         self.state = loaded(self.state.update(before, &self.tree));
@@ -344,6 +376,9 @@ impl Engine for JournalEngine {
         }
         self.appender.append_all(&decision.changes, &[payload]);
         self.done(&before);
+        if matches!(self.pace, Pace::Random { .. }) && self.rng.chance(RELOCATE_PERCENT) {
+            self.relocate(&decision.changes);
+        }
         Ok(decision.outcome)
     }
 

@@ -127,14 +127,6 @@ impl From<Fault> for Refused {
 }
 
 impl Refused {
-    /// Why an Op of a batch was refused.
-    pub(crate) fn in_batch(index: usize, fault: Fault) -> Self {
-        match fault {
-            Fault::Errno(errno) => Self::Batch(index, errno),
-            Fault::Missing(missing) => Self::Missing(missing),
-        }
-    }
-
     pub(crate) fn doing(self, what: impl FnOnce() -> String) -> Error {
         match self {
             Self::Posix(errno) => Error::posix(errno, what()),
@@ -209,10 +201,7 @@ impl Live {
         payloads: &[&[u8]],
     ) -> std::result::Result<Vec<Outcome>, Refused> {
         self.run_steps(caller, payloads, |batch, context| {
-            for (index, op) in ops.iter().enumerate() {
-                batch.decide(context, op).map_err(|fault| Refused::in_batch(index, fault))?;
-            }
-            Ok(())
+            each_step(ops, |op| batch.decide(context, op).map(drop))
         })
     }
 
@@ -387,6 +376,26 @@ impl Front {
     pub(crate) fn is_dirty(&self, fixed: Lsn) -> bool {
         self.appender.lsn() > fixed
     }
+}
+
+/// Takes the steps of a batch. When one misses pages, those that come later are tried too, without it: so that what they
+/// miss is fetched at the same time.
+pub(crate) fn each_step<S>(
+    steps: &[S],
+    mut take: impl FnMut(&S) -> std::result::Result<(), Fault>,
+) -> std::result::Result<(), Refused> {
+    let mut all: Option<Missing> = None;
+    for (index, step) in steps.iter().enumerate() {
+        match (take(step), &all) {
+            (Err(Fault::Missing(missing)), _) => all = Missing::of_all(all.into_iter().chain([missing])),
+            (Err(Fault::Errno(errno)), None) => return Err(Refused::Batch(index, errno)),
+            _ => {}
+        }
+        if all.as_ref().is_some_and(Missing::is_many) {
+            break;
+        }
+    }
+    all.map_or(Ok(()), |missing| Err(missing.into()))
 }
 
 fn apply(tree: &mut Tree, change: &Change, place: Place) -> std::result::Result<(), Refused> {

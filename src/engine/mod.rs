@@ -17,7 +17,7 @@ pub(crate) use collector::{Collector, collect_at_close, collect_now};
 pub use committer::Receipt;
 pub(crate) use committer::{CommitState, commit_named, commit_now, image_at_close, name_image, queue_commit};
 pub(crate) use fork::{detach, fork};
-pub(crate) use live::{Caller, Live, Refused};
+pub(crate) use live::{Caller, Live, Refused, each_step};
 pub(crate) use locks::{LockRequest, Wanted};
 pub use open::{LocalLog, OpenReport};
 pub(crate) use open::{open_reader, open_writer};

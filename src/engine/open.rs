@@ -125,12 +125,10 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
     let mut log = open_local(scanned, identity, &residency, &state, &known)?;
     log.writer.set_file_bytes(options.local_file_bytes);
     let mut tree = state.tree.clone();
-    for record in &log.tail {
-        pages.apply(&mut tree, record).await.map_err(fail)?.map_err(|error| {
-            let what = format!("{doing}: record {} of the local log cannot be applied: {error}", record.lsn);
-            Error::new(ErrorKind::Damaged, what)
-        })?;
-    }
+    pages.apply(&mut tree, &log.tail).await.map_err(fail)?.map_err(|(record, error)| {
+        let what = format!("{doing}: record {} of the local log cannot be applied: {error}", record.lsn);
+        Error::new(ErrorKind::Damaged, what)
+    })?;
     let owner = options.owner.unwrap_or(OwnerId(VOLUME_GIVEN | epoch));
     let report = report(epoch, &state, &log, held(&tree, owner));
     let head = state.commit.map(|commit| commit.id);

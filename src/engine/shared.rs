@@ -122,7 +122,9 @@ impl Shared {
     pub(crate) async fn load(&self, missing: &Missing) -> Result<()> {
         let doing = || format!("read the tree of {}", self.store.url());
         self.pages.load(missing).await.map_err(|error| Error::recovery(doing(), error))?;
-        self.loaded.note(missing.page());
+        for missing in missing.all() {
+            self.loaded.note(missing.page());
+        }
         if self.loaded.is_over(self.options.tree_bytes) {
             self.make_room();
         }

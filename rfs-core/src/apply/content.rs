@@ -125,6 +125,29 @@ impl Tree {
         self.put_modified(to, inode, time)
     }
 
+    /// The bytes and the inode stay as they are.
+    pub(super) fn relocate(
+        &mut self,
+        ino: Ino,
+        offset: u64,
+        len: u64,
+        from: Place,
+        place: Place,
+    ) -> Result<(), Misfit> {
+        self.file(ino)?;
+        range_end(offset, len)?;
+        if place.position.checked_add(len).is_none() {
+            return Err(Misfit::Place { place, len });
+        }
+        if !self.is_at(ino, offset, len, from)? {
+            return Err(Misfit::Elsewhere { ino, offset, len, from });
+        }
+        let extent = Extent { place, len };
+        self.load_put(ino, offset, extent)?;
+        self.put_extent(ino, offset, extent)?;
+        Ok(())
+    }
+
     fn put_modified(&mut self, ino: Ino, mut inode: Inode, time: Timestamp) -> Result<(), Misfit> {
         inode.times.modified = time;
         inode.times.changed = time;

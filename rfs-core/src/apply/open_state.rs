@@ -117,9 +117,7 @@ impl Tree {
             self.load_extents(ino, 0, size)?;
         }
         if !self.xattrs.is_empty() {
-            for attribute in self.xattrs_of(ino) {
-                attribute?;
-            }
+            self.xattrs.load_range(least_xattr(ino)..least_xattr(ino.next()))?;
         }
         Ok(())
     }

@@ -1,7 +1,9 @@
 //! Pages: what is missing, what is to be stored, what can be let go of.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -16,7 +18,12 @@ pub struct Missing {
     page: PageRef,
     /// An `Asked<K, V>`.
     asked: Arc<dyn Any + Send + Sync>,
+    /// What is known to be needed too.
+    others: Vec<Missing>,
 }
+
+/// So many pages are told at a time, about.
+const TOLD_MAX: usize = 256;
 
 /// Where the node of a missing page belongs, and where its keys have to be.
 struct Asked<K, V> {
@@ -150,7 +157,30 @@ impl fmt::Debug for Stored {
 impl Missing {
     pub(super) fn new<K: Key, V: Value>(page: PageRef, slot: Arc<Slot<K, V>>, within: Within<'_, K>) -> Self {
         let asked = Asked { slot, low: within.low().cloned(), high: within.high().cloned() };
-        Self { page, asked: Arc::new(asked) }
+        Self { page, asked: Arc::new(asked), others: Vec::new() }
+    }
+
+    /// Several as one, so that they are fetched at the same time; the first one stands for them. None if there is none.
+    #[must_use]
+    pub fn of_all(missing: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let mut all = missing.into_iter();
+        let mut first = all.next()?;
+        for mut other in all {
+            first.others.append(&mut other.others);
+            first.others.push(other);
+        }
+        Some(first)
+    }
+
+    /// This page, and those that are known to be needed too.
+    pub fn all(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.others)
+    }
+
+    /// Whether so many pages are told already that it is time to fetch them.
+    #[must_use]
+    pub fn is_many(&self) -> bool {
+        self.others.len() >= TOLD_MAX
     }
 
     /// Which page.
@@ -282,6 +312,34 @@ impl<K: Key, V: Value> Map<K, V> {
         Ok(Root { page, height: if page.is_some() { self.height } else { 0 }, len: self.len })
     }
 
+    /// Sees to it that what reads or changes the pairs of a range finds all it needs, or tells all pages that are known
+    /// to be missing.
+    ///
+    /// # Errors
+    /// Pages are missing.
+    pub fn load_range(&self, range: impl RangeBounds<K>) -> Result<(), Missing> {
+        let mut found = Vec::new();
+        self.root.missing_in(Within::ALL, (range.start_bound(), range.end_bound()), &mut found);
+        Missing::of_all(found).map_or(Ok(()), Err)
+    }
+
+    /// As [`Map::load`] for several keys.
+    ///
+    /// # Errors
+    /// Pages are missing.
+    pub fn load_each(&self, keys: impl IntoIterator<Item = K>) -> Result<(), Missing> {
+        let mut found: BTreeMap<PageRef, Missing> = BTreeMap::new();
+        for key in keys {
+            if let Err(missing) = self.load(&key) {
+                found.insert(missing.page, missing);
+            }
+            if found.len() >= TOLD_MAX {
+                break;
+            }
+        }
+        Missing::of_all(found.into_values()).map_or(Ok(()), Err)
+    }
+
     /// Adds pages that are missing to those found, up to `most` in all.
     pub(crate) fn missing(&self, most: usize, found: &mut Vec<Missing>) {
         self.root.missing_below(Within::ALL, most, found);
@@ -332,6 +390,33 @@ impl<K: Key, V: Value> Child<K, V> {
             Ok(Node::Branch(branch)) => {
                 for (at, child) in branch.children.iter().enumerate() {
                     child.missing_below(within.child(branch, at), most, found);
+                }
+            }
+        }
+    }
+
+    fn missing_in(
+        &self,
+        within: Within<'_, K>,
+        (start, end): (Bound<&K>, Bound<&K>),
+        found: &mut Vec<Missing>,
+    ) {
+        match self.node(within) {
+            _ if found.len() >= TOLD_MAX => {}
+            Err(missing) => found.push(missing),
+            Ok(Node::Leaf(_)) => {}
+            Ok(Node::Branch(branch)) => {
+                let first = match start {
+                    Bound::Included(key) | Bound::Excluded(key) => branch.index_of(key),
+                    Bound::Unbounded => 0,
+                };
+                let last = match end {
+                    Bound::Included(key) => branch.index_of(key),
+                    Bound::Excluded(key) => branch.keys.partition_point(|least| least < key),
+                    Bound::Unbounded => branch.keys.len(),
+                };
+                for (at, child) in branch.children.iter().enumerate().take(last + 1).skip(first) {
+                    child.missing_in(within.child(branch, at), (start, end), found);
                 }
             }
         }

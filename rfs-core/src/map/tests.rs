@@ -226,6 +226,56 @@ fn a_lookup_loads_one_path() {
     assert_eq!(answer(&pages, ask), (vec![77], 0));
 }
 
+/// All pages of a range are told level by level: as many rounds as there are levels, and no page beside it.
+#[test]
+fn a_range_is_loaded_by_levels() {
+    let mut pages = Pages::new();
+    let full = filled(5000);
+    let (root, _) = store(&full, &mut pages);
+    let fill_all = |missing: &Missing| {
+        for one in missing.all() {
+            one.fill(pages[&one.page()].clone()).expect("it is what was stored");
+        }
+        missing.all().count()
+    };
+    let bounds = [
+        (Bound::Included(100), Bound::Excluded(160)),
+        (Bound::Excluded(4000), Bound::Included(4100)),
+        (Bound::Unbounded, Bound::Excluded(50)),
+        (Bound::Included(4990), Bound::Unbounded),
+        (Bound::Included(7), Bound::Included(7)),
+    ];
+    for range in bounds {
+        let map: Map<u32, u32> = Map::open(root);
+        let (mut rounds, mut fetched) = (0, 0);
+        while let Err(missing) = map.load_range(range) {
+            rounds += 1;
+            fetched += fill_all(&missing);
+        }
+        let read: Vec<(u32, u32)> = map
+            .range(range)
+            .map(|pair| pair.map(|(key, value)| (*key, *value)).expect("it is loaded"))
+            .collect();
+        let expected = full.range(range).map(|pair| pair.map(|(key, value)| (*key, *value)));
+        assert_eq!(Ok(read.clone()), expected.collect());
+        assert_eq!(rounds, usize::from(root.height) + 1);
+        assert!(fetched <= read.len() / 4 + 2 * rounds, "{fetched} pages of {range:?}");
+    }
+    let map: Map<u32, u32> = Map::open(root);
+    let mut rounds = 0;
+    while let Err(missing) = map.load_each([9, 10, 999, 4000, 4001]) {
+        assert!(fill_all(&missing) <= 3, "each page once");
+        rounds += 1;
+    }
+    assert_eq!(rounds, usize::from(root.height) + 1);
+    let map: Map<u32, u32> = Map::open(root);
+    while let Err(missing) = map.load_range(..) {
+        assert!(missing.all().count() <= 256, "what is told at a time is bounded");
+        fill_all(&missing);
+    }
+    assert_eq!(all(&map).map(|all| all.len()), Ok(5000));
+}
+
 #[test]
 fn what_is_not_loaded_cannot_be_changed() {
     let mut pages = Pages::new();

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use rfs_core::{
-    Allocate, At, Change, Context, Credential, Errno, Ino, Node, Op, Place, SegmentId, Target, Timestamp,
-    Tree, WriteAt, decide,
+    Allocate, At, Batch, Change, Context, Credential, Errno, Ino, Node, Op, Place, SegmentId, Target,
+    Timestamp, Tree, WriteAt, decide,
 };
 
 use crate::support::{Fs, Random, live_bytes, state_hash};
@@ -71,6 +71,91 @@ fn extents_say_of_each_byte_where_it_is() {
         }
         assert!(fs.tree.segments().is_empty());
     }
+}
+
+/// Bytes that are stored anew read the same, whatever is between; where they are not as they were read, nothing happens.
+#[test]
+fn relocated_bytes_are_the_same() {
+    let (mut moved, mut raced) = (0, 0);
+    for seed in 0..60 {
+        let mut random = Random(seed);
+        let mut fs = Fs::new();
+        fs.create("a").expect("a new file");
+        fs.create("b").expect("a new file");
+        let inos = [fs.ino("a"), fs.ino("b")];
+        // What each place of the journal holds, and each file.
+        let mut journal: BTreeMap<(u64, u64), u64> = BTreeMap::new();
+        let mut contents: BTreeMap<Ino, Vec<u64>> = inos.map(|ino| (ino, Vec::new())).into();
+        let mut end = 0;
+        let mut looked = Vec::new();
+        for step in 1..=150 {
+            let ino = random.pick(&inos);
+            let time = Timestamp::from_nanos(step);
+            let place = Place { segment: SegmentId(end / 40), position: end % 40 };
+            if random.one_in(2) {
+                let (offset, len) = (random.below(40), 1 + random.below(12));
+                fs.tree.apply(&Change::Write { ino, offset, len, time }, place).expect("it fits");
+                let bytes = contents.get_mut(&ino).expect("one of the two");
+                bytes.resize(bytes.len().max((offset + len) as usize), 0);
+                for skip in 0..len {
+                    let byte = step.cast_unsigned() * 100 + skip;
+                    bytes[(offset + skip) as usize] = byte;
+                    journal.insert((place.segment.0, place.position + skip), byte);
+                }
+                end += len;
+            } else if random.one_in(5) {
+                let (from, to) = (inos[0], inos[1]);
+                let len = contents[&from].len() as u64;
+                if len > 0 {
+                    let share = Change::Share { from, from_offset: 0, to, to_offset: 3, len, time };
+                    fs.tree.apply(&share, place).expect("it fits");
+                    let bytes = contents[&from].clone();
+                    let shared = contents.get_mut(&to).expect("one of the two");
+                    shared.resize(shared.len().max(bytes.len() + 3), 0);
+                    shared[3..3 + bytes.len()].copy_from_slice(&bytes);
+                }
+            } else {
+                for run in fs.tree.file_ranges(ino, 0..u64::MAX).expect("a file") {
+                    looked.extend(run.place.map(|place| (ino, run.range, place)));
+                }
+            }
+            if random.one_in(2) && !looked.is_empty() {
+                // It may be long ago that somebody looked.
+                let (ino, range, from) = looked.swap_remove(random.below(looked.len() as u64) as usize);
+                let skip = random.below(range.end - range.start);
+                let len = 1 + random.below(range.end - range.start - skip);
+                let (offset, from) = (range.start + skip, Place { position: from.position + skip, ..from });
+                let place = Place { segment: SegmentId(end / 40), position: end % 40 };
+                let before = fs.tree.clone();
+                let mut batch = Batch::new(&fs.tree, place);
+                let is_there = batch.relocate(ino, offset, len, from).expect("nothing is missing");
+                let relocate = Change::Relocate { ino, offset, len, from };
+                assert_eq!(fs.tree.apply(&relocate, place).is_ok(), is_there);
+                assert_eq!(fs.tree, batch.tree);
+                assert_eq!(batch.changes, if is_there { vec![relocate] } else { Vec::new() });
+                assert_eq!(live_bytes(&fs.tree), live_bytes(&before));
+                assert_eq!(fs.tree.attr(ino), before.attr(ino));
+                if is_there {
+                    moved += 1;
+                    for skip in 0..len {
+                        let byte = journal[&(from.segment.0, from.position + skip)];
+                        journal.insert((place.segment.0, place.position + skip), byte);
+                    }
+                    end += len;
+                } else {
+                    raced += 1;
+                    assert_eq!(fs.tree, before);
+                }
+            }
+            for (ino, bytes) in &contents {
+                let places = bytes_of(&fs.tree, *ino);
+                let read: Vec<u64> = places.iter().map(|at| at.map_or(0, |at| journal[&at])).collect();
+                assert_eq!(&read, bytes, "seed {seed}");
+            }
+            assert_eq!(fs.tree.check(), Ok(()), "seed {seed}");
+        }
+    }
+    assert!(moved > 100 && raced > 100, "{moved} moved, {raced} refused");
 }
 
 #[test]

@@ -122,7 +122,11 @@ fn any_change_of_content_or_holds(random: &mut Random, ino: Ino, other: Ino) -> 
     let locker = LockOwner { owner, key: random.below(2) };
     let range = LockRange { start: offset, end: if random.one_in(4) { LockRange::END } else { len } };
     let mode = random.pick(&[LockMode::Shared, LockMode::Exclusive]);
-    match random.below(14) {
+    match random.below(15) {
+        14 => {
+            let from = Place { segment: SegmentId(random.below(3)), position: random.extreme() };
+            Change::Relocate { ino, offset: random.below(9), len: 1 + random.below(3), from }
+        }
         0 => Change::Punch { ino, offset, len, time },
         1 => Change::Collapse { ino, offset, len, time },
         2 => Change::Insert { ino, offset, len, time },

@@ -72,12 +72,26 @@ fn segment_v1_without_changes_in_its_footer() {
 
 #[test]
 fn segment_v2() {
-    is_read_and_written_as_ever("segment-v2", sample::segment, &sample::frames());
+    is_read_as_ever("segment-v2", None, &up_to_version_2());
 }
 
 #[test]
 fn segment_v2_without_changes_in_its_footer() {
-    is_read_and_written_as_ever("segment-lean-v2", sample::lean_segment, &sample::frames()[2..]);
+    is_read_as_ever("segment-lean-v2", None, &up_to_version_2()[2..]);
+}
+
+#[test]
+fn segment_v3() {
+    is_read_and_written_as_ever("segment-v3", sample::segment, &sample::frames());
+}
+
+#[test]
+fn segment_v3_without_changes_in_its_footer() {
+    is_read_and_written_as_ever("segment-lean-v3", sample::lean_segment, &sample::frames()[2..]);
+}
+
+fn up_to_version_2() -> Vec<Vec<Step>> {
+    [sample::version_1(), sample::version_2()].concat()
 }
 
 #[test]
@@ -103,6 +117,7 @@ fn every_kind_of_change_is_in_the_sample() {
         "NewSession",
         "Punch",
         "Reap",
+        "Relocate",
         "RemoveXattr",
         "Rename",
         "Rmdir",
@@ -183,13 +198,19 @@ fn local_log_v1() {
 
 #[test]
 fn local_log_v2() {
+    let shipped = |name| golden(name, || unreachable!("what was shipped is never made anew"));
+    opens_as_ever(&shipped("local-log-v2.bin"), &shipped("local-marker-v1.bin"), &up_to_version_2());
+}
+
+#[test]
+fn local_log_v3() {
     let dir = tempfile::tempdir().unwrap();
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(dir.path()).unwrap());
     write_log(&disk);
     let mut log = std::fs::read(dir.path().join(LOG)).unwrap();
     log.truncate(log.iter().rposition(|byte| *byte != 0).unwrap() + 1);
     let marker = std::fs::read(dir.path().join(MARKER)).unwrap();
-    let golden_log = golden("local-log-v2.bin", || log.clone());
+    let golden_log = golden("local-log-v3.bin", || log.clone());
     let golden_marker = golden("local-marker-v1.bin", || marker.clone());
     assert!((log, marker) == (golden_log.to_vec(), golden_marker.to_vec()), "it is written as ever");
     opens_as_ever(&golden_log, &golden_marker, &sample::frames());

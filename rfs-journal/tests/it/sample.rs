@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rfs_core::{
-    Change, CommitId, Ino, Limits, LockMode, LockOwner, LockRange, Lsn, Name, Node, OwnerId, QuotaSubject,
-    Replaced, SegmentId, Timestamp, Tree, XattrName, XattrValue,
+    Change, CommitId, Ino, Limits, LockMode, LockOwner, LockRange, Lsn, Name, Node, OwnerId, Place,
+    QuotaSubject, Replaced, SegmentId, Timestamp, Tree, XattrName, XattrValue,
 };
 use rfs_journal::{Appender, ChainHash, Cut, LogWriter, Residency, WriterIdentity};
 
 pub(crate) const IDENTITY: WriterIdentity =
     WriterIdentity { volume: 0x0123_4567_89ab_cdef_0011_2233_4455_6677, epoch: 3, writer: 0xfeed_beef };
+
+/// Where in the sample the file is that is relocated.
+const MOVED: u64 = 2297;
 
 /// A Change and its payload.
 pub(crate) type Step = (Change, Vec<u8>);
@@ -48,7 +51,7 @@ fn step(change: Change) -> Step {
 
 /// The frames of the sample: every kind of Change, a batch among them. They fit a new tree.
 pub(crate) fn frames() -> Vec<Vec<Step>> {
-    [version_1(), version_2()].concat()
+    [version_1(), version_2(), version_3()].concat()
 }
 
 /// What there was in format version 1.
@@ -124,7 +127,7 @@ pub(crate) fn version_1() -> Vec<Vec<Step>> {
 }
 
 /// What came with format version 2.
-fn version_2() -> Vec<Vec<Step>> {
+pub(crate) fn version_2() -> Vec<Vec<Step>> {
     let nameless = |ino, owner, linkable| {
         step(Change::CreateNameless {
             ino: Ino(ino),
@@ -195,6 +198,21 @@ fn version_2() -> Vec<Vec<Step>> {
             }),
         ],
     ]
+}
+
+/// What came with format version 3. It fits the tree only where the frame before it is at the place that it says.
+fn version_3() -> Vec<Vec<Step>> {
+    vec![
+        vec![create(14, "moved", Node::File), write(14, 0, 100)],
+        vec![relocate(14, 0, 60), relocate(14, 90, 10)],
+    ]
+}
+
+/// Bytes of a file that were written, stored anew. Where they were is known to who knows the segment.
+fn relocate(ino: u64, offset: u64, len: u64) -> Step {
+    let payload = (offset..offset + len).map(|at| (at * 7) as u8).collect();
+    let from = Place { segment: SegmentId(5), position: MOVED + offset };
+    (Change::Relocate { ino: Ino(ino), offset, len, from }, payload)
 }
 
 /// A sealed segment of these frames, after the history that ends at `base`.
