@@ -27,6 +27,7 @@
 
 mod batch;
 pub mod blocking;
+mod check;
 mod clock;
 mod diff;
 mod engine;
@@ -42,6 +43,7 @@ mod stored;
 mod volume;
 
 pub use batch::Batch;
+pub use check::check;
 pub use clock::{Clock, Entropy, SystemClock};
 pub use diff::{Diff, Difference, DifferenceKind};
 pub use engine::{Changed, LocalLog, OpenReport, Receipt, Watch};
@@ -66,6 +68,7 @@ pub use rfs_core::{
 };
 pub use rfs_journal::{ChainHash, Disk, DiskFile, Record};
 pub use rfs_recovery::History;
+pub use rfs_recovery::check::{CheckOptions, CheckReport, CheckedState, Finding, Problem, Suffering};
 pub use rfs_recovery::collect::Collected;
 
 /// The examples of the documents, as tests.

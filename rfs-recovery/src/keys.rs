@@ -8,6 +8,8 @@
 //! <volume>/pages/<epoch>-<number>
 //! <volume>/pins/<pin>
 //! <volume>/kept
+//! <volume>/aside/<name of an object that was put aside>
+//! <volume>/receipts/<epoch>-<number>-<time>
 //! ```
 //! The volume is 32 hexadecimal digits, a writer and a pin too, every other number 16: so names sort as their numbers do, and
 //! none is the leading path of another. The volume id in every name keeps a writer of a deleted volume away from a
@@ -59,6 +61,31 @@ impl Keys {
     #[must_use]
     pub fn kept(self) -> String {
         format!("{:032x}/kept", self.0)
+    }
+
+    /// What the names of all objects start with that a repair has put aside.
+    #[must_use]
+    pub fn all_aside(self) -> String {
+        format!("{:032x}/aside", self.0)
+    }
+
+    /// Where an object of this volume is put aside.
+    #[must_use]
+    pub fn aside(self, key: &str) -> String {
+        let below = key.strip_prefix(&format!("{}/", self.volume())).unwrap_or(key);
+        format!("{}/{below}", self.all_aside())
+    }
+
+    /// What the names of all receipts of drills start with.
+    #[must_use]
+    pub fn receipts(self) -> String {
+        format!("{:032x}/receipts", self.0)
+    }
+
+    /// The name of the receipt of a drill with this commit, made at this time: nanoseconds since 1970.
+    #[must_use]
+    pub fn receipt(self, of: CommitId, time: i64) -> String {
+        format!("{}/{:016x}-{:016x}-{time:016x}", self.receipts(), of.epoch, of.number)
     }
 
     /// What all commits' names start with.

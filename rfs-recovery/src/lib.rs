@@ -6,6 +6,7 @@
 //! The crate has no public API for applications; the crate `rfs` is that.
 
 mod cache;
+pub mod check;
 pub mod collect;
 pub mod commit_log;
 mod content;

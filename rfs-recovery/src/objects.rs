@@ -370,18 +370,30 @@ pub fn decode_commit(
     id: CommitId,
     object: &Bytes,
 ) -> Result<CommitObject, RecoveryError> {
+    decode_commit_start(store, keys, id, object, object.len() as u64)
+}
+
+/// Decodes what stands at a commit's name from the start of an object of `len` bytes. The inlined segments' bytes are there
+/// as far as they are in `start`.
+///
+/// # Errors
+/// `Damaged`, `UnknownFormat`.
+pub fn decode_commit_start(
+    store: &str,
+    keys: Keys,
+    id: CommitId,
+    start: &Bytes,
+    len: u64,
+) -> Result<CommitObject, RecoveryError> {
     let key = keys.commit(id);
-    let opened = envelope::open(store, &key, object)?;
+    let opened = envelope::open(store, &key, start)?;
+    let attached = len.checked_sub(opened.attachment_start);
     let misplaced =
         || envelope::damaged(store, &key, "it says that it is another volume's, or stands elsewhere");
     if opened.is(ObjectKind::Fence) {
         let fence: Fence = opened.body(store, &key, ObjectKind::Fence)?;
         let right = fence.volume == keys.0 && fence.at == id && fence.next_epoch == id.epoch + 1;
-        return if right && opened.attachment.is_empty() {
-            Ok(CommitObject::Fence(fence))
-        } else {
-            Err(misplaced())
-        };
+        return if right && attached == Some(0) { Ok(CommitObject::Fence(fence)) } else { Err(misplaced()) };
     }
     let commit = read_commit_body(&opened, store, &key)?;
     if commit.volume != keys.0 || commit.id != id {
@@ -389,7 +401,7 @@ pub fn decode_commit(
     }
     let mut inlined = commit.segments.iter().filter(|added| added.key.is_none()).map(|added| added.len);
     let inlined = inlined.try_fold(0_u64, |sum: u64, len| sum.checked_add(len));
-    if inlined != Some(opened.attachment.len() as u64) || commit.end < commit.base {
+    if inlined.is_none() || inlined != attached || commit.end < commit.base {
         return Err(envelope::damaged(
             store,
             &key,

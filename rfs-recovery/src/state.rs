@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use rfs_core::{CommitId, Lsn, Map, SegmentId, StateHash, Timestamp, Tree};
 use rfs_journal::{ChainHash, Footer, Record, VerifiedSegment, verify_segment};
 
@@ -88,7 +88,7 @@ pub async fn load(pages: &Pages, ids: &[CommitId], commit: FetchedCommit) -> Res
     Ok(state)
 }
 
-async fn from_image(pages: &Pages, image: ImageRef) -> Result<State, RecoveryError> {
+pub(crate) async fn from_image(pages: &Pages, image: ImageRef) -> Result<State, RecoveryError> {
     let mut state = State::empty(Timestamp::default());
     match &image {
         ImageRef::Whole(whole) => {
@@ -129,11 +129,14 @@ async fn commits_since(
     }
     let between = ids.iter().copied();
     let between = between.filter(|id| Some(*id) > from && *id < last.commit.id).collect::<Vec<_>>();
-    let fetched = stream::iter(between).map(|id| fetch_commit(lineage, id)).buffered(FETCHES);
+    let next_to_it = last.commit.previous.map(|previous| previous.id) == from;
+    let between = if next_to_it { Vec::new() } else { between };
+    let fetched = stream::iter(between).map(|id| fetch_commit(lineage, id));
     let mut by_id = BTreeMap::new();
-    let mut fetched = std::pin::pin!(fetched);
-    while let Some(object) = fetched.try_next().await? {
-        if let CommitObject::Commit(commit) = object {
+    let mut fetched = std::pin::pin!(fetched.buffered(FETCHES));
+    while let Some(object) = fetched.next().await {
+        // One that cannot be read matters if another one extends it. Then it is asked for again.
+        if let Ok(CommitObject::Commit(commit)) = object {
             by_id.insert(commit.commit.id, *commit);
         }
     }

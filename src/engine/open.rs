@@ -107,7 +107,10 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
         let checked = with_head(&listed, &known, |head| scanned.check(head));
         checked.map_err(|error| Error::journal(doing.clone(), error))?;
     }
-    let listing = take_over_from(&lineage, writer, options.clock.now(), listing).await.map_err(fail)?;
+    // The first fence keeps when the volume was made, for who has lost the superblock.
+    let first = listing.slot == CommitId { epoch: 0, number: 0 };
+    let time = if first { superblock.created } else { options.clock.now() };
+    let listing = take_over_from(&lineage, writer, time, listing).await.map_err(fail)?;
     let epoch = listing.slot.epoch + 1;
     let state = if listing.head.as_ref().map(FetchedCommit::reference) == listed.commit {
         listed

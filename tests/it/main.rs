@@ -5,6 +5,7 @@
 mod at_time;
 mod bad_input;
 mod callers;
+mod check;
 mod collection;
 mod commits;
 mod common;

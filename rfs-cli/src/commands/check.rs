@@ -1,180 +1,213 @@
 //! `rfs check`: whether all is as it was written.
 
-use rfs::{At, Attr, CheckError, Errno, ErrorKind, Kind, Volume};
+use std::os::unix::ffi::OsStrExt;
+
+use rfs::{CheckOptions, CheckReport, CheckedState, Finding};
 use serde::Serialize;
 
-use super::{Done, inspect};
+use super::Done;
 use crate::error::{DAMAGED, Failure};
-use crate::output::{Count, Format, Out, Shown, Size};
-use crate::progress::Progress;
-use crate::state;
-use crate::walk::{Step, Walk};
+use crate::output::{Align, Count, Format, Out, Shown, Size, Table};
+use crate::state::options;
 
-/// What is read at a time.
-const PIECE: u64 = 4 << 20;
+/// So many objects that nothing needs are listed for people.
+const LISTED: usize = 10;
 
-/// Verify a volume: its newest state and each checkpoint are opened, and their trees checked.
+/// Verify a volume: that all that its newest state and its checkpoints need is there, and is what was written.
 ///
-/// With --deep also every object in the store, and every byte of every file of these states. Objects of pages have no
-/// checksums of their own: of them is verified what these states' trees are read from. What is wrong is listed, and the
-/// exit code is 4. Nothing is changed.
+/// Superblock, commit log, images and footers of segments are read, the trees are rebuilt and their invariants and state
+/// hashes verified. With --deep also every byte of content. It goes on after what is wrong, lists it with the states and
+/// paths that suffer, and the exit code is 4. Nothing is changed, and a writer is not disturbed.
 ///
-/// JSON: {ok, states, files, bytes, objects, problems}: how many of each were verified, and an array of texts.
+/// JSON: {ok, deep, entries, objects, segments, bytes, states, findings, more_findings, unreferenced}.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Check {
     /// The volume.
     url: String,
-    /// Read every object and every file.
+    /// Read every byte of content too.
     #[arg(long)]
     deep: bool,
     #[command(flatten)]
     format: Format,
 }
 
-#[derive(Default, Serialize)]
+#[derive(Serialize)]
 struct Report {
     ok: bool,
-    states: u64,
-    files: u64,
-    bytes: u64,
+    deep: bool,
+    entries: u64,
     objects: u64,
-    problems: Vec<String>,
+    segments: u64,
+    bytes: u64,
+    states: Vec<State>,
+    findings: Vec<Wrong>,
+    more_findings: u64,
+    unreferenced: Vec<Unreferenced>,
+}
+
+#[derive(Serialize)]
+struct State {
+    checkpoint: Option<String>,
+    commit: String,
+    position: u64,
+    inodes: u64,
+    bytes: u64,
+    sound: bool,
+}
+
+/// A finding, for programs.
+#[derive(Serialize)]
+pub(crate) struct Wrong {
+    key: String,
+    problem: String,
+    what: String,
+    states: Vec<String>,
+    paths: Vec<Suffering>,
+    more_paths: u64,
+    remedy: &'static str,
+}
+
+#[derive(Serialize)]
+struct Suffering {
+    path: String,
+    ranges: Vec<[u64; 2]>,
+}
+
+#[derive(Serialize)]
+struct Unreferenced {
+    key: String,
+    bytes: u64,
 }
 
 impl Check {
     pub(crate) async fn run(&self) -> Done {
-        let mut report = Report::default();
-        let checked = self.check(&mut report).await;
-        if let Err(failure) = checked {
-            if failure.code != Some(DAMAGED) {
-                return Err(failure);
-            }
-            report.problems.push(failure.to_string());
-        }
-        report.ok = report.problems.is_empty();
-        let damaged = Failure::new(format!("{} is damaged", self.url)).with_code(DAMAGED);
-        let ok = report.ok;
-        let printed = self.print(&report);
+        let check = CheckOptions::new().with_deep(self.deep);
+        let report = rfs::check(&self.url, options(), check).await;
+        let report = report.map_err(|error| {
+            let advice = match error.kind() {
+                rfs::ErrorKind::NoVolume => "`rfs create` makes one",
+                _ => "",
+            };
+            Failure::of(format!("check {}", self.url), &error).with_advice(advice)
+        })?;
+        let printed = if self.format.json { Out::new().json(&json(&report)) } else { print(&report) };
         // Whoever reads it no more is told by the exit code all the same.
-        if ok { printed } else { Err(damaged) }
-    }
-
-    async fn check(&self, report: &mut Report) -> Done {
-        if self.deep {
-            self.objects(report).await?;
-        }
-        let Some(head) = self.state(At::Head, report).await? else { return Ok(()) };
-        for (name, _) in head.checkpoints() {
-            self.state(At::Checkpoint(name), report).await?;
-        }
-        Ok(())
-    }
-
-    async fn objects(&self, report: &mut Report) -> Done {
-        let objects = inspect::open(&self.url).await?;
-        let failed = |error: rfs::Error| Failure::of(format!("check {}", self.url), &error);
-        let progress = Progress::new();
-        for object in objects.list().await.map_err(failed)? {
-            progress.show(|| format!("{} objects", report.objects));
-            match objects.verify(&object.key).await {
-                Ok(()) => report.objects += 1,
-                // A writer beside may collect.
-                Err(error) if error.kind() == ErrorKind::NoSuchState => {}
-                Err(error) => report.found(&object.key, &error)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// None for a state that cannot be opened.
-    async fn state(&self, at: At, report: &mut Report) -> Result<Option<Volume>, Failure> {
-        let named = at.to_string();
-        let volume = match state::open(&self.url, at).await {
-            Ok(volume) => volume,
-            Err(failure) if failure.code == Some(DAMAGED) => {
-                report.problems.push(failure.to_string());
-                return Ok(None);
-            }
-            Err(failure) => return Err(failure),
-        };
-        match volume.check().await {
-            Ok(()) => {}
-            Err(CheckError::Unsound(violations)) => {
-                report.problems.extend(violations.iter().map(|violation| format!("{named}: {violation}")));
-            }
-            Err(CheckError::Unreadable(error)) => report.found(&named, &error)?,
-            Err(error) => return Err(Failure::new(format!("check {named}: {error}"))),
-        }
-        if self.deep {
-            let progress = Progress::new();
-            let mut walk = Walk::new(&volume, b"/").await?;
-            while let Some(step) = walk.next().await? {
-                let Step::Entry(path, attr) = step else { continue };
-                let Report { files, bytes, .. } = *report;
-                progress.show(|| format!("{named}: {files} files, {}", Size(bytes)));
-                if attr.kind == Kind::File {
-                    match read(&volume, &attr, report).await {
-                        Ok(()) => report.files += 1,
-                        Err(error) => report.found(&format!("{named}: {}", Shown(&path)), &error)?,
-                    }
-                }
-            }
-        }
-        report.states += 1;
-        Ok(Some(volume))
-    }
-
-    fn print(&self, report: &Report) -> Done {
-        let mut out = Out::new();
-        if self.format.json {
-            return out.json(report);
-        }
-        for problem in &report.problems {
-            out.line(problem)?;
-        }
-        let states = Count(report.states, "state", "states");
-        if self.deep {
-            let objects = Count(report.objects, "object", "objects");
-            let (files, bytes) = (Count(report.files, "file", "files"), report.bytes);
-            out.line(format_args!("verified {states}, {objects}, {files} with {bytes} bytes"))?;
+        if report.is_sound() {
+            printed
         } else {
-            out.line(format_args!("verified {states}"))?;
+            Err(Failure::new(format!("{} is damaged", self.url)).with_code(DAMAGED))
         }
-        match report.problems.len() {
-            0 => out.line("no problems found")?,
-            count => out.line(format_args!("{} found", Count(count as u64, "problem", "problems")))?,
-        }
-        out.end()
     }
 }
 
-impl Report {
-    /// Damage is told; any other error ends the check.
-    fn found(&mut self, what: &str, error: &rfs::Error) -> Done {
-        let failure = Failure::of(what, error);
-        if failure.code != Some(DAMAGED) && error.kind() != ErrorKind::UnknownFormat {
-            return Err(failure);
-        }
-        self.problems.push(failure.to_string());
-        Ok(())
+fn print(report: &CheckReport) -> Done {
+    let mut out = Out::new();
+    let mut table = Table::new([
+        ("STATE", Align::Left),
+        ("COMMIT", Align::Right),
+        ("INODES", Align::Right),
+        ("BYTES", Align::Right),
+        ("", Align::Left),
+    ]);
+    for state in &report.states {
+        let sound = if state.sound { "sound" } else { "damaged" };
+        let name = state.checkpoint.as_deref().map_or_else(|| "newest".to_owned(), shown);
+        let CheckedState { commit, inodes, bytes, .. } = state;
+        table.row([name, commit.to_string(), inodes.to_string(), Size(*bytes).to_string(), sound.to_owned()]);
     }
+    table.print(&mut out)?;
+    let (objects, segments) =
+        (Count(report.objects, "object", "objects"), Count(report.segments, "segment", "segments"));
+    out.line(format_args!("verified {objects} and {segments}, reading {}", Size(report.bytes)))?;
+    findings(&mut out, &report.findings, report.more_findings)?;
+    if !report.unreferenced.is_empty() {
+        let bytes = report.unreferenced.iter().map(|(_, bytes)| *bytes).sum();
+        let count = Count(report.unreferenced.len() as u64, "object", "objects");
+        out.line(format_args!(
+            "{count}, {}, that neither the newest state nor a checkpoint needs:",
+            Size(bytes)
+        ))?;
+        for (key, _) in report.unreferenced.iter().take(LISTED) {
+            out.line(format_args!("  {}", shown(key)))?;
+        }
+        if report.unreferenced.len() > LISTED {
+            out.line(format_args!("  and {} more", report.unreferenced.len() - LISTED))?;
+        }
+    }
+    out.end()
 }
 
-/// Reads all content of a file; the library verifies it.
-async fn read(volume: &Volume, attr: &Attr, report: &mut Report) -> rfs::Result<()> {
-    let inodes = volume.inodes();
-    let mut at = 0;
-    while at < attr.size {
-        // Holes can be large, and there is nothing to verify in them.
-        at = match inodes.seek_data(attr.ino, at).await {
-            Err(error) if error.errno() == Some(Errno::NoSuchData) => break,
-            data => data?,
-        };
-        let end = inodes.seek_hole(attr.ino, at).await?.min(at.saturating_add(PIECE));
-        for piece in inodes.read(attr.ino, at, end - at).await? {
-            report.bytes = report.bytes.saturating_add(piece.len() as u64);
+/// What is wrong, for people.
+pub(crate) fn findings(out: &mut Out, findings: &[Finding], more: u64) -> Done {
+    if findings.is_empty() {
+        return out.line("no problems found");
+    }
+    for finding in findings {
+        let Finding { key, problem, what, .. } = finding;
+        out.line(format_args!("{} is {problem}: {}", shown(key), shown(what)))?;
+        if !finding.states.is_empty() {
+            out.line(format_args!("  states: {}", shown(&finding.states.join(", "))))?;
         }
-        at = end;
+        for suffering in &finding.paths {
+            let ranges: Vec<String> =
+                suffering.ranges.iter().map(|range| format!("{}-{}", range.start, range.end)).collect();
+            let bytes =
+                if ranges.is_empty() { String::new() } else { format!(" bytes {}", ranges.join(", ")) };
+            out.line(format_args!("  path: {}{bytes}", Shown(suffering.path.as_os_str().as_bytes())))?;
+        }
+        if finding.more_paths > 0 {
+            out.line(format_args!("  and {} more", Count(finding.more_paths, "path", "paths")))?;
+        }
+        out.line(format_args!("  what to do: {}", finding.remedy))?;
+    }
+    if more > 0 {
+        out.line(format_args!("and {} more", Count(more, "problem", "problems")))?;
     }
     Ok(())
+}
+
+fn shown(text: &str) -> String {
+    Shown(text.as_bytes()).to_string()
+}
+
+/// A finding, for programs.
+pub(crate) fn wrong(finding: &Finding) -> Wrong {
+    let suffering = |suffering: &rfs::Suffering| Suffering {
+        path: Shown(suffering.path.as_os_str().as_bytes()).to_string(),
+        ranges: suffering.ranges.iter().map(|range| [range.start, range.end]).collect(),
+    };
+    Wrong {
+        key: finding.key.clone(),
+        problem: finding.problem.to_string(),
+        what: finding.what.clone(),
+        states: finding.states.clone(),
+        paths: finding.paths.iter().map(suffering).collect(),
+        more_paths: finding.more_paths,
+        remedy: finding.remedy,
+    }
+}
+
+fn json(report: &CheckReport) -> Report {
+    let states = report.states.iter().map(|state| State {
+        checkpoint: state.checkpoint.clone(),
+        commit: state.commit.to_string(),
+        position: state.position.0,
+        inodes: state.inodes,
+        bytes: state.bytes,
+        sound: state.sound,
+    });
+    let unreferenced = report.unreferenced.iter();
+    let unreferenced = unreferenced.map(|(key, bytes)| Unreferenced { key: key.clone(), bytes: *bytes });
+    Report {
+        ok: report.is_sound(),
+        deep: report.deep,
+        entries: report.entries,
+        objects: report.objects,
+        segments: report.segments,
+        bytes: report.bytes,
+        states: states.collect(),
+        findings: report.findings.iter().map(wrong).collect(),
+        more_findings: report.more_findings,
+        unreferenced: unreferenced.collect(),
+    }
 }

@@ -195,6 +195,14 @@ impl Missing {
         self.asked.is::<Asked<K, V>>()
     }
 
+    /// Between which keys those on the page are, if it belongs to a map of these types: from the first one on, and below
+    /// the second one.
+    #[must_use]
+    pub fn bounds<K: Key, V: Value>(&self) -> Option<(Option<&K>, Option<&K>)> {
+        let Asked { low, high, .. } = self.asked.downcast_ref::<Asked<K, V>>()?;
+        Some((low.as_ref(), high.as_ref()))
+    }
+
     /// Puts what was decoded from the page in place, for all maps that share it.
     ///
     /// # Errors
