@@ -39,6 +39,7 @@ mod inodes;
 mod metadata;
 mod options;
 mod restore;
+mod rewind;
 mod stored;
 mod volume;
 

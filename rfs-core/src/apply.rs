@@ -91,6 +91,8 @@ enum Misfit {
     CheckpointTaken,
     #[error("there is no checkpoint with this name")]
     NoCheckpoint,
+    #[error("the state of commit {0} is needed for it")]
+    Rewind(CommitId),
     #[error("a number is exhausted")]
     Exhausted,
     #[error(transparent)]
@@ -187,6 +189,8 @@ impl Tree {
             }
             Change::SetQuota { subject, limits } => self.set_quota(*subject, *limits),
             Change::Relocate { ino, offset, len, from } => self.relocate(*ino, *offset, *len, *from, place),
+            Change::Rewind { to } => Err(Misfit::Rewind(*to)),
+            Change::Refer { ino, offset, len, to, time } => self.write(*ino, *offset, *len, *time, *to),
         }
     }
 
@@ -266,5 +270,7 @@ const fn name_of(change: &Change) -> &'static str {
         Change::EndOwner { .. } => "EndOwner",
         Change::SetQuota { .. } => "SetQuota",
         Change::Relocate { .. } => "Relocate",
+        Change::Rewind { .. } => "Rewind",
+        Change::Refer { .. } => "Refer",
     }
 }

@@ -357,6 +357,25 @@ pub enum Change {
         /// Where they were: in one extent.
         from: Place,
     },
+    /// The volume goes back to the state at a commit, but for what belongs to its history as a whole
+    /// ([`Tree::rewound_to`](crate::Tree::rewound_to)). Who applies it needs that state.
+    Rewind {
+        /// The commit.
+        to: CommitId,
+    },
+    /// A range of a file refers to bytes that are in the journal already.
+    Refer {
+        /// The file.
+        ino: Ino,
+        /// Where the range starts.
+        offset: u64,
+        /// Its length in bytes.
+        len: u64,
+        /// Where its first byte is.
+        to: Place,
+        /// When.
+        time: Timestamp,
+    },
 }
 
 impl Change {
@@ -392,7 +411,8 @@ impl Change {
             | Self::UnlockRange { ino, .. }
             | Self::Hold { ino, .. }
             | Self::LetGo { ino, .. }
-            | Self::Relocate { ino, .. } => vec![*ino],
+            | Self::Relocate { ino, .. }
+            | Self::Refer { ino, .. } => vec![*ino],
             Self::Exchange { first_parent, first, second_parent, second, .. } => {
                 vec![*first, *second, *first_parent, *second_parent]
             }
@@ -401,7 +421,8 @@ impl Change {
             | Self::AddCheckpoint { .. }
             | Self::DropCheckpoint { .. }
             | Self::EndOwner { .. }
-            | Self::SetQuota { .. } => Vec::new(),
+            | Self::SetQuota { .. }
+            | Self::Rewind { .. } => Vec::new(),
         };
         inodes.sort_unstable();
         inodes.dedup();

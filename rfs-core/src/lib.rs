@@ -49,6 +49,7 @@ mod paged;
 mod permission;
 mod quota;
 mod resolve;
+mod rewind;
 mod tree;
 mod xattr;
 

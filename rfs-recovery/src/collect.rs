@@ -282,15 +282,31 @@ impl Needed {
         needed.chain(self.by_pins.iter().filter(|key| !keys.is_named(key))).cloned().collect()
     }
 
-    /// Marks a commit, its image, the segments that this names as live, and the commits and segments since.
+    /// Marks what the state at a commit needs, and what those need that the way to it goes back to.
     async fn mark_state(
         &mut self,
         pages: &Pages,
         id: CommitId,
         learnt: &mut Learnt,
     ) -> Result<(), RecoveryError> {
+        let mut to_mark = vec![id];
+        while let Some(id) = to_mark.pop() {
+            to_mark.extend(self.mark_way(pages, id, learnt).await?);
+        }
+        Ok(())
+    }
+
+    /// Marks a commit, its image, the segments that this names as live, and the commits and segments since. Gives the
+    /// commits that these go back to.
+    async fn mark_way(
+        &mut self,
+        pages: &Pages,
+        id: CommitId,
+        learnt: &mut Learnt,
+    ) -> Result<Vec<CommitId>, RecoveryError> {
         let lineage = pages.lineage();
-        let Some(commit) = learnt.commit(lineage, id).await? else { return Ok(()) };
+        let Some(commit) = learnt.commit(lineage, id).await? else { return Ok(Vec::new()) };
+        let mut rewound = Vec::new();
         let image = commit.image.clone();
         let back_to = image.as_ref().map(ImageRef::of);
         if let Some(image) = image.filter(|image| !self.images.contains(&image.key(lineage))) {
@@ -305,9 +321,10 @@ impl Needed {
             let Some(commit) = learnt.commit(lineage, id).await? else { break };
             self.keys.insert(lineage.of_epoch(id.epoch).keys.commit(id));
             self.keys.extend(commit.segments.iter().cloned());
+            rewound.extend(&commit.rewound);
             at = commit.previous;
         }
-        Ok(())
+        Ok(rewound)
     }
 }
 

@@ -246,6 +246,8 @@ pub struct Draft {
     pub checkpoint: Option<String>,
     /// The caller's own.
     pub metadata: Vec<u8>,
+    /// The commits that its segments go back to.
+    pub rewound: Vec<CommitId>,
 }
 
 /// A commit that is durable.
@@ -318,7 +320,7 @@ impl Publisher {
     pub fn prepare(&mut self, draft: Draft) {
         assert!(self.unresolved.is_none(), "one commit is in flight at a time");
         let id = self.next_id();
-        let Draft { end, chain, state, time, segments, inline, image, checkpoint, metadata } = draft;
+        let Draft { end, chain, state, time, segments, inline, image, checkpoint, metadata, rewound } = draft;
         let (added, headers): (Vec<_>, Vec<_>) = segments.into_iter().unzip();
         let commit = Commit {
             volume: self.keys.0,
@@ -334,6 +336,7 @@ impl Publisher {
             image,
             checkpoint,
             metadata: ByteSection(metadata),
+            rewound,
         };
         let (object, hash, inline_start) = encode_commit(&commit, &inline);
         let commit_key = self.keys.commit(id);

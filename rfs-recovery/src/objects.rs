@@ -82,7 +82,7 @@ pub struct CommitRef {
 }
 
 /// The body of a commit: makes the history up to `end` durable. Before format version 3 the image was a
-/// [`WholeImage`].
+/// [`WholeImage`]; before version 4 nothing was rewound.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Commit {
     /// The volume.
@@ -111,6 +111,8 @@ pub struct Commit {
     pub checkpoint: Option<String>,
     /// The caller's own.
     pub metadata: ByteSection,
+    /// The commits that its segments go back to: who replays them needs their states.
+    pub rewound: Vec<CommitId>,
 }
 
 /// A segment that a commit adds.
@@ -241,6 +243,45 @@ impl ImageRef {
     }
 }
 
+/// [`Commit`] before format version 4.
+#[derive(Deserialize)]
+struct CommitV3 {
+    volume: u128,
+    id: CommitId,
+    writer: u128,
+    previous: Option<CommitRef>,
+    base: Lsn,
+    end: Lsn,
+    chain: ChainHash,
+    state: StateHash,
+    time: Timestamp,
+    segments: Vec<AddedSegment>,
+    image: Option<ImageRef>,
+    checkpoint: Option<String>,
+    metadata: ByteSection,
+}
+
+impl From<CommitV3> for Commit {
+    fn from(commit: CommitV3) -> Self {
+        Self {
+            volume: commit.volume,
+            id: commit.id,
+            writer: commit.writer,
+            previous: commit.previous,
+            base: commit.base,
+            end: commit.end,
+            chain: commit.chain,
+            state: commit.state,
+            time: commit.time,
+            segments: commit.segments,
+            image: commit.image,
+            checkpoint: commit.checkpoint,
+            metadata: commit.metadata,
+            rewound: Vec::new(),
+        }
+    }
+}
+
 /// [`Commit`] before format version 3.
 #[derive(Deserialize)]
 struct CommitV2 {
@@ -259,7 +300,7 @@ struct CommitV2 {
     metadata: ByteSection,
 }
 
-impl From<CommitV2> for Commit {
+impl From<CommitV2> for CommitV3 {
     fn from(commit: CommitV2) -> Self {
         Self {
             volume: commit.volume,
@@ -401,7 +442,8 @@ pub fn decode_commit_start(
     }
     let mut inlined = commit.segments.iter().filter(|added| added.key.is_none()).map(|added| added.len);
     let inlined = inlined.try_fold(0_u64, |sum: u64, len| sum.checked_add(len));
-    if inlined.is_none() || inlined != attached || commit.end < commit.base {
+    let goes_on = commit.rewound.iter().all(|to| *to < commit.id);
+    if inlined.is_none() || inlined != attached || commit.end < commit.base || !goes_on {
         return Err(envelope::damaged(
             store,
             &key,
@@ -418,10 +460,11 @@ pub fn decode_commit_start(
 
 /// The body of a commit of any version.
 pub(crate) fn read_commit_body(opened: &Opened, store: &str, key: &str) -> Result<Commit, RecoveryError> {
-    if opened.version < 3 {
-        return opened.body::<CommitV2>(store, key, ObjectKind::Commit).map(Commit::from);
+    match opened.version {
+        ..3 => opened.body(store, key, ObjectKind::Commit).map(|body: CommitV2| CommitV3::from(body).into()),
+        3 => opened.body(store, key, ObjectKind::Commit).map(CommitV3::into),
+        4.. => opened.body(store, key, ObjectKind::Commit),
     }
-    opened.body(store, key, ObjectKind::Commit)
 }
 
 /// Fetches what stands at a commit's name, wherever in the lineage that is.

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use rfs_core::{CommitId, Lsn, Map, SegmentId, StateHash, Timestamp, Tree};
+use rfs_core::{Change, CommitId, Difference, Lsn, Map, SegmentId, StateHash, Timestamp, Tree};
 use rfs_journal::{ChainHash, Footer, Record, VerifiedSegment, verify_segment};
 
+use crate::commit_log::read_commit;
 use crate::image::{ImageBase, read_head, read_image};
 use crate::objects::{
     CommitObject, CommitRef, FetchedCommit, ImageRef, StoredSegment, fetch_commit, missing,
@@ -67,6 +68,14 @@ impl State {
             boundaries: vec![(Lsn(0), ChainHash::default())],
         }
     }
+}
+
+/// Rebuilds the state at a commit that is known by its number only, as [`load`] does.
+///
+/// # Errors
+/// `NoSuchState` when there is none, or a fence in its place; otherwise as there.
+pub async fn load_at(pages: &Pages, id: CommitId) -> Result<State, RecoveryError> {
+    load(pages, &[], read_commit(pages.lineage(), id).await?).await
 }
 
 /// Rebuilds the state at `commit`, which is among `ids`, verifying every byte that it reads, and the state hash of each
@@ -207,7 +216,18 @@ async fn extend(pages: &Pages, state: &mut State, fetched: &FetchedCommit) -> Re
         let inlined = added.key.is_none().then(|| inline.split_to(added.len as usize));
         inline_start += inlined.as_ref().map_or(0, |bytes| bytes.len() as u64);
         let (records, end, chain) = read_records(pages.lineage(), &stored, inlined).await?;
-        apply(pages, commit.id, &mut state.tree, &records).await?;
+        for run in records.split_inclusive(|record| matches!(record.change, Change::Rewind { .. })) {
+            match run {
+                [before @ .., Record { change: Change::Rewind { to }, .. }]
+                    if commit.rewound.contains(to) =>
+                {
+                    apply(pages, commit.id, &mut state.tree, before).await?;
+                    let older = Box::pin(load_at(pages, *to)).await?;
+                    go_back(pages, state, older).await?;
+                }
+                _ => apply(pages, commit.id, &mut state.tree, run).await?,
+            }
+        }
         state.replayed_bytes += stored.len;
         (state.lsn, state.chain) = (end, chain);
         state.next_segment = state.next_segment.next();
@@ -230,6 +250,42 @@ async fn extend(pages: &Pages, state: &mut State, fetched: &FetchedCommit) -> Re
     state.time = Some(commit.time);
     state.boundaries.push((state.lsn, state.chain));
     Ok(())
+}
+
+/// Takes a state back to an older one.
+///
+/// # Errors
+/// As [`load`].
+pub async fn go_back(pages: &Pages, state: &mut State, older: State) -> Result<(), RecoveryError> {
+    state.tree = pages.ask(|| state.tree.rewound_to(&older.tree)).await?;
+    for stored in gone_since(pages, &older.segments, &state.segments).await? {
+        let id = stored.header.id;
+        pages.ask(|| state.segments.load(&id)).await?;
+        state.segments.insert(id, stored).expect("it was loaded");
+    }
+    state.base = older.base;
+    state.replayed_bytes = state.replayed_bytes.saturating_add(older.replayed_bytes);
+    Ok(())
+}
+
+/// The segments of an older state that are not in the map of a newer one.
+///
+/// # Errors
+/// As [`load`].
+pub async fn gone_since(
+    pages: &Pages,
+    older: &Map<SegmentId, StoredSegment>,
+    newer: &Map<SegmentId, StoredSegment>,
+) -> Result<Vec<StoredSegment>, RecoveryError> {
+    let gone = || {
+        let differing = older.since(newer).filter_map(|difference| match difference {
+            Ok(Difference { old: None, new: Some(stored), .. }) => Some(Ok(stored.clone())),
+            Ok(_) => None,
+            Err(missing) => Some(Err(missing)),
+        });
+        differing.collect()
+    };
+    pages.ask(gone).await
 }
 
 /// Applies records of the history to a tree.

@@ -76,9 +76,11 @@ async fn retention(
     let receipt = shared.commits.borrow().receipt.clone();
     let Some(receipt) = receipt else { return Ok(None) };
     let checkpoints = committer.tree.checkpoints().iter();
+    let rewinding = shared.image.lock().rewinding.values().copied().collect::<Vec<_>>();
+    let checkpoints = checkpoints.map(|(_, checkpoint)| checkpoint.commit).chain(rewinding);
     let retention = Retention {
         newest: receipt.commit,
-        checkpoints: checkpoints.map(|(_, checkpoint)| checkpoint.commit).collect(),
+        checkpoints: checkpoints.collect(),
         keep_commits: shared.options.keep_commits,
         newest_until_ms: newest_until_ms(shared),
         last_segment: committer.last_segment,

@@ -99,6 +99,10 @@ pub(crate) struct ImageState {
     /// The next object of pages, of this writer's epoch. None is used twice, so that what became of an earlier put does
     /// not matter.
     pub(crate) next_object: PageObject,
+    /// The commits that the volume goes back to and that no commit names yet, by the LSN of the record: they are kept.
+    pub(crate) rewinding: BTreeMap<Lsn, CommitId>,
+    /// How often the volume went back. An image of a state before that is of no use after it.
+    pub(crate) turn: u64,
     /// Bytes and commits since the newest image.
     pub(crate) bytes_since: u64,
     pub(crate) commits_since: u64,
@@ -114,6 +118,8 @@ pub(crate) struct Committer {
     pub(crate) tree: Tree,
     pub(crate) state: StateHash,
     pub(crate) chain: ChainHash,
+    /// How often the volume had gone back then.
+    pub(crate) turn: u64,
     pub(crate) current: Option<Current>,
 }
 
@@ -441,7 +447,11 @@ impl Committer {
         }
         let chain = sealed.last().map_or(self.chain, |last| last.chain);
         let state = loop {
-            let (before, tree, state) = (self.tree.clone(), job.tree.clone(), self.state);
+            let (before, state) = match &job.rewound {
+                Some(rewound) => (rewound.tree.clone(), rewound.state),
+                None => (self.tree.clone(), self.state),
+            };
+            let tree = job.tree.clone();
             match heavy(shared, move |_| Ok(state.update(&before, &tree))).await? {
                 Ok(state) => break state,
                 Err(missing) => shared.load(&missing).await.map_err(|error| error.during(doing))?,
@@ -470,6 +480,7 @@ impl Committer {
             image,
             checkpoint: current.job.checkpoint.clone(),
             metadata: current.job.metadata.clone(),
+            rewound: current.job.rewound.as_ref().map_or_else(Vec::new, |rewound| rewound.to.clone()),
         });
         current.prepared = Some((chain, state));
         if let Some(last) = current.job.boundary.segment {
@@ -497,6 +508,7 @@ impl Committer {
             previous: published.previous,
             image,
             segments: published.segments.iter().map(|stored| stored.key.clone()).collect(),
+            rewound: job.rewound.as_ref().map_or_else(Vec::new, |rewound| rewound.to.clone()),
             time_ms: time.as_nanos() / 1_000_000,
         };
         shared.collector.note(receipt.commit, learnt);
@@ -506,9 +518,12 @@ impl Committer {
             self.last_segment = Some(last);
         }
         shared.residency.trim(shared.options.memory_bytes);
-        (self.tree, self.state, self.chain) = (job.tree, state, chain);
+        (self.tree, self.state, self.chain, self.turn) = (job.tree, state, chain, job.turn);
         // Before anybody hears of the commit: who closes the volume then waits for the image.
-        self.image_if_due(shared, &receipt, journal_bytes);
+        shared.image.lock().rewinding.retain(|lsn, _| *lsn > job.boundary.lsn);
+        // Who replays this commit replays also what the state that it goes back to is rebuilt from.
+        let (bytes, commits) = job.rewound.map_or((0, 0), |rewound| rewound.replayed);
+        self.image_if_due(shared, &receipt, journal_bytes.saturating_add(bytes), commits);
         shared.commits.send_modify(|commits| {
             commits.committed = job.boundary.lsn;
             commits.committed_bytes = job.journaled.bytes;
@@ -525,10 +540,11 @@ impl Committer {
     }
 
     /// Starts an image of this commit's state in the background, if the last one is far behind.
-    fn image_if_due(&self, shared: &Arc<Shared>, receipt: &Receipt, journal_bytes: u64) {
+    fn image_if_due(&self, shared: &Arc<Shared>, receipt: &Receipt, journal_bytes: u64, commits: u64) {
         let due = {
             let mut image = shared.image.lock();
-            image.bytes_since += journal_bytes;
+            image.bytes_since = image.bytes_since.saturating_add(journal_bytes);
+            image.commits_since += commits;
             // One that only names an image is nothing to replay.
             image.commits_since += u64::from(journal_bytes > 0);
             image.bytes_since >= shared.options.image_bytes
@@ -550,16 +566,18 @@ impl Committer {
             image.running = true;
             (std::mem::take(&mut image.bytes_since), std::mem::take(&mut image.commits_since))
         };
+        let turn = self.turn;
         let (task, tree, receipt) = (Arc::clone(shared), self.tree.clone(), receipt.clone());
         let next_segment = self.last_segment.map_or(SegmentId(0), SegmentId::next);
         // Made here: a task that its runtime never runs ends, too.
         let running = RunningImage(Arc::clone(&task));
         tokio::spawn(async move {
             let _running = running;
-            let written = write_image(&task, &receipt, next_segment, tree).await;
+            let written = write_image(&task, &receipt, next_segment, tree, turn).await;
             let mut image = task.image.lock();
             match written {
-                Ok(reference) => image.ready = Some(reference),
+                Ok(Some(reference)) => image.ready = Some(reference),
+                Ok(None) => debug!("an image was given up: the volume went back meanwhile"),
                 Err(error) => {
                     warn!(%error, "an image was not written");
                     if error.kind() == ErrorKind::Outage {
@@ -597,7 +615,8 @@ async fn write_image(
     receipt: &Receipt,
     next_segment: SegmentId,
     tree: Tree,
-) -> Result<ImageRef> {
+    turn: u64,
+) -> Result<Option<ImageRef>> {
     let doing = "make an image";
     let segments = shared.content.settle().await.map_err(|error| Error::recovery(doing, error))?;
     let of = ImageOf {
@@ -610,7 +629,8 @@ async fn write_image(
         tree,
         segments,
     };
-    let encoded = encode(shared, of).await.map_err(|error| error.during(doing))?;
+    let encoded = encode(shared, of, turn).await.map_err(|error| error.during(doing))?;
+    let Some(encoded) = encoded else { return Ok(None) };
     let object = encoded.reference.head.object;
     let key = shared.keys.pages_of(object);
     let bytes = encoded.len();
@@ -630,20 +650,30 @@ async fn write_image(
     let put = shared.store.put_large(&key, encoded.pieces.clone()).await;
     put.map_err(|error| Error::store(format!("write image {key}"), error))?;
     debug!(%key, pages = encoded.pages, bytes, "image written");
-    encoded.is_stored(&shared.pages);
-    shared.image.lock().base = Some(encoded.base);
+    {
+        let mut image = shared.image.lock();
+        if image.turn != turn {
+            return Ok(None);
+        }
+        encoded.is_stored(&shared.pages);
+        image.base = Some(encoded.base);
+    }
     // What is stored now can be let go of.
     let room = heavy(shared, |shared| {
         shared.make_room();
         Ok(())
     });
     room.await?;
-    Ok(ImageRef::Paged(encoded.reference))
+    Ok(Some(ImageRef::Paged(encoded.reference)))
 }
 
-async fn encode(shared: &Arc<Shared>, of: ImageOf) -> Result<EncodedImage> {
+/// None when the volume went back meanwhile: what the image is to be based on is another one then.
+async fn encode(shared: &Arc<Shared>, of: ImageOf, turn: u64) -> Result<Option<EncodedImage>> {
     let (object, base) = {
         let mut image = shared.image.lock();
+        if image.turn != turn {
+            return Ok(None);
+        }
         let object = image.next_object;
         image.next_object.number += 1;
         (object, image.base.clone().unwrap_or_default())
@@ -652,7 +682,7 @@ async fn encode(shared: &Arc<Shared>, of: ImageOf) -> Result<EncodedImage> {
     loop {
         let (of, base) = (Arc::clone(&of), Arc::clone(&base));
         match heavy(shared, move |_| Ok(encode_image(&of, &base, object))).await? {
-            Ok(encoded) => return Ok(encoded),
+            Ok(encoded) => return Ok(Some(encoded)),
             Err(missing) => shared.load(&missing).await?,
         }
     }

@@ -4,9 +4,10 @@ use std::collections::{HashMap, VecDeque};
 
 use rfs_core::{
     AtimePolicy, Batch, Change, CommitId, Context, Credential, Decision, Errno, Fault, Ino, LockOwner,
-    LockRange, Lsn, Missing, Op, Outcome, OwnerId, Place, Timestamp, Tree, decide,
+    LockRange, Lsn, Missing, Op, Outcome, OwnerId, Place, StateHash, Timestamp, Tree, decide,
 };
 use rfs_journal::{Appender, Boundary};
+use rfs_recovery::state::State;
 
 use super::locks::LocksChanged;
 use super::watch::{Origin, Watchers};
@@ -22,7 +23,21 @@ pub(crate) struct Job {
     pub(crate) journaled: Journaled,
     pub(crate) checkpoint: Option<String>,
     pub(crate) metadata: Vec<u8>,
+    pub(crate) rewound: Option<Rewound>,
+    pub(crate) turn: u64,
     pub(crate) done: Option<tokio::sync::oneshot::Sender<Result<super::Receipt>>>,
+}
+
+/// The volume went back, and no commit says so yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Rewound {
+    /// The commits that it went back to, one after the other.
+    pub(crate) to: Vec<CommitId>,
+    /// The tree and state hash of the last one.
+    pub(crate) tree: Tree,
+    pub(crate) state: StateHash,
+    /// Bytes and commits that are replayed to rebuild them.
+    pub(crate) replayed: (u64, u64),
 }
 
 /// How much was appended to a journal, about.
@@ -58,6 +73,10 @@ pub(crate) struct Front {
     /// The commit that the next job gets.
     pub(crate) next_commit: CommitId,
     pub(crate) jobs: VecDeque<Job>,
+    /// Since the last commit that was fixed.
+    pub(crate) rewound: Option<Rewound>,
+    /// How often the volume went back.
+    pub(crate) turn: u64,
 }
 
 /// The tree and what surrounds it.
@@ -230,6 +249,27 @@ impl Live {
         Ok(outcomes)
     }
 
+    /// Goes back to the state at a commit.
+    ///
+    /// # Errors
+    /// A page of it is missing.
+    pub(crate) fn go_back(&mut self, to: CommitId, older: &Tree) -> std::result::Result<(), Refused> {
+        self.usable()?;
+        let tree = self.tree.rewound_to(older)?;
+        let Some(front) = &mut self.front else { return Err(Errno::ReadOnly.into()) };
+        let change = Change::Rewind { to };
+        front.append(&change, &[]);
+        self.tree = tree;
+        self.note(Origin::default(), &[change]);
+        Ok(())
+    }
+
+    /// The nameless inodes of the volume's owner that no handle holds.
+    pub(crate) fn left_behind(&self) -> Vec<Ino> {
+        let held = self.tree.held_by(self.session.owner);
+        held.filter(|ino| !self.handles.contains_key(ino)).collect()
+    }
+
     fn in_context<T>(&self, caller: Caller<'_>, then: impl FnOnce(&Context<'_>) -> T) -> T {
         let Session { owner, atime, .. } = self.session;
         let holders = |ino| if self.handles.contains_key(&ino) { vec![owner] } else { Vec::new() };
@@ -342,8 +382,9 @@ impl Live {
         let boundary = front.appender.seal();
         let id = front.next_commit;
         front.next_commit.number += 1;
-        let (tree, journaled) = (self.tree.clone(), front.journaled);
-        Some(Job { id, boundary, tree, journaled, checkpoint, metadata, done: None })
+        let (tree, journaled, rewound) = (self.tree.clone(), front.journaled, front.rewound.take());
+        let turn = front.turn;
+        Some(Job { id, boundary, tree, journaled, checkpoint, metadata, rewound, turn, done: None })
     }
 
     pub(crate) fn usable(&self) -> std::result::Result<(), Refused> {
@@ -365,6 +406,18 @@ impl Front {
         self.appender.append_all(changes, payloads);
         let payload: usize = payloads.iter().map(|payload| payload.len()).sum();
         self.note(changes.iter().map(change_bytes).sum(), payload);
+    }
+
+    /// Notes that the volume went back, for the next commit.
+    pub(crate) fn note_rewound(&mut self, to: CommitId, older: &State) {
+        let (mut before, (mut bytes, mut commits)) =
+            self.rewound.take().map_or_else(Default::default, |rewound| (rewound.to, rewound.replayed));
+        before.push(to);
+        bytes += older.replayed_bytes;
+        commits += older.boundaries.len() as u64;
+        let (tree, state) = (older.tree.clone(), older.state);
+        self.rewound = Some(Rewound { to: before, tree, state, replayed: (bytes, commits) });
+        self.turn += 1;
     }
 
     const fn note(&mut self, changes: usize, payload: usize) {

@@ -10,6 +10,7 @@ mod loaded;
 mod locks;
 mod open;
 mod pin;
+mod rewind;
 mod shared;
 mod watch;
 
@@ -22,6 +23,7 @@ pub(crate) use locks::{LockRequest, Wanted};
 pub use open::{LocalLog, OpenReport};
 pub(crate) use open::{open_reader, open_writer};
 pub(crate) use pin::{pin, resolve};
+pub(crate) use rewind::rewind;
 pub(crate) use shared::Shared;
 pub(crate) use watch::Origin;
 pub use watch::{Changed, Watch};

@@ -1,6 +1,6 @@
 //! Opens a volume: takes the epoch, rebuilds the state, takes over the local log.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use parking_lot::{Mutex, RwLock};
 use rfs_backends::Store;
 use rfs_core::{Change, CommitId, Lsn, Op, OwnerId, PageObject, Place, SegmentId, Tree};
 use rfs_journal::{
-    Appender, ChainHash, Cut, Disk, Head, LogEnd, LogWriter, OpenedLog, Orphaned, RealDisk, Residency,
-    ScannedLog, WriterIdentity, scan_log,
+    Appender, ChainHash, Cut, Disk, Head, LogEnd, LogWriter, OpenedLog, Orphaned, RealDisk, Record,
+    Residency, ScannedLog, WriterIdentity, scan_log,
 };
 use rfs_recovery::commit_log::{
     Listing, Publisher, list, list_ids, probe_superblock, read_commit, read_superblock, take_over_from,
 };
 use rfs_recovery::objects::{FetchedCommit, StoredHeader};
-use rfs_recovery::state::{State, load};
+use rfs_recovery::state::{State, load, load_at};
 use rfs_recovery::{Content, Lineage, Pages, RecoveryError};
 use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
@@ -29,6 +29,7 @@ use super::driver::Driver;
 use super::live::{Front, Journaled, Live, Session};
 use super::loaded::Loaded;
 use super::locks::Waits;
+use super::rewind::{keep_segments, went_back};
 use super::shared::Shared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::Options;
@@ -127,11 +128,24 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
     };
     let mut log = open_local(scanned, identity, &residency, &state, &known)?;
     log.writer.set_file_bytes(options.local_file_bytes);
+    let committed = (state.tree.clone(), state.state);
     let mut tree = state.tree.clone();
-    pages.apply(&mut tree, &log.tail).await.map_err(fail)?.map_err(|(record, error)| {
-        let what = format!("{doing}: record {} of the local log cannot be applied: {error}", record.lsn);
-        Error::new(ErrorKind::Damaged, what)
-    })?;
+    let mut rewound = Vec::new();
+    for run in log.tail.split_inclusive(|record| matches!(record.change, Change::Rewind { .. })) {
+        let (records, back) = match run {
+            [before @ .., Record { change: Change::Rewind { to }, lsn, .. }] => (before, Some((*to, *lsn))),
+            _ => (run, None),
+        };
+        pages.apply(&mut tree, records).await.map_err(fail)?.map_err(|(record, error)| {
+            let what = format!("{doing}: record {} of the local log cannot be applied: {error}", record.lsn);
+            Error::new(ErrorKind::Damaged, what)
+        })?;
+        if let Some((to, lsn)) = back {
+            let older = load_at(&pages, to).await.map_err(fail)?;
+            tree = pages.ask(|| tree.rewound_to(&older.tree)).await.map_err(fail)?;
+            rewound.push((lsn, to, older));
+        }
+    }
     let owner = options.owner.unwrap_or(OwnerId(VOLUME_GIVEN | epoch));
     let report = report(epoch, &state, &log, held(&tree, owner));
     let head = state.commit.map(|commit| commit.id);
@@ -142,6 +156,8 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
         journaled: Journaled::default(),
         next_commit: CommitId { epoch, number: 0 },
         jobs: VecDeque::new(),
+        rewound: None,
+        turn: 0,
     };
     let publisher = Publisher::new(lineage, writer, epoch, state.commit, state.lsn);
     let with_thread = disk.is_some() && !options.one_thread;
@@ -149,9 +165,10 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
         publisher,
         writer,
         last_segment: state.next_segment.0.checked_sub(1).map(SegmentId),
-        tree: state.tree.clone(),
-        state: state.state,
+        tree: committed.0,
+        state: committed.1,
         chain: state.chain,
+        turn: 0,
         current: None,
     };
     let parts = Parts {
@@ -160,6 +177,13 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
         driver: Some(Driver::new(log.writer, with_thread)),
     };
     let shared = share(pages, options, state, parts, Some(committer));
+    for (lsn, to, older) in rewound {
+        keep_segments(&shared, &older).await.map_err(fail)?;
+        let mut live = shared.live.write();
+        if let Some(front) = &mut live.front {
+            went_back(&shared, front, lsn, to, older);
+        }
+    }
     begin_session(&shared, &doing).await?;
     drop_unmade_checkpoints(&shared, head, &doing).await?;
     drop_inherited_checkpoints(&shared, &doing).await?;
@@ -174,8 +198,8 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
 }
 
 /// Releases what other owners than this writer's left behind, in as many steps as it takes.
-async fn begin_session(shared: &Shared, doing: &str) -> Result<()> {
-    let begin = Op::NewSession { keep: shared.options.owner.into_iter().collect() };
+pub(super) async fn begin_session(shared: &Shared, doing: &str) -> Result<()> {
+    let begin = Op::NewSession { keep: vec![shared.live.read().session().owner] };
     let position = || shared.live.read().lsn(Lsn(0));
     loop {
         let before = position();
@@ -295,7 +319,7 @@ async fn load_head(pages: &Pages, listing: &Listing) -> std::result::Result<Stat
     }
 }
 
-pub(super) async fn load_commit(
+async fn load_commit(
     pages: &Pages,
     ids: &[CommitId],
     id: CommitId,
@@ -462,6 +486,8 @@ fn share(
         commits_since: if state.replayed_bytes > 0 { state.boundaries.len() as u64 - 1 } else { 0 },
         ready: None,
         running: false,
+        rewinding: BTreeMap::new(),
+        turn: 0,
     };
     let cache_bytes = options.memory_bytes;
     Arc::new(Shared {

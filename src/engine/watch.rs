@@ -182,11 +182,13 @@ fn touched(change: &Change, mark: &mut dyn FnMut(Changed)) {
         | Change::Punch { ino, .. }
         | Change::Collapse { ino, .. }
         | Change::Insert { ino, .. }
+        | Change::Refer { ino, .. }
         | Change::Share { to: ino, .. } => mark(Changed::Content(*ino)),
         Change::SetAttr { ino, .. }
         | Change::SetXattr { ino, .. }
         | Change::RemoveXattr { ino, .. }
         | Change::Access { ino, .. } => mark(Changed::Attributes(*ino)),
+        Change::Rewind { .. } => mark(Changed::Everything),
         _ => {}
     }
 }

@@ -23,6 +23,7 @@ mod model;
 mod owners;
 mod ranges;
 mod restore;
+mod rewind;
 mod stores;
 mod target;
 mod zombie;

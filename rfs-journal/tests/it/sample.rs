@@ -205,6 +205,16 @@ fn version_3() -> Vec<Vec<Step>> {
     vec![
         vec![create(14, "moved", Node::File), write(14, 0, 100)],
         vec![relocate(14, 0, 60), relocate(14, 90, 10)],
+        vec![
+            step(Change::Rewind { to: CommitId { epoch: 1, number: 300 } }),
+            step(Change::Refer {
+                ino: Ino(14),
+                offset: 60,
+                len: 30,
+                to: Place { segment: SegmentId(5), position: MOVED },
+                time: time(40),
+            }),
+        ],
     ]
 }
 
@@ -254,7 +264,11 @@ fn the_sample_is_a_history() {
     let mut tree = Tree::new(time(0));
     let segment = rfs_journal::verify_segment("sample", &segment(), None).unwrap();
     for record in &segment.records {
-        tree.apply(&record.change, record.place).unwrap();
+        match record.change {
+            // To the state that it is in.
+            Change::Rewind { .. } => tree = tree.rewound_to(&tree).unwrap(),
+            _ => tree.apply(&record.change, record.place).unwrap(),
+        }
     }
     assert_eq!(tree.check(), Ok(()));
 }

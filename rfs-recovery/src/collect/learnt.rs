@@ -35,6 +35,8 @@ pub struct LearntCommit {
     pub image: Option<ImageRef>,
     /// The names of the objects that hold the segments that it adds.
     pub segments: Vec<String>,
+    /// The commits that these go back to.
+    pub rewound: Vec<CommitId>,
     /// When it was made, in Unix milliseconds.
     pub time_ms: i64,
 }
@@ -143,6 +145,7 @@ fn learn(object: CommitObject) -> Option<LearntCommit> {
         previous: commit.previous.map(|previous| previous.id),
         image: commit.image,
         segments: commit.segments.into_iter().filter_map(|added| added.key).collect(),
+        rewound: commit.rewound,
         time_ms: commit.time.as_nanos() / 1_000_000,
     })
 }

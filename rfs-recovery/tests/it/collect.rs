@@ -45,6 +45,7 @@ impl Volume {
             image: image.map(ImageRef::Paged),
             checkpoint: None,
             metadata: Vec::new(),
+            rewound: Vec::new(),
         });
         self.publisher.settle().await.unwrap().reference.id
     }

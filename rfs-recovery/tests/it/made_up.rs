@@ -164,10 +164,10 @@ pub(crate) fn as_commit(sample: &Sample) -> Commit {
     commit.commit
 }
 
-/// The commit with another body, as version 3 writes it.
+/// The commit with another body, as version 4 writes it.
 pub(crate) fn with_commit(sample: &Sample, commit: &Commit) -> Bytes {
     let mut object = sample.commit().to_vec();
-    object[8] = 3;
+    object[8] = 4;
     with_body(&object.into(), commit).0
 }
 

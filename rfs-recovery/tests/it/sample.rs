@@ -230,6 +230,7 @@ impl Journal {
             image: None,
             checkpoint: None,
             metadata: Vec::new(),
+            rewound: Vec::new(),
         }
     }
 }
@@ -397,6 +398,7 @@ async fn make_of(version: u16) -> Sample {
         image: image.map(ImageRef::Paged),
         checkpoint: Some("naïve".to_owned()),
         metadata: b"flight 17".to_vec(),
+        rewound: vec![FIRST],
         ..journal.draft(segments, vec![bytes])
     };
     assert_eq!(publish(&mut publisher, draft).await.reference.id, head);
