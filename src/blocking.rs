@@ -26,9 +26,10 @@ use tokio::runtime::{Builder, Runtime};
 use crate::engine::Receipt;
 use crate::error::{Error, ErrorKind, Result};
 use crate::{
-    Allocate, At, CheckError, Collected, CommitId, Cookie, Credential, FileType, HeldRange, History, Ino,
-    Level, Limits, LockMode, LockRange, Lsn, Metadata, Node, OpenOptions, Options, Permission, Permissions,
-    Quota, QuotaSubject, RenameMode, StatFs, StateHash, Timestamp, XattrMode, XattrName,
+    Allocate, At, CheckError, Collected, CommitId, Compacted, Cookie, Credential, FileType, HeldRange,
+    History, Ino, Level, Limits, LockMode, LockRange, Lsn, Metadata, Node, OpenOptions, Options, Permission,
+    Permissions, Quota, QuotaSubject, RenameMode, StatFs, StateHash, StoreUsage, Timestamp, XattrMode,
+    XattrName,
 };
 
 /// A volume, as [`crate::Volume`].
@@ -160,6 +161,22 @@ impl Volume {
     /// As there.
     pub fn collect_garbage(&self) -> Result<Collected> {
         self.runtime.block_on(self.volume.collect_garbage())
+    }
+
+    /// As [`crate::Volume::compact`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn compact(&self) -> Result<Compacted> {
+        self.runtime.block_on(self.volume.compact())
+    }
+
+    /// As [`crate::Volume::usage`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn usage(&self) -> Result<StoreUsage> {
+        self.runtime.block_on(self.volume.usage())
     }
 
     /// As [`crate::Volume::state_hash`].

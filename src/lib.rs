@@ -47,7 +47,7 @@ pub use batch::Batch;
 pub use check::check;
 pub use clock::{Clock, Entropy, SystemClock};
 pub use diff::{Diff, Difference, DifferenceKind};
-pub use engine::{Changed, LocalLog, OpenReport, Receipt, Watch};
+pub use engine::{Changed, Compacted, LocalLog, OpenReport, Receipt, StoreUsage, Watch};
 pub use error::{Error, ErrorKind, Result};
 pub use file::{File, OpenOptions};
 pub use fork::{Detached, Forked, Pin};
@@ -70,7 +70,7 @@ pub use rfs_core::{
 pub use rfs_journal::{ChainHash, Disk, DiskFile, Record};
 pub use rfs_recovery::History;
 pub use rfs_recovery::check::{CheckOptions, CheckReport, CheckedState, Finding, Problem, Suffering};
-pub use rfs_recovery::collect::Collected;
+pub use rfs_recovery::collect::{Collected, Total};
 
 /// The examples of the documents, as tests.
 #[cfg(doctest)]

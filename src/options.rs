@@ -1,5 +1,6 @@
 //! How a volume is opened.
 
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +57,10 @@ pub struct Options {
     pub(crate) keep_commits: usize,
     pub(crate) collect_grace: Duration,
     pub(crate) auto_collect: bool,
+    pub(crate) collect_rate: Option<NonZeroU32>,
+    pub(crate) compact_percent: u8,
+    pub(crate) compact_bytes: u64,
+    pub(crate) compact_rate: Option<NonZeroU64>,
     pub(crate) owner: Option<OwnerId>,
     pub(crate) credential: Arc<Credential>,
     pub(crate) atime: AtimePolicy,
@@ -88,6 +93,10 @@ impl Default for Options {
             keep_commits: 16,
             collect_grace: Duration::from_hours(1),
             auto_collect: false,
+            collect_rate: None,
+            compact_percent: 25,
+            compact_bytes: 64 << 20,
+            compact_rate: NonZeroU64::new(16 << 20),
             owner: None,
             credential: Arc::new(Credential { umask: 0o022, ..Credential::root() }),
             atime: AtimePolicy::Never,
@@ -221,9 +230,35 @@ impl Options {
 
     /// Whether garbage is collected by itself: after each commit that is the first one to name an image
     /// ([`Options::with_image_every`]), since that is when what only older commits needed becomes garbage. Default:
-    /// no, it is collected when [`Volume::collect_garbage`](crate::Volume::collect_garbage) is called.
+    /// no, it is collected when [`Volume::collect_garbage`](crate::Volume::collect_garbage) is called. What
+    /// [`Options::with_compaction`] says is then done after each collection, too.
     pub fn with_auto_collect(mut self, auto_collect: bool) -> Self {
         self.auto_collect = auto_collect;
+        self
+    }
+
+    /// How fast garbage is collected: so many objects a second are deleted, or looked at for the first time. Default: as
+    /// fast as the store lets it.
+    pub fn with_collect_rate(mut self, objects_per_second: Option<NonZeroU32>) -> Self {
+        self.collect_rate = objects_per_second;
+        self
+    }
+
+    /// When content and pages are stored anew, so that the objects that they are in can go
+    /// ([`Volume::compact`](crate::Volume::compact)): when less than so many hundredths of an object are in use (default
+    /// 25, 50 at most; 0: never). Many small objects are put together as well. At most so many bytes are stored anew at a
+    /// time (default 64 MiB).
+    ///
+    /// So for each byte that is stored anew at least three are given up, with the default.
+    pub fn with_compaction(mut self, percent: u8, bytes: u64) -> Self {
+        self.compact_percent = percent.min(50);
+        self.compact_bytes = bytes;
+        self
+    }
+
+    /// How fast content is stored anew, in bytes per second, so that what else is done is not held up. Default: 16 MiB.
+    pub fn with_compaction_rate(mut self, bytes_per_second: Option<NonZeroU64>) -> Self {
+        self.compact_rate = bytes_per_second;
         self
     }
 

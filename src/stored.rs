@@ -236,20 +236,27 @@ impl Objects {
     }
 
     fn role(&self, key: &str) -> ObjectRole {
-        let below = |prefix: String| key.strip_prefix(&prefix).is_some_and(|rest| rest.starts_with('/'));
-        if key == SUPERBLOCK {
-            ObjectRole::Superblock
-        } else if self.keys.parse_commit(key).is_some() {
-            ObjectRole::Commit
-        } else if self.keys.parse_segment(key).is_some() {
-            ObjectRole::Segment
-        } else if below(self.keys.images()) || self.keys.parse_pages(key).is_some() {
-            ObjectRole::Image
-        } else {
-            ObjectRole::Unknown
-        }
+        role_of(self.keys, key)
     }
+}
 
+/// What an object of a volume is for.
+pub(crate) fn role_of(keys: Keys, key: &str) -> ObjectRole {
+    let below = |prefix: String| key.strip_prefix(&prefix).is_some_and(|rest| rest.starts_with('/'));
+    if key == SUPERBLOCK {
+        ObjectRole::Superblock
+    } else if keys.parse_commit(key).is_some() {
+        ObjectRole::Commit
+    } else if keys.parse_segment(key).is_some() {
+        ObjectRole::Segment
+    } else if below(keys.images()) || keys.parse_pages(key).is_some() {
+        ObjectRole::Image
+    } else {
+        ObjectRole::Unknown
+    }
+}
+
+impl Objects {
     async fn fetch(&self, key: &str) -> Result<bytes::Bytes> {
         self.store.get(key).await.map_err(|error| match error.kind() {
             StoreErrorKind::NotFound => {

@@ -13,8 +13,8 @@ use rfs_recovery::{History, Keys, commit_log, history};
 use tokio::sync::oneshot;
 
 use crate::engine::{
-    Live, OpenReport, Receipt, Shared, collect_at_close, collect_now, commit_named, commit_now,
-    image_at_close, name_image, open_reader, open_writer, queue_commit,
+    Compacted, Live, OpenReport, Receipt, Shared, StoreUsage, collect_at_close, collect_now, commit_named,
+    commit_now, compact_now, image_at_close, name_image, open_reader, open_writer, queue_commit, usage_now,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{Fs, path_bytes};
@@ -379,6 +379,28 @@ impl Volume {
     pub async fn collect_garbage(&self) -> Result<Collected> {
         self.writable("collect garbage")?;
         collect_now(self.shared()).await
+    }
+
+    /// What the volume takes in its store: how much of that is in use, what a collection would delete, and what dropping
+    /// each checkpoint would free. Nothing is changed, and no content is read: what the retained states need is marked by
+    /// their indexes, as a collection does it. A volume that is open for reading only has to be open at its head.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`], [`ErrorKind::Outage`].
+    pub async fn usage(&self) -> Result<StoreUsage> {
+        usage_now(self.shared()).await
+    }
+
+    /// Stores what is in use of objects that are mostly not again, so that the next [`Volume::collect_garbage`] can delete
+    /// them: content by records of the journal, pages by an image. [`Options::with_compaction`] says when that is worth it,
+    /// and how much is done at a time; call it again until it has nothing to do. What users see does not change, and they
+    /// go on meanwhile. With [`Options::with_auto_collect`] it is done by itself.
+    ///
+    /// # Errors
+    /// As [`Volume::commit`]; [`ErrorKind::Damaged`] when what is in use cannot be read.
+    pub async fn compact(&self) -> Result<Compacted> {
+        self.writable("compact")?;
+        compact_now(self.shared()).await
     }
 
     /// The identity of the tree as it is now. It costs a pass over the whole tree, all of which is in memory then.

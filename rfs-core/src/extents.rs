@@ -132,6 +132,37 @@ impl Tree {
         Ok(runs)
     }
 
+    /// The extents from an offset of a file on, up to another one, that lie in segments that are `wanted`. After looking at
+    /// `most` it stops, and tells where it goes on.
+    ///
+    /// # Errors
+    /// A page is missing.
+    pub fn extents_in(
+        &self,
+        from: (Ino, u64),
+        to: (Ino, u64),
+        most: usize,
+        wanted: &dyn Fn(SegmentId) -> bool,
+    ) -> Result<(Vec<(Ino, u64, Extent)>, Option<(Ino, u64)>), Missing> {
+        let mut found = Vec::new();
+        for (looked, run) in self.extents.range(from..to).enumerate() {
+            let (&(ino, offset), &extent) = run?;
+            if looked == most {
+                return Ok((found, Some((ino, offset))));
+            }
+            if wanted(extent.place.segment) {
+                found.push((ino, offset, extent));
+            }
+        }
+        Ok((found, None))
+    }
+
+    /// How many extents there are.
+    #[must_use]
+    pub const fn extent_count(&self) -> u64 {
+        self.extents.len()
+    }
+
     /// Whether a file's `len` bytes from `offset` on, at least one, lie at `from` in one extent.
     ///
     /// # Errors

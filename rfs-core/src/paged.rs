@@ -209,6 +209,21 @@ impl Tree {
         self.segments.age();
     }
 
+    /// Nodes with `unwanted` pages lose them, so that the next image stores them again: the tree stays the same. Gives how
+    /// many bytes these pages have. Snapshots keep them.
+    ///
+    /// # Errors
+    /// Pages are missing; what was done before is not undone.
+    pub fn forget_pages(&mut self, unwanted: &dyn Fn(&PageRef) -> bool) -> Result<u64, Missing> {
+        Ok(self.inodes.forget_pages(unwanted)?
+            + self.entries.forget_pages(unwanted)?
+            + self.listing.forget_pages(unwanted)?
+            + self.links.forget_pages(unwanted)?
+            + self.extents.forget_pages(unwanted)?
+            + self.xattrs.forget_pages(unwanted)?
+            + self.segments.forget_pages(unwanted)?)
+    }
+
     /// Visits the pages of this tree but for `kept` ones, and those that these lead to. Of leaves only the place is
     /// needed.
     ///

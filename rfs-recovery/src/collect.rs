@@ -4,6 +4,7 @@
 //! checkpoints. So a collector that lost its epoch, and does not know it yet, deletes only what its successor cannot
 //! need either: the successor's history extends that commit, and all its new objects have new names.
 
+mod account;
 mod learnt;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +13,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use rfs_backends::ObjectInfo;
 use rfs_core::{CommitId, SegmentId, Timestamp};
 
-pub use self::learnt::{Learnt, LearntCommit};
+pub use self::account::{Account, Total, account};
+pub use self::learnt::{Learnt, LearntCommit, Pace};
 use crate::commit_log::FenceCheck;
 use crate::objects::ImageRef;
 use crate::pins::{Kept, Pin, pins, put_kept};
@@ -70,18 +72,8 @@ pub async fn collect(
     let (store, keys) = (pages.store(), pages.keys());
     // Asked first too: to a writer that lost its epoch, what its successor collected would look like damage.
     fence.run().await?;
-    let commits = store.list(&keys.commits(), None).await?;
-    let segments = store.list(&keys.segments(), None).await?;
-    let images = store.list(&keys.images(), None).await?;
-    let page_objects = store.list(&keys.pages(), None).await?;
-    let ids: BTreeSet<CommitId> =
-        commits.iter().filter_map(|object| keys.parse_commit(&object.key)).collect();
-    let mut copies = Vec::new();
-    for keys in pages.lineage().detached() {
-        copies.extend(store.list(&keys.volume(), None).await?);
-    }
-    let mut needed = Needed::mark(pages, &ids, retention, learnt).await?;
-    let listed = Listed { ids, commits, segments, images, page_objects, copies };
+    let listed = Listed::of(pages).await?;
+    let mut needed = Needed::mark(pages, &listed.ids, retention, learnt).await?;
     let mut expired = Vec::new();
     // A fork also passes on what it borrows.
     if pages.lineage().pin().is_some() || !listed.dead(keys, retention, &needed).is_empty() {
@@ -107,7 +99,11 @@ pub async fn collect(
     collected.left.extend(names.map(|object| object.key.clone()));
     collected.borrowed = needed.borrowed(pages);
     collected.left.extend(collected.borrowed.iter().cloned());
-    let delete = |object: ObjectInfo| async move { store.delete(&object.key).await.map(|()| object) };
+    let pace = learnt.pace();
+    let delete = |object: ObjectInfo| async move {
+        pace.wait().await;
+        store.delete(&object.key).await.map(|()| object)
+    };
     let mut deleted = stream::iter(dead.into_iter().map(delete)).buffer_unordered(REQUESTS);
     while let Some(object) = deleted.try_next().await? {
         collected.objects += 1;
@@ -163,6 +159,20 @@ struct Listed {
 }
 
 impl Listed {
+    async fn of(pages: &Pages) -> Result<Self, RecoveryError> {
+        let (store, keys) = (pages.store(), pages.keys());
+        let commits = store.list(&keys.commits(), None).await?;
+        let segments = store.list(&keys.segments(), None).await?;
+        let images = store.list(&keys.images(), None).await?;
+        let page_objects = store.list(&keys.pages(), None).await?;
+        let ids = commits.iter().filter_map(|object| keys.parse_commit(&object.key)).collect();
+        let mut copies = Vec::new();
+        for keys in pages.lineage().detached() {
+            copies.extend(store.list(&keys.volume(), None).await?);
+        }
+        Ok(Self { ids, commits, segments, images, page_objects, copies })
+    }
+
     /// Those that nothing needs, and that are not of what the writer is making.
     fn dead(&self, keys: Keys, retention: &Retention, needed: &Needed) -> Vec<ObjectInfo> {
         let Self { ids, commits, segments, images, page_objects, copies } = self;

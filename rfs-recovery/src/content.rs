@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use rfs_core::{Map, NotLoaded, Place, SegmentId};
+use rfs_core::{Map, NotLoaded, PageRef, Place, SegmentId};
 use rfs_journal::{Footer, Residency};
 
 use crate::cache::Cache;
@@ -134,6 +134,17 @@ impl Content {
         let segments = self.settle().await?;
         let all = || segments.iter().map(|pair| pair.map(|(_, stored)| stored.clone())).collect();
         self.pages.ask(all).await
+    }
+
+    /// Pages of the map of segments that are `unwanted` are stored again by the next image.
+    ///
+    /// # Errors
+    /// As [`Content::settle`].
+    pub async fn forget_pages(
+        &self,
+        unwanted: &(dyn Fn(&PageRef) -> bool + Sync),
+    ) -> Result<(), RecoveryError> {
+        self.pages.ask(|| self.segments.write().forget_pages(&unwanted).map(drop)).await
     }
 
     /// Lets go of pages of the map of segments that nobody needed since this was last done.

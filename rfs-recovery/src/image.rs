@@ -17,7 +17,7 @@
 mod version_1;
 mod whole;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use bytes::Bytes;
 use rfs_core::{
@@ -224,6 +224,20 @@ impl ImageBase {
     #[must_use]
     pub const fn objects(&self) -> &Map<PageObject, u64> {
         &self.objects
+    }
+
+    /// Pages of the map of objects that are in these are stored again by the next image, as are those in objects that
+    /// only this map is in: it does not count its own.
+    ///
+    /// # Errors
+    /// A page is missing.
+    pub fn forget_pages(&mut self, thin: &BTreeSet<PageObject>) -> Result<(), Missing> {
+        let objects = self.objects.clone();
+        let counted = || objects.iter().map(|pair| pair.map(|(object, _)| *object)).collect();
+        let counted: Result<BTreeSet<PageObject>, Missing> = counted();
+        let counted = counted?;
+        let unwanted = |page: &PageRef| thin.contains(&page.object) || !counted.contains(&page.object);
+        self.objects.forget_pages(&unwanted).map(drop)
     }
 
     /// Lets go of pages of the tree that nobody needed since they were aged.

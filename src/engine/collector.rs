@@ -1,18 +1,21 @@
 //! Garbage collection, on call or by itself.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use rfs_core::CommitId;
-use rfs_recovery::collect::{Borrowed, Collected, Learnt, LearntCommit, Retention, borrowed, collect};
+use rfs_recovery::collect::{Borrowed, Collected, Learnt, LearntCommit, Pace, Retention, borrowed, collect};
 use rfs_recovery::commit_log::FenceCheck;
 use tokio::sync::MutexGuard;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::Shared;
+use super::compactor::compact_some;
 use super::pin::lessen_pin;
 use crate::clock::sleep;
 use crate::error::{Error, ErrorKind, Result};
@@ -37,6 +40,26 @@ pub(crate) struct Collector {
 }
 
 impl Collector {
+    /// One whose collections go at this rate at most.
+    pub(crate) fn new(objects_per_second: Option<NonZeroU32>) -> Self {
+        let pace = objects_per_second.map(|rate| {
+            let every = Duration::from_secs(1) / rate.get();
+            let next = Arc::new(Mutex::new(None::<Instant>));
+            Pace::new(move || {
+                let now = Instant::now();
+                let at = {
+                    let mut next = next.lock();
+                    let at = next.map_or(now, |next| next.max(now));
+                    *next = Some(at + every);
+                    at
+                };
+                Box::pin(sleep(at - now))
+            })
+        });
+        let learnt = tokio::sync::Mutex::new(Learnt::paced(pace.unwrap_or_default()));
+        Self { learnt, ..Self::default() }
+    }
+
     /// No collection runs for as long as this is held.
     pub(crate) async fn lock(&self) -> MutexGuard<'_, Learnt> {
         self.learnt.lock().await
@@ -66,7 +89,7 @@ pub(super) async fn borrowed_now(shared: &Shared, learnt: &mut Learnt) -> Result
 }
 
 /// What is kept as of the newest commit; none before there is one.
-async fn retention(
+pub(super) async fn retention(
     shared: &Shared,
     doing: impl FnOnce() -> String,
 ) -> Result<Option<(Retention, FenceCheck)>> {
@@ -113,7 +136,7 @@ async fn collect_with(shared: &Shared, mut learnt: MutexGuard<'_, Learnt>) -> Re
     Ok(collected)
 }
 
-fn newest_until_ms(shared: &Shared) -> i64 {
+pub(super) fn newest_until_ms(shared: &Shared) -> i64 {
     let grace = i64::try_from(shared.options.collect_grace.as_millis()).unwrap_or(i64::MAX);
     let now = shared.options.clock.now().as_nanos() / 1_000_000;
     if grace == 0 { i64::MAX } else { now.saturating_sub(grace) }
@@ -136,7 +159,13 @@ pub(crate) fn collect_soon(shared: &Arc<Shared>, after: CommitId) {
         let collection = async {
             let learnt = shared.collector.learnt.lock().await;
             drop(waiting);
-            collect_with(&shared, learnt).await
+            let collected = collect_with(&shared, learnt).await;
+            if collected.is_ok()
+                && let Err(error) = compact_some(&shared).await
+            {
+                warn!(%error, "the volume was not compacted; after the next image it is tried again");
+            }
+            collected
         };
         tokio::select! {
             () = over => {}

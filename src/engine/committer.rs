@@ -270,6 +270,17 @@ pub(crate) async fn image_at_close(shared: &Arc<Shared>) {
     }
 }
 
+/// Starts an image of the newest commit.
+pub(crate) async fn image_now(shared: &Arc<Shared>) -> Result<()> {
+    image_made(shared).await?;
+    let guard = shared.publisher.lock().await;
+    let receipt = shared.commits.borrow().receipt.clone();
+    if let (Some(committer), Some(receipt)) = (guard.as_ref(), receipt) {
+        committer.start_image(shared, &receipt);
+    }
+    Ok(())
+}
+
 /// Waits for an image that is being made, and has a commit name it. A program that has volumes open for a short time
 /// only would else never name one, and each opening would replay more.
 pub(crate) async fn name_image(shared: &Shared) -> Result<()> {
@@ -277,6 +288,11 @@ pub(crate) async fn name_image(shared: &Shared) -> Result<()> {
     if shared.image.lock().ready.is_none() {
         return Ok(());
     }
+    name_state(shared).await
+}
+
+/// Makes a commit of the state as it is, also when nothing was changed.
+pub(crate) async fn name_state(shared: &Shared) -> Result<()> {
     let mut failures = shared.commits.borrow().failures;
     let (sender, mut done) = tokio::sync::oneshot::channel();
     {

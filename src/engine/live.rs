@@ -104,6 +104,16 @@ pub(crate) struct Session {
     pub(crate) atime: AtimePolicy,
 }
 
+/// Bytes of a file that are to be stored anew.
+#[derive(Clone, Debug)]
+pub(crate) struct Move {
+    pub(crate) ino: Ino,
+    pub(crate) offset: u64,
+    /// Where they were read.
+    pub(crate) from: Place,
+    pub(crate) payload: bytes::Bytes,
+}
+
 /// Who asks, and when.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Caller<'a> {
@@ -270,6 +280,29 @@ impl Live {
         held.filter(|ino| !self.handles.contains_key(ino)).collect()
     }
 
+    /// Stores bytes of files anew, where they still are where they were read. Gives how many that are.
+    pub(crate) fn relocate(&mut self, moves: &[Move]) -> std::result::Result<u64, Refused> {
+        self.usable()?;
+        let Some(front) = &mut self.front else { return Err(Errno::ReadOnly.into()) };
+        let bytes = moves.iter().map(|one| one.payload.len() as u64).sum();
+        let place = front.appender.reserve(bytes).ok_or(Errno::TooBig)?;
+        let mut batch = Batch::new(&self.tree, place);
+        let mut payloads: Vec<&[u8]> = Vec::with_capacity(moves.len());
+        each_step(moves, |Move { ino, offset, from, payload }| {
+            if batch.relocate(*ino, *offset, payload.len() as u64, *from)? {
+                payloads.push(payload);
+            }
+            Ok(())
+        })?;
+        if batch.changes.is_empty() {
+            return Ok(0);
+        }
+        fits_one_frame(&batch.changes)?;
+        self.tree = batch.tree;
+        front.append_all(&batch.changes, &payloads);
+        Ok(payloads.iter().map(|payload| payload.len() as u64).sum())
+    }
+
     fn in_context<T>(&self, caller: Caller<'_>, then: impl FnOnce(&Context<'_>) -> T) -> T {
         let Session { owner, atime, .. } = self.session;
         let holders = |ino| if self.handles.contains_key(&ino) { vec![owner] } else { Vec::new() };
@@ -433,9 +466,9 @@ impl Front {
 
 /// Takes the steps of a batch. When one misses pages, those that come later are tried too, without it: so that what they
 /// miss is fetched at the same time.
-pub(crate) fn each_step<S>(
-    steps: &[S],
-    mut take: impl FnMut(&S) -> std::result::Result<(), Fault>,
+pub(crate) fn each_step<'a, S>(
+    steps: &'a [S],
+    mut take: impl FnMut(&'a S) -> std::result::Result<(), Fault>,
 ) -> std::result::Result<(), Refused> {
     let mut all: Option<Missing> = None;
     for (index, step) in steps.iter().enumerate() {

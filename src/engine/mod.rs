@@ -3,6 +3,7 @@
 mod at_time;
 mod collector;
 mod committer;
+mod compactor;
 mod driver;
 mod fork;
 mod live;
@@ -12,11 +13,16 @@ mod open;
 mod pin;
 mod rewind;
 mod shared;
+mod usage;
 mod watch;
 
 pub(crate) use collector::{Collector, collect_at_close, collect_now};
 pub use committer::Receipt;
-pub(crate) use committer::{CommitState, commit_named, commit_now, image_at_close, name_image, queue_commit};
+pub(crate) use committer::{
+    CommitState, commit_named, commit_now, image_at_close, image_now, name_image, name_state, queue_commit,
+};
+pub use compactor::Compacted;
+pub(crate) use compactor::compact_now;
 pub(crate) use fork::{detach, fork};
 pub(crate) use live::{Caller, Live, Refused, each_step};
 pub(crate) use locks::{LockRequest, Wanted};
@@ -25,5 +31,7 @@ pub(crate) use open::{open_reader, open_writer};
 pub(crate) use pin::{pin, resolve};
 pub(crate) use rewind::rewind;
 pub(crate) use shared::Shared;
+pub use usage::StoreUsage;
+pub(crate) use usage::usage_now;
 pub(crate) use watch::Origin;
 pub use watch::{Changed, Watch};

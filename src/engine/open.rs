@@ -490,6 +490,7 @@ fn share(
         turn: 0,
     };
     let cache_bytes = options.memory_bytes;
+    let collector = Collector::new(options.collect_rate);
     Arc::new(Shared {
         content: Content::new(pages.clone(), Arc::clone(&residency), state.segments, cache_bytes),
         options,
@@ -511,6 +512,6 @@ fn share(
         uploaded: tokio::sync::Mutex::new(Uploaded::default()),
         image: Mutex::new(image),
         image_ended: Notify::new(),
-        collector: Collector::default(),
+        collector,
     })
 }

@@ -348,6 +348,23 @@ impl<K: Key, V: Value> Map<K, V> {
         Missing::of_all(found.into_values()).map_or(Ok(()), Err)
     }
 
+    /// Nodes with `unwanted` pages lose them, so that they are stored again: what the map holds stays the same. Gives
+    /// how many bytes these pages have. Clones of the map keep them.
+    ///
+    /// # Errors
+    /// Pages are missing, and nothing was changed: those of all branches, and the unwanted ones.
+    pub fn forget_pages(&mut self, unwanted: &dyn Fn(&PageRef) -> bool) -> Result<u64, Missing> {
+        if self.len == 0 {
+            return Ok(0);
+        }
+        let mut found = Vec::new();
+        self.root.missing_unwanted(Within::ALL, unwanted, &mut found);
+        match Missing::of_all(found) {
+            Some(missing) => Err(missing),
+            None => Ok(self.root.forget_pages(unwanted)),
+        }
+    }
+
     /// Adds pages that are missing to those found, up to `most` in all.
     pub(crate) fn missing(&self, most: usize, found: &mut Vec<Missing>) {
         self.root.missing_below(Within::ALL, most, found);
@@ -401,6 +418,55 @@ impl<K: Key, V: Value> Child<K, V> {
                 }
             }
         }
+    }
+
+    fn missing_unwanted(
+        &self,
+        within: Within<'_, K>,
+        unwanted: &dyn Fn(&PageRef) -> bool,
+        found: &mut Vec<Missing>,
+    ) {
+        if self.0.level == 0 && self.page().is_none_or(|page| !unwanted(&page)) {
+            return;
+        }
+        match self.node(within) {
+            _ if found.len() >= TOLD_MAX => {}
+            Err(missing) => found.push(missing),
+            Ok(Node::Leaf(_)) => {}
+            Ok(Node::Branch(branch)) => {
+                for (at, child) in branch.children.iter().enumerate() {
+                    child.missing_unwanted(within.child(branch, at), unwanted, found);
+                }
+            }
+        }
+    }
+
+    /// What it leads to is loaded, as far as it is unwanted.
+    fn forget_pages(&mut self, unwanted: &dyn Fn(&PageRef) -> bool) -> u64 {
+        let own = self.page().filter(unwanted).map(|page| u64::from(page.len));
+        let below: Vec<usize> = match self.loaded() {
+            Some(Node::Branch(branch)) => {
+                let children = branch.children.iter().enumerate();
+                children.filter(|(_, child)| child.leads_to(unwanted)).map(|(at, _)| at).collect()
+            }
+            _ => Vec::new(),
+        };
+        if own.is_none() && below.is_empty() {
+            return 0;
+        }
+        let mut bytes = own.unwrap_or(0);
+        if let Ok(Node::Branch(branch)) = self.node_mut() {
+            for at in below {
+                bytes += branch.children[at].forget_pages(unwanted);
+            }
+        }
+        bytes
+    }
+
+    fn leads_to(&self, unwanted: &dyn Fn(&PageRef) -> bool) -> bool {
+        self.page().is_some_and(|page| unwanted(&page))
+            || matches!(self.loaded(), Some(Node::Branch(branch))
+                if branch.children.iter().any(|child| child.leads_to(unwanted)))
     }
 
     fn missing_in(

@@ -55,6 +55,17 @@ fn store(map: &Map<u32, u32>, pages: &mut Pages) -> (Root, Stored) {
     (root.expect("putting does not fail"), stored)
 }
 
+/// All pages of a map.
+fn reach(map: &Map<u32, u32>, pages: &Pages) -> HashSet<PageRef> {
+    let mut found = HashSet::new();
+    answer(pages, || {
+        map.pages_but(&|_| false, &mut |page| {
+            found.insert(page);
+        })
+    });
+    found
+}
+
 fn all(map: &Map<u32, u32>) -> Result<Vec<(u32, u32)>, Missing> {
     map.iter().map(|pair| pair.map(|(key, value)| (*key, *value))).collect()
 }
@@ -226,6 +237,46 @@ fn a_lookup_loads_one_path() {
     assert_eq!(answer(&pages, ask), (vec![77], 0));
 }
 
+/// Whatever pages a map is to be without, it holds the same; a clone keeps them, and the next image has none of them.
+#[test]
+fn unwanted_pages_are_stored_again() {
+    let mut random = Random(4);
+    let mut pages = Pages::new();
+    let (mut map, mut model) = (filled(400), (0..400).map(|key| (key, key)).collect::<Model>());
+    for round in 0..40 {
+        for _ in 0..random.below(20) {
+            change(&mut map, &mut model, &pages, &mut random, 500);
+        }
+        let (_, stored) = store(&map, &mut pages);
+        stored.mark();
+        let before = map.clone();
+        map = Map::open(store(&map, &mut pages).0);
+        let (low, many) = (u64::from(random.below(300)), u64::from(random.below(60)));
+        let end = (low + many).min(pages.len() as u64);
+        let unwanted = |page: &PageRef| (low..end).contains(&page.object.number);
+        let there = reach(&map, &pages).iter().filter(|page| unwanted(page)).count() as u64;
+        let mut forgotten = None;
+        while forgotten.is_none() {
+            match map.forget_pages(&unwanted) {
+                Ok(bytes) => forgotten = Some(bytes),
+                Err(missing) => {
+                    for one in missing.all() {
+                        one.fill(pages[&one.page()].clone()).expect("it is what was stored");
+                    }
+                }
+            }
+        }
+        assert_eq!(forgotten, Some(there), "each has one byte");
+        let (_, stored) = store(&map, &mut pages);
+        assert!(!stored.kept().iter().any(unwanted), "round {round}");
+        assert_eq!(map.forget_pages(&unwanted), Ok(0));
+        assert_eq!(answer(&pages, || all(&map)).0, contents(&model));
+        assert_eq!(answer(&pages, || all(&before)).0, contents(&model));
+        stored.mark();
+        assert!(!reach(&map, &pages).iter().any(unwanted));
+    }
+}
+
 /// All pages of a range are told level by level: as many rounds as there are levels, and no page beside it.
 #[test]
 fn a_range_is_loaded_by_levels() {
@@ -330,15 +381,6 @@ fn a_snapshot_keeps_what_it_holds() {
 /// The pages of an old map are those that a new one kept, those that only kept ones lead to, and those it gave up.
 #[test]
 fn pages_that_are_given_up_are_found() {
-    let reach = |map: &Map<u32, u32>, pages: &Pages| {
-        let mut found = HashSet::new();
-        answer(pages, || {
-            map.pages_but(&|_| false, &mut |page| {
-                found.insert(page);
-            })
-        });
-        found
-    };
     let mut random = Random(9);
     let mut pages = Pages::new();
     let (mut map, mut model) = (filled(500), (0..500).map(|key| (key, key)).collect::<Model>());

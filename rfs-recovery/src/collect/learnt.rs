@@ -2,7 +2,10 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use rfs_core::{CommitId, PageObject, SegmentId};
 
@@ -10,6 +13,30 @@ use super::REQUESTS;
 use crate::image::{read_head, read_image_segments};
 use crate::objects::{CommitObject, ImageRef, PagedImage, fetch_commit};
 use crate::{Lineage, Pages, RecoveryError};
+
+/// How fast collections go: it is waited for before each object that is deleted, and each commit or image that is read.
+#[derive(Clone, Default)]
+pub struct Pace(Option<Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>>);
+
+impl Pace {
+    /// Waits as this says.
+    #[must_use]
+    pub fn new(wait: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(wait)))
+    }
+
+    pub(super) async fn wait(&self) {
+        if let Some(wait) = &self.0 {
+            wait().await;
+        }
+    }
+}
+
+impl fmt::Debug for Pace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pace").field(&self.0.is_some()).finish()
+    }
+}
 
 /// What collections have learnt of commits and images, which never change: as much as is retained.
 #[derive(Debug, Default)]
@@ -20,6 +47,7 @@ pub struct Learnt {
     images: BTreeMap<String, Vec<String>>,
     /// How many these are.
     objects: usize,
+    pace: Pace,
 }
 
 /// Beyond these all is forgotten, and asked for again.
@@ -42,6 +70,16 @@ pub struct LearntCommit {
 }
 
 impl Learnt {
+    /// Nothing; collections go at this pace.
+    #[must_use]
+    pub fn paced(pace: Pace) -> Self {
+        Self { pace, ..Self::default() }
+    }
+
+    pub(super) const fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
     /// Adds a commit that the caller has published.
     pub fn add(&mut self, id: CommitId, commit: LearntCommit) {
         if self.commits.len() >= COMMITS_MAX {
@@ -54,7 +92,11 @@ impl Learnt {
     pub(super) async fn look_up(&mut self, lineage: &Lineage, ids: &[CommitId]) {
         let unknown = ids.iter().filter(|id| !self.commits.contains_key(id)).copied();
         let unknown: Vec<CommitId> = unknown.collect();
-        let fetch = |id| async move { (id, fetch_commit(lineage, id).await) };
+        let pace = &self.pace;
+        let fetch = |id| async move {
+            pace.wait().await;
+            (id, fetch_commit(lineage, id).await)
+        };
         let fetched = stream::iter(unknown.into_iter().map(fetch)).buffer_unordered(REQUESTS);
         let fetched: Vec<_> = fetched.collect().await;
         let readable = fetched.into_iter().filter_map(|(id, object)| Some((id, learn(object.ok()?))));
@@ -69,7 +111,10 @@ impl Learnt {
     ) -> Result<Option<&LearntCommit>, RecoveryError> {
         let commit = match self.commits.entry(id) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(unknown) => unknown.insert(learn(fetch_commit(lineage, id).await?)),
+            Entry::Vacant(unknown) => {
+                self.pace.wait().await;
+                unknown.insert(learn(fetch_commit(lineage, id).await?))
+            }
         };
         Ok(commit.as_ref())
     }
@@ -87,6 +132,7 @@ impl Learnt {
         match self.images.entry(image.key(pages.lineage())) {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(unknown) => {
+                self.pace.wait().await;
                 let objects: BTreeSet<String> = match image {
                     ImageRef::Whole(whole) => {
                         let segments = read_image_segments(pages.lineage(), whole).await?;

@@ -277,7 +277,7 @@ fn a_frame_of_an_unknown_version_is_an_error() {
     set_version(&mut bytes, frame.range.start, 4, rfs_journal::FRAME_HEADER_LEN);
     disk.set_content(LOG, &bytes);
     let error = open_from_start(&shared(&disk), NEXT).unwrap_err();
-    let expected = format!("{LOG} has format version 9, this rfs reads up to 2; open it with a newer rfs");
+    let expected = format!("{LOG} has format version 9, this rfs reads up to 3; open it with a newer rfs");
     assert_eq!(error.to_string(), expected);
 }
 
@@ -292,7 +292,7 @@ fn a_segment_of_an_unknown_version_is_an_error() {
         set_version(&mut bytes, header.range.start, 8, SEGMENT_HEADER_LEN);
         let disk = disk_with(&[(MARKER, &disk.content(MARKER).unwrap()), (LOG, &bytes)]);
         let error = open_from_start(&shared(&disk), NEXT).unwrap_err();
-        assert!(matches!(error, JournalError::UnknownFormat { version: 9, newest: 2, .. }), "{error}");
+        assert!(matches!(error, JournalError::UnknownFormat { version: 9, newest: 3, .. }), "{error}");
     }
 }
 
