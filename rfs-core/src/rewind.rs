@@ -19,6 +19,12 @@ impl Tree {
         tree.range_locks = kept(&self.range_locks, older, |(ino, ..)| *ino)?;
         Ok(tree)
     }
+
+    /// The number that the next new inode gets.
+    #[must_use]
+    pub const fn next_ino(&self) -> Ino {
+        self.next_ino
+    }
 }
 
 /// The locks on what is there.

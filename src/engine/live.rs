@@ -259,6 +259,23 @@ impl Live {
         Ok(outcomes)
     }
 
+    /// Applies and journals Changes that are made one on the result of the other: all of them, or none. `make` applies each
+    /// to the tree that it is given.
+    pub(crate) fn run_changes(
+        &mut self,
+        make: impl FnOnce(&mut Tree) -> std::result::Result<Vec<Change>, Refused>,
+    ) -> std::result::Result<(), Refused> {
+        self.usable()?;
+        let mut tree = self.tree.clone();
+        let changes = make(&mut tree)?;
+        fits_one_frame(&changes)?;
+        let Some(front) = &mut self.front else { return Err(Errno::ReadOnly.into()) };
+        front.append_all(&changes, &[]);
+        self.tree = tree;
+        self.note(Origin::default(), &changes);
+        Ok(())
+    }
+
     /// Goes back to the state at a commit.
     ///
     /// # Errors
@@ -484,7 +501,7 @@ pub(crate) fn each_step<'a, S>(
     all.map_or(Ok(()), |missing| Err(missing.into()))
 }
 
-fn apply(tree: &mut Tree, change: &Change, place: Place) -> std::result::Result<(), Refused> {
+pub(super) fn apply(tree: &mut Tree, change: &Change, place: Place) -> std::result::Result<(), Refused> {
     tree.apply(change, place).map_err(|error| {
         if let Some(missing) = error.missing() {
             return Refused::Missing(missing.clone());

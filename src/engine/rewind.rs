@@ -1,17 +1,22 @@
 //! Going back to an older state, in a history that goes on.
 
-use rfs_core::{CommitId, Lsn, Op};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use rfs_core::{CommitId, Credential, Errno, Lsn, Op, RenameMode};
 use rfs_recovery::RecoveryError;
 use rfs_recovery::state::{State, gone_since, load_at};
 use tracing::info;
 
 use super::Shared;
 use super::committer::{Receipt, commit_now};
+use super::graft::graft;
 use super::live::{Front, Live};
 use super::open::begin_session;
 use super::pin::resolve;
 use crate::error::{Error, Result};
-use crate::volume::At;
+use crate::fs::Fs;
+use crate::volume::{At, Volume};
 
 /// Takes the whole volume back to the state `at`, and commits that.
 pub(crate) async fn rewind(shared: &Shared, at: &At) -> Result<Receipt> {
@@ -47,6 +52,54 @@ pub(crate) async fn rewind(shared: &Shared, at: &At) -> Result<Receipt> {
     shared.waits.wake_all();
     info!(commit = %to, "volume rewound");
     commit_now(shared).await.map_err(|error| error.during(doing()))
+}
+
+/// Takes what is at a path back to what was there in the state `at`, and commits that.
+pub(crate) async fn rewind_path(volume: &Volume, path: &Path, at: &At) -> Result<Receipt> {
+    let shared = volume.shared();
+    let doing = || format!("rewind {} of {} to {at}", path.display(), shared.store.url());
+    let during = |error: Error| error.during(doing());
+    let fail = |error: RecoveryError| Error::recovery(doing(), error);
+    let _no_collection = shared.collector.lock().await;
+    let before = commit_now(shared).await.map_err(during)?;
+    if *at == At::Head {
+        return Ok(before);
+    }
+    let to = resolve(shared, at).await.map_err(during)?.id;
+    let older = load_at(&shared.pages, to).await.map_err(fail)?;
+    keep_segments(shared, &older).await.map_err(fail)?;
+    let fs = volume.fs().as_user(Credential::root());
+    let is_there = match fs.symlink_metadata(path).await {
+        Ok(_) => true,
+        Err(error) if error.errno() == Some(Errno::NotFound) => false,
+        Err(error) => return Err(during(error)),
+    };
+    let copy = beside(path, before.position);
+    if graft(shared, &older.tree, path, &copy).await.map_err(during)? {
+        let mode = if is_there { RenameMode::Exchange } else { RenameMode::NoReplace };
+        fs.rename_with(&copy, path, mode).await.map_err(during)?;
+    } else if is_there {
+        fs.rename_with(path, &copy, RenameMode::NoReplace).await.map_err(during)?;
+    }
+    if is_there {
+        remove(&fs, &copy).await.map_err(during)?;
+    }
+    commit_now(shared).await.map_err(during)
+}
+
+/// The name under which what was is made, and what is goes: a crash in between leaves it.
+fn beside(path: &Path, position: Lsn) -> PathBuf {
+    let mut name = OsString::from(".rewind-");
+    name.push(position.0.to_string());
+    path.with_file_name(name)
+}
+
+async fn remove(fs: &Fs, path: &Path) -> Result<()> {
+    if fs.symlink_metadata(path).await?.is_dir() {
+        fs.remove_dir_all(path).await
+    } else {
+        fs.remove_file(path).await
+    }
 }
 
 /// The segments of an older state can be read.

@@ -245,3 +245,81 @@ async fn going_back_costs_three_requests() {
     let sent = volume.metered() - before;
     assert!(sent.requests() <= 3, "{sent}");
 }
+
+/// A part of the tree goes back, and nothing else does.
+#[tokio::test]
+async fn a_part_of_the_tree_goes_back() {
+    for seed in 0..4 {
+        let place = Place::memory(&format!("a_part_of_the_tree_goes_back{seed}"));
+        let volume = Volume::create(&place.url, on(&place, seed)).await.unwrap();
+        let fs = volume.fs();
+        fs.create_dir_all("/part/sub/deep").await.unwrap();
+        fs.write("/part/sub/f", vec![7; 70_000]).await.unwrap();
+        fs.hard_link("/part/sub/f", "/part/sub/deep/link").await.unwrap();
+        fs.symlink("../f", "/part/sub/deep/symlink").await.unwrap();
+        fs.set_xattr("/part/sub/f", "user.colour", b"red", rfs::XattrMode::Set).await.unwrap();
+        let mut how = OpenOptions::new();
+        let sparse = how.write(true).create(true).open(&fs, "/part/sparse").await.unwrap();
+        sparse.write_all_at(b"end", 1 << 20).await.unwrap();
+        sparse.set_len(3 << 20).await.unwrap();
+        for file in 0..1500 {
+            fs.write(format!("/part/sub/deep/{file}"), [file as u8]).await.unwrap();
+        }
+        let times = |path: &str| {
+            let (fs, path) = (fs.clone(), path.to_owned());
+            async move {
+                let metadata = fs.symlink_metadata(&path).await.unwrap();
+                (metadata.modified(), metadata.accessed(), metadata.mode(), metadata.nlink())
+            }
+        };
+        let attributes = (times("/part/sub").await, times("/part/sub/f").await);
+        let then = listing(&volume).await;
+        volume.checkpoint("then").await.unwrap().wait().await.unwrap();
+        volume.fs().write("/other", b"stays").await.unwrap();
+        fs.remove_dir_all("/part/sub/deep").await.unwrap();
+        fs.write("/part/sub/f", b"other").await.unwrap();
+        fs.write("/part/sub/since", b"goes").await.unwrap();
+        volume.collect_garbage().await.unwrap();
+        let before = listing(&volume).await;
+        let left = volume.commit().await.unwrap().commit;
+
+        let at = At::Checkpoint("then".to_owned());
+        volume.rewind_path("/part", &at).await.unwrap();
+        let mut expected = then.clone();
+        expected.push(before.iter().find(|line| line.starts_with("/other")).unwrap().clone());
+        expected.sort();
+        assert_eq!(listing(&volume).await, expected);
+        assert_eq!((times("/part/sub").await, times("/part/sub/f").await), attributes);
+        assert_eq!(fs.xattr("/part/sub/f", "user.colour").await.unwrap(), b"red");
+        volume.check().await.unwrap();
+        volume.rewind_path("/part", &At::Commit(left)).await.unwrap();
+        assert_eq!(listing(&volume).await, before);
+        // One file, one that is gone since, one that was not there then, and one that never was.
+        volume.rewind_path("/part/sub/f", &at).await.unwrap();
+        assert_eq!(fs.read("/part/sub/f").await.unwrap(), vec![7; 70_000]);
+        volume.rewind_path("/part/sub/deep", &at).await.unwrap();
+        assert_eq!(fs.read("/part/sub/deep/1499").await.unwrap(), [1499_u32 as u8]);
+        volume.rewind_path("/part/sub/since", &at).await.unwrap();
+        volume.rewind_path("/never", &at).await.unwrap();
+        assert!(fs.metadata("/part/sub/since").await.is_err());
+        volume.rewind_path("/", &at).await.unwrap();
+        assert_eq!(listing(&volume).await, then);
+        // What only the older state had is needed by this one now.
+        volume.rewind(&At::Commit(left)).await.unwrap();
+        volume.rewind_path("/part/sub", &at).await.unwrap();
+        volume.drop_checkpoint("then").await.unwrap();
+        volume.commit().await.unwrap();
+        let expected = listing(&volume).await;
+        let options = on(&place, seed + 10).with_retention(1, Duration::ZERO);
+        drop((sparse, fs, volume));
+        let volume = Volume::open(&place.url, options).await.unwrap();
+        for step in 0..6_u8 {
+            volume.fs().write("/step", [step]).await.unwrap();
+            volume.commit().await.unwrap();
+            volume.collect_garbage().await.unwrap();
+        }
+        volume.fs().remove_file("/step").await.unwrap();
+        assert_eq!(listing(&volume).await, expected);
+        volume.check().await.unwrap();
+    }
+}
