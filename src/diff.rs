@@ -10,6 +10,7 @@ use std::sync::Arc;
 use rfs_core::{Attr, Body, Ino, Inode, InodeDifference, Lacking, Missing, Name, Tree, TreeDiff, XattrName};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::inodes::Inodes;
 use crate::volume::{Handle, Volume};
 
 /// So many directories are remembered with their names.
@@ -114,23 +115,21 @@ impl Diff {
             return Ok(Some(next));
         }
         while let Some(found) = self.states.next(&mut self.walk).await? {
-            let change = Change::of(&found);
-            let (mut told, mut next) = (None, None);
-            match change {
+            return match Change::of(&found) {
                 Change::None => continue,
-                Change::Created(new) => told = Some(self.created(found.ino, new).await?),
-                Change::Removed(old) => told = Some(self.removed(found.ino, old).await?),
+                Change::Created(new) => self.created(found.ino, new).await,
+                Change::Removed(old) => self.removed(found.ino, old).await,
                 Change::Replaced(old, new) => {
-                    told = Some(self.removed(found.ino, old).await?);
-                    next = Some(self.created(found.ino, new).await?);
+                    let removed = self.removed(found.ino, old).await?;
+                    self.next = Some(self.created(found.ino, new).await?);
+                    Ok(removed)
                 }
                 Change::Changed(old, new) => {
                     let (before, after) = (old.attr(found.ino), new.attr(found.ino));
-                    told = Some(self.changed(&found, before, after).await?);
+                    self.changed(&found, before, after).await
                 }
             }
-            self.next = next;
-            return Ok(told);
+            .map(Some);
         }
         Ok(None)
     }
@@ -267,6 +266,10 @@ impl Side {
             live.tree.clone()
         };
         Ok(Self { handle, tree, loaded: 0, dirs: HashMap::new() })
+    }
+
+    pub(crate) fn inodes(&self) -> Inodes {
+        Inodes::new(Arc::clone(&self.handle))
     }
 
     /// Asks the tree, with the pages that this needs.

@@ -25,8 +25,10 @@
 //! # volume.close().await }
 //! ```
 
+mod apply;
 mod batch;
 pub mod blocking;
+mod changes;
 mod check;
 mod clock;
 mod diff;
@@ -43,7 +45,9 @@ mod rewind;
 mod stored;
 mod volume;
 
+pub use apply::{Applied, ApplyError, ApplyOptions, ApplyProgress, Misfit};
 pub use batch::Batch;
+pub use changes::Changes;
 pub use check::check;
 pub use clock::{Clock, Entropy, SystemClock};
 pub use diff::{Diff, Difference, DifferenceKind};

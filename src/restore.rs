@@ -3,7 +3,7 @@
 //! A first walk makes everything, several files at a time; a second one gives the directories their attributes, which
 //! what is made in them would change.
 
-mod host;
+pub(crate) mod host;
 mod options;
 mod walk;
 

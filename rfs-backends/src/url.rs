@@ -36,7 +36,7 @@ pub(crate) fn sibling_prefix(known: &str, url: &str) -> Result<Option<Path>, Sto
         }
         _ => {
             let (name, prefix) = name_and_prefix(url, rest, "prefix")?;
-            Ok(Some(Path::from_iter(std::iter::once(name.into()).chain(prefix.parts()))))
+            Ok(Some(std::iter::once(name.into()).chain(prefix.parts()).collect()))
         }
     }
 }

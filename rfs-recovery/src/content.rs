@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use rfs_core::{Map, NotLoaded, PageRef, Place, SegmentId};
+use rfs_core::{Lsn, Map, NotLoaded, PageRef, Place, SegmentId};
 use rfs_journal::{Footer, Residency};
 
 use crate::cache::Cache;
@@ -145,6 +145,31 @@ impl Content {
         unwanted: &(dyn Fn(&PageRef) -> bool + Sync),
     ) -> Result<(), RecoveryError> {
         self.pages.ask(|| self.segments.write().forget_pages(&unwanted).map(drop)).await
+    }
+
+    /// The segment whose records begin at this position or before, and, of these, the last one.
+    pub(crate) async fn segment_at(&self, at: Lsn) -> Result<Option<StoredSegment>, RecoveryError> {
+        let segments = self.settle().await?;
+        let find = || {
+            let Some((&first, _)) = segments.iter().next().transpose()? else { return Ok(None) };
+            let Some((_, last)) = segments.at_or_before(&SegmentId(u64::MAX))? else { return Ok(None) };
+            let mut found = None;
+            // Numbers ascend as positions do.
+            let (mut low, mut high) = (first.0, last.header.id.0);
+            while low <= high {
+                let middle = low + (high - low) / 2;
+                let Some((id, stored)) = segments.at_or_before(&SegmentId(middle))? else { break };
+                if stored.header.base <= at {
+                    found = Some(stored.clone());
+                    low = middle + 1;
+                } else {
+                    let Some(before) = id.0.checked_sub(1) else { break };
+                    high = before;
+                }
+            }
+            Ok(found)
+        };
+        self.pages.ask(find).await
     }
 
     /// Lets go of pages of the map of segments that nobody needed since this was last done.

@@ -82,16 +82,25 @@ async fn named_records(
     }
     let mut named = Vec::with_capacity(positions.len());
     for of_frame in positions.chunk_by(|a, b| a.frame == b.frame) {
-        let frame = &footer.frames[of_frame[0].frame as usize];
-        let start = stored.offset + frame.changes_start();
-        let changes = content.fetch(stored, start, u64::from(frame.changes_len)).await?;
-        if !frame.has_changes(&changes) {
-            let what =
-                format!("the Changes of the frame at byte {} do not have their checksum", frame.position);
-            return Err(content.damaged(stored, &what));
-        }
-        let records = frame.decode(&stored.key, id, &changes)?;
+        let records = frame_records(content, stored, footer, of_frame[0].frame as usize).await?;
         named.extend(of_frame.iter().map(|position| records[position.record as usize].clone()));
     }
     Ok(named)
+}
+
+/// The records of a frame of a stored segment.
+pub(crate) async fn frame_records(
+    content: &Content,
+    stored: &StoredSegment,
+    footer: &Footer,
+    frame: usize,
+) -> Result<Vec<Record>, RecoveryError> {
+    let frame = &footer.frames[frame];
+    let start = stored.offset + frame.changes_start();
+    let changes = content.fetch(stored, start, u64::from(frame.changes_len)).await?;
+    if !frame.has_changes(&changes) {
+        let what = format!("the Changes of the frame at byte {} do not have their checksum", frame.position);
+        return Err(content.damaged(stored, &what));
+    }
+    Ok(frame.decode(&stored.key, stored.header.id, &changes)?)
 }

@@ -6,6 +6,7 @@
 //! The crate has no public API for applications; the crate `rfs` is that.
 
 mod cache;
+mod changes;
 pub mod check;
 pub mod collect;
 pub mod commit_log;
@@ -24,6 +25,7 @@ mod pages;
 pub mod pins;
 pub mod state;
 
+pub use changes::ChangesWalk;
 pub use content::Content;
 pub use dump::dump_object;
 pub use envelope::{FORMAT, ObjectHash, ObjectKind};

@@ -26,17 +26,17 @@ const STATE_MAX: u64 = 4096;
 /// How many directories above the current one are kept open.
 const OPEN: usize = 64;
 
-const DIRECTORY: OFlags =
+pub(crate) const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-const OWN: Mode = Mode::RWXU;
+pub(crate) const OWN: Mode = Mode::RWXU;
 
 /// What an entry is to become.
 #[derive(Debug)]
-pub(super) struct Wanted {
-    pub(super) attr: Attr,
+pub(crate) struct Wanted {
+    pub(crate) attr: Attr,
     /// Where a symlink points.
-    pub(super) target: Vec<u8>,
-    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) target: Vec<u8>,
+    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// Where an entry goes.
@@ -383,7 +383,7 @@ fn open_up(above: &OwnedFd, name: &OsStr) -> io::Result<()> {
 }
 
 /// Takes the ACLs away that a directory has from the one that it was made in, but for those that it is to have.
-fn without_acls(dir: &impl AsFd, wanted: &[(Vec<u8>, Vec<u8>)]) {
+pub(crate) fn without_acls(dir: &impl AsFd, wanted: &[(Vec<u8>, Vec<u8>)]) {
     for acl in ["system.posix_acl_access", "system.posix_acl_default"] {
         if !wanted.iter().any(|(name, _)| name == acl.as_bytes()) {
             // It has none, or its file system knows none.
@@ -392,12 +392,12 @@ fn without_acls(dir: &impl AsFd, wanted: &[(Vec<u8>, Vec<u8>)]) {
     }
 }
 
-fn identity(dir: &impl AsFd) -> io::Result<(u64, u64)> {
+pub(crate) fn identity(dir: &impl AsFd) -> io::Result<(u64, u64)> {
     let stat = rustix::fs::fstat(dir)?;
     Ok((stat.st_dev, stat.st_ino))
 }
 
-fn names(dir: &OwnedFd) -> io::Result<Vec<String>> {
+pub(crate) fn names(dir: &OwnedFd) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(dir)? {
         let entry = entry?;
@@ -408,7 +408,7 @@ fn names(dir: &OwnedFd) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-fn is_empty(dir: &OwnedFd) -> io::Result<bool> {
+pub(crate) fn is_empty(dir: &OwnedFd) -> io::Result<bool> {
     let mut entries = Dir::read_from(dir)?;
     let other = entries.find(|entry| {
         let name = entry.as_ref().map(|entry| entry.file_name().to_bytes());
@@ -417,7 +417,7 @@ fn is_empty(dir: &OwnedFd) -> io::Result<bool> {
     Ok(other.transpose()?.is_none())
 }
 
-fn read_state(work: &OwnedFd) -> io::Result<Option<String>> {
+pub(crate) fn read_state(work: &OwnedFd) -> io::Result<Option<String>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match rustix::fs::openat(work, STATE, flags, Mode::empty()) {
         Ok(file) => File::from(file),
@@ -429,7 +429,7 @@ fn read_state(work: &OwnedFd) -> io::Result<Option<String>> {
     Ok(Some(String::from_utf8_lossy(&state).into_owned()))
 }
 
-fn write_state(work: &OwnedFd, state: &str) -> io::Result<()> {
+pub(crate) fn write_state(work: &OwnedFd, state: &str) -> io::Result<()> {
     let name = "state.new";
     unlink(work, name)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -439,7 +439,7 @@ fn write_state(work: &OwnedFd, state: &str) -> io::Result<()> {
     Ok(rustix::fs::renameat(work, name, work, STATE)?)
 }
 
-fn unlink(dir: &OwnedFd, name: &str) -> io::Result<()> {
+pub(crate) fn unlink(dir: &OwnedFd, name: &str) -> io::Result<()> {
     match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
         Err(Errno::NOENT) => Ok(()),
         done => Ok(done?),
@@ -454,18 +454,18 @@ fn kept_name(wanted: &Wanted) -> String {
     format!("inode-{}", wanted.attr.ino)
 }
 
-fn note(lost: &mut Vec<String>, what: &str, set: rustix::io::Result<()>) {
+pub(crate) fn note(lost: &mut Vec<String>, what: &str, set: rustix::io::Result<()>) {
     if let Err(errno) = set {
         lost.push(format!("{what}: {}", io::Error::from(errno)));
     }
 }
 
-fn note_xattr(lost: &mut Vec<String>, name: &[u8], set: rustix::io::Result<()>) {
+pub(crate) fn note_xattr(lost: &mut Vec<String>, name: &[u8], set: rustix::io::Result<()>) {
     note(lost, &format!("attribute {}", name.escape_ascii()), set);
 }
 
 /// The mode that a file is given: a program runs for its owner or group only if these are the ones it had.
-fn mode_for(host: &Stat, attr: &Attr, lost: &mut Vec<String>) -> Mode {
+pub(crate) fn mode_for(host: &Stat, attr: &Attr, lost: &mut Vec<String>) -> Mode {
     const SET_USER_ID: u32 = 0o4000;
     const SET_GROUP_ID: u32 = 0o2000;
     let mut mode = attr.mode;
@@ -481,13 +481,13 @@ fn mode_for(host: &Stat, attr: &Attr, lost: &mut Vec<String>) -> Mode {
     Mode::from_raw_mode(mode)
 }
 
-fn owner(attr: &Attr) -> (Option<Uid>, Option<Gid>) {
+pub(crate) fn owner(attr: &Attr) -> (Option<Uid>, Option<Gid>) {
     // The largest number means "leave it" to the kernel.
     let given = |id: u32| (id != u32::MAX).then_some(id);
     (given(attr.uid).map(Uid::from_raw), given(attr.gid).map(Gid::from_raw))
 }
 
-fn times(attr: &Attr) -> Timestamps {
+pub(crate) fn times(attr: &Attr) -> Timestamps {
     let time = |time: Timestamp| {
         let (tv_sec, nanos) = time.to_parts();
         Timespec { tv_sec, tv_nsec: nanos.into() }
@@ -495,7 +495,7 @@ fn times(attr: &Attr) -> Timestamps {
     Timestamps { last_access: time(attr.times.accessed), last_modification: time(attr.times.modified) }
 }
 
-fn file_type(kind: Kind) -> FileType {
+pub(crate) fn file_type(kind: Kind) -> FileType {
     match kind {
         Kind::File => FileType::RegularFile,
         Kind::Directory => FileType::Directory,

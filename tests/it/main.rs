@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+mod apply;
 mod at_time;
 mod bad_input;
 mod callers;
+mod changes;
 mod check;
 mod collection;
 mod commits;

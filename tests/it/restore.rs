@@ -22,13 +22,13 @@ use self::denying::Denying;
 use crate::common::{options, sim, store_over};
 
 /// What is compared of an entry, with the identity of its inode as the first path that it is met by.
-type Tree = BTreeMap<PathBuf, String>;
+pub(crate) type Tree = BTreeMap<PathBuf, String>;
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-async fn in_volume(volume: &Volume, from: &Path) -> Tree {
+pub(crate) async fn in_volume(volume: &Volume, from: &Path) -> Tree {
     let fs = volume.fs().no_follow();
     let (mut tree, mut first) = (Tree::new(), BTreeMap::new());
     let mut paths = vec![from.to_path_buf()];
@@ -71,7 +71,7 @@ async fn in_volume(volume: &Volume, from: &Path) -> Tree {
     tree
 }
 
-fn on_host(dir: &Path) -> Tree {
+pub(crate) fn on_host(dir: &Path) -> Tree {
     let (mut tree, mut first) = (Tree::new(), BTreeMap::new());
     let mut found = Vec::new();
     let mut paths = vec![dir.to_path_buf()];
@@ -94,7 +94,7 @@ fn on_host(dir: &Path) -> Tree {
             _ => "BlockDevice",
         };
         let what = match kind {
-            "File" => content(&fs::read(&path).unwrap()),
+            "File" => content_of(&path),
             "Symlink" => fs::read_link(&path).unwrap().display().to_string(),
             _ => metadata.rdev().to_string(),
         };
@@ -114,8 +114,36 @@ fn on_host(dir: &Path) -> Tree {
 
 fn content(bytes: &[u8]) -> String {
     let mut hasher = DefaultHasher::new();
-    bytes.hash(&mut hasher);
+    for (number, block) in bytes.chunks(BLOCK).enumerate() {
+        hash_block(&mut hasher, number as u64, block);
+    }
     format!("{} bytes, {:x}", bytes.len(), hasher.finish())
+}
+
+/// As [`content`], of a file whose holes may be larger than memory.
+fn content_of(path: &Path) -> String {
+    let mut hasher = DefaultHasher::new();
+    let file = fs::File::open(path).unwrap();
+    let len = file.metadata().unwrap().len();
+    let mut at = 0;
+    let mut block = [0; BLOCK];
+    while let Ok(data) = rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(at)) {
+        at = data / BLOCK as u64 * BLOCK as u64;
+        let held = (len - at).min(BLOCK as u64) as usize;
+        std::os::unix::fs::FileExt::read_exact_at(&file, &mut block[..held], at).unwrap();
+        hash_block(&mut hasher, at / BLOCK as u64, &block[..held]);
+        at += held as u64;
+    }
+    format!("{len} bytes, {:x}", hasher.finish())
+}
+
+const BLOCK: usize = 4096;
+
+/// What is in no hole, or could be in one, is not told from it.
+fn hash_block(hasher: &mut DefaultHasher, number: u64, block: &[u8]) {
+    if block.iter().any(|byte| *byte != 0) {
+        (number, block).hash(hasher);
+    }
 }
 
 type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
@@ -150,7 +178,7 @@ fn xattrs(path: &Path) -> Xattrs {
 }
 
 /// Some of everything that a tree can hold.
-async fn fill(fs: &Fs) {
+pub(crate) async fn fill(fs: &Fs) {
     let time = |seconds, nanos| Some(Timestamp::from_parts(seconds, nanos));
     fs.create_dir_all("/dir/below/deep").await.unwrap();
     fs.create_dir("/empty").await.unwrap();
