@@ -177,7 +177,7 @@ impl Apply {
         // The work directory changes the root's times, as it goes too: so they are set twice, and a run that dies in
         // between leaves a directory that stands at the second state but for these.
         self.root().await?;
-        self.on_host("remove the work directory", |host| host.end()).await?;
+        self.on_host("remove the work directory", Host::end).await?;
         Ok(self.root().await?)
     }
 
@@ -374,7 +374,8 @@ impl Apply {
             Change::Replaced(old, new) => (old.is_dir(), !new.is_dir()),
             Change::Created(new) => (false, !new.is_dir()),
             Change::Changed(old, _) => {
-                (false, !old.is_dir() && !(found.lost.is_empty() && found.gained.is_empty()))
+                let has_moved = !found.lost.is_empty() || !found.gained.is_empty();
+                (false, has_moved && !old.is_dir())
             }
         };
         let path = format!("inode {ino}");
@@ -447,8 +448,10 @@ impl Apply {
             }
             Change::Changed(old, new) => {
                 // That a directory has other times follows from what changed in it.
+                let has_same_names = found.lost.is_empty() && found.gained.is_empty();
                 let is_told = !new.is_dir()
-                    || !(found.lost.is_empty() && found.gained.is_empty() && found.xattrs.is_empty())
+                    || !has_same_names
+                    || !found.xattrs.is_empty()
                     || (old.mode, old.uid, old.gid) != (new.mode, new.uid, new.gid);
                 self.applied.changed += u64::from(is_told);
                 new.attr(found.ino)
@@ -577,7 +580,7 @@ fn punch(file: &HostFile, start: u64, end: u64) -> io::Result<()> {
         Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
         done => return Ok(done?),
     }
-    let zeros = [0; 1 << 16];
+    let zeros = [0; 1 << 14];
     let mut at = start;
     while at < end {
         let len = (end - at).min(zeros.len() as u64) as usize;

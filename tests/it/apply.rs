@@ -201,6 +201,9 @@ async fn a_run_that_is_killed_goes_on() {
     }
 }
 
+/// What is spoilt, what is said of it, and how it is done.
+type Case = (&'static str, &'static str, fn(&Path));
+
 async fn misfits(dir: &Path, from: &Volume, to: &Volume) -> Vec<Misfit> {
     let before = on_host(dir);
     match from.apply_to(dir, to, ApplyOptions::new()).await {
@@ -216,7 +219,7 @@ async fn misfits(dir: &Path, from: &Volume, to: &Volume) -> Vec<Misfit> {
 async fn a_directory_that_is_not_there_is_refused_with_a_list() {
     let (_, one, two) = two_states(1, 250).await;
     let host = tempfile::tempdir().unwrap();
-    let cases: [(&str, &str, fn(&Path)); 13] = [
+    let cases: [Case; 13] = [
         ("dir/below/large", "has other content", |at| {
             let file = fs::OpenOptions::new().write(true).open(at).unwrap();
             std::os::unix::fs::FileExt::write_all_at(&file, b"x", 100).unwrap();

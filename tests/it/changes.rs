@@ -16,10 +16,10 @@ async fn all(volume: &Volume, after: Lsn, up_to: Lsn) -> rfs::Result<Vec<Record>
 async fn filled(store: &Store, seed: u64) -> Volume {
     let options = options(seed).with_store(store.clone()).with_inline_bytes(200).with_cut(300, 1000);
     let volume = Volume::create("sim://", options).await.unwrap();
-    for number in 0..30 {
+    for number in 0..30_usize {
         for part in 0..number % 7 {
             // Large ones are in segments whose footers repeat the Changes.
-            volume.fs().write(format!("/{number}"), vec![7; (number * part * 40) as usize]).await.unwrap();
+            volume.fs().write(format!("/{number}"), vec![7; number * part * 40]).await.unwrap();
         }
         volume.checkpoint(&format!("{number}")).await.unwrap().wait().await.unwrap();
     }
