@@ -37,6 +37,13 @@ pub(crate) enum Command {
     Checkpoint(commands::checkpoint::Checkpoint),
     Drop(commands::drop::Drop),
     Restore(commands::restore::Restore),
+    Rewind(commands::rewind::Rewind),
+    Fork(commands::fork::Fork),
+    Detach(commands::fork::Detach),
+    Pins(commands::pins::Pins),
+    Pin(commands::pins::Pin),
+    Unpin(commands::pins::Unpin),
+    OpenAt(OpenAt),
     Gc(commands::gc::Gc),
     Check(commands::check::Check),
     Inspect(commands::inspect::Inspect),
@@ -69,6 +76,21 @@ pub(crate) struct Mount {
     pub(crate) private: bool,
     #[command(flatten)]
     pub(crate) kernel: Kernel,
+}
+
+/// Mount an older state of a volume on a directory, to read it with any program.
+///
+/// Serves in the foreground until it is told to stop by a signal, or until somebody unmounts the directory. Prints one line
+/// when the directory can be used. Who writes the volume is not disturbed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct OpenAt {
+    /// The volume.
+    pub(crate) url: String,
+    /// The state: a checkpoint's name, a commit's number, such as 3.12, or a time, as for --at elsewhere.
+    #[arg(value_parser = crate::state::parse)]
+    pub(crate) state: rfs::At,
+    /// The directory to mount it on; it has to exist.
+    pub(crate) dir: PathBuf,
 }
 
 /// Unmount a directory that a volume is mounted on.

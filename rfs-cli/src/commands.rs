@@ -9,11 +9,14 @@ pub(crate) mod cp;
 pub(crate) mod create;
 pub(crate) mod drop;
 pub(crate) mod du;
+pub(crate) mod fork;
 pub(crate) mod gc;
 pub(crate) mod inspect;
 pub(crate) mod log;
 pub(crate) mod ls;
+pub(crate) mod pins;
 pub(crate) mod restore;
+pub(crate) mod rewind;
 pub(crate) mod stat;
 pub(crate) mod stats;
 

@@ -35,6 +35,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let (done, failed) = match args.command {
         Command::Mount(args) => (mount::mount(&args), FAILED_TO_RUN),
+        Command::OpenAt(args) => (mount::open_at(&args), FAILED),
         Command::Unmount(args) => (mount::unmount(&args), FAILED_TO_RUN),
         Command::Exec(args) => (exec::exec(&args), FAILED_TO_RUN),
         command => (mount::run(run(command)), FAILED),
@@ -60,13 +61,19 @@ async fn run(command: Command) -> Outcome {
         Command::Checkpoint(checkpoint) => checkpoint.run().await,
         Command::Drop(drop) => drop.run().await,
         Command::Restore(restore) => restore.run().await,
+        Command::Rewind(rewind) => rewind.run().await,
+        Command::Fork(fork) => fork.run().await,
+        Command::Detach(detach) => detach.run().await,
+        Command::Pins(pins) => pins.run().await,
+        Command::Pin(pin) => pin.run().await,
+        Command::Unpin(unpin) => unpin.run().await,
         Command::Gc(gc) => gc.run().await,
         Command::Check(check) => check.run().await,
         Command::Inspect(inspect) => inspect.run().await,
         Command::Stats(stats) => stats.run().await,
         Command::Completions(completions) => completions.run(),
         // They begin with what has to be done before there are threads.
-        Command::Mount(_) | Command::Unmount(_) | Command::Exec(_) => Ok(()),
+        Command::Mount(_) | Command::OpenAt(_) | Command::Unmount(_) | Command::Exec(_) => Ok(()),
     };
     done.map(|()| ExitCode::SUCCESS)
 }

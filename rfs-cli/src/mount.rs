@@ -13,7 +13,7 @@ use rustix::process::{Pid, PidfdFlags};
 
 use crate::error::Failure;
 use crate::signals::Signals;
-use crate::{Outcome, args, volume};
+use crate::{Outcome, args, state, volume};
 
 pub(crate) fn mount(args: &args::Mount) -> Outcome {
     run(async {
@@ -24,6 +24,27 @@ pub(crate) fn mount(args: &args::Mount) -> Outcome {
         let allow_other = !args.private && rustix::process::geteuid().is_root();
         let options =
             options(&args.url, &args.kernel).with_allow_other(allow_other).with_server(std::process::id());
+        let mount = serve(volume, &args.dir, options)?;
+        announce(&args.url, &args.dir)?;
+        tokio::select! {
+            _ = signals.next() => {}
+            () = mount.wait() => {}
+        }
+        finish(mount, None).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Serves a state that is open for reading.
+pub(crate) fn open_at(args: &args::OpenAt) -> Outcome {
+    run(async {
+        let mut signals = Signals::listen()?;
+        let volume = state::open(&args.url, args.state.clone()).await?;
+        let options = MountOptions::new()
+            .with_source(&args.url)
+            .with_read_only(true)
+            .with_allow_other(rustix::process::geteuid().is_root())
+            .with_server(std::process::id());
         let mount = serve(volume, &args.dir, options)?;
         announce(&args.url, &args.dir)?;
         tokio::select! {

@@ -49,7 +49,7 @@ pub(crate) fn options() -> Options {
     Options::new().with_store_options(store_options())
 }
 
-fn parse(text: &str) -> Result<At, String> {
+pub(crate) fn parse(text: &str) -> Result<At, String> {
     if let Some(name) = text.strip_prefix("checkpoint:") {
         return Ok(At::Checkpoint(name.to_owned()));
     }
