@@ -40,6 +40,7 @@ mod fs;
 mod inodes;
 mod metadata;
 mod options;
+mod repair;
 mod restore;
 mod rewind;
 mod stored;
@@ -59,6 +60,7 @@ pub use fs::{Fs, ReadDir};
 pub use inodes::Inodes;
 pub use metadata::{DirEntry, FileType, Metadata, Permissions};
 pub use options::{Level, Options};
+pub use repair::repair;
 pub use restore::{RestoreOptions, RestoreProgress, Restored, Unrestored};
 pub use stored::{LogEntry, LoggedCommit, ObjectRole, Objects, StoredObject};
 pub use volume::{At, CheckError, Commit, Volume};
@@ -75,6 +77,7 @@ pub use rfs_journal::{ChainHash, Disk, DiskFile, Record};
 pub use rfs_recovery::History;
 pub use rfs_recovery::check::{CheckOptions, CheckReport, CheckedState, Finding, Problem, Suffering};
 pub use rfs_recovery::collect::{Collected, Total};
+pub use rfs_recovery::repair::{Mended, RepairOptions, RepairReport};
 
 /// The examples of the documents, as tests.
 #[cfg(doctest)]

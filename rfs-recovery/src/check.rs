@@ -15,9 +15,10 @@ use std::collections::BTreeSet;
 use rfs_backends::Store;
 use rfs_core::CommitId;
 
+pub(crate) use self::paths::path_of;
 pub use self::report::{CheckOptions, CheckReport, CheckedState, Finding, Problem, Suffering};
 pub(crate) use self::report::{Findings, told};
-pub(crate) use self::segments::Segments;
+pub(crate) use self::segments::{Run, Segments};
 pub(crate) use self::survey::{Entry, LoggedCommit, Survey};
 use crate::pins::pins;
 use crate::{Pages, RecoveryError};
@@ -33,14 +34,29 @@ pub async fn check(
 ) -> Result<CheckReport, RecoveryError> {
     let before = received(store);
     let survey = Survey::of(store).await?;
-    let mut checker = Checker::new(&survey, pages_bytes, options);
+    let mut report = check_survey(&survey, pages_bytes, options).await?;
+    report.bytes = received(store).saturating_sub(before);
+    Ok(report)
+}
+
+/// Checks what a survey has shown.
+pub(crate) async fn check_survey(
+    survey: &Survey,
+    pages_bytes: u64,
+    options: CheckOptions,
+) -> Result<CheckReport, RecoveryError> {
+    let mut checker = Checker::new(survey, pages_bytes, options);
     checker.check_log();
     for (state, commit) in checker.states_to_check().await? {
         checker.check_state(&state, commit).await?;
     }
-    let mut report = checker.report();
-    report.bytes = received(store).saturating_sub(before);
-    Ok(report)
+    while let Some(commit) = checker.rewound.pop_first() {
+        if checker.states.iter().all(|state| state.commit != commit) {
+            let what = format!("commit {commit}, which the history went back to");
+            checker.check_state(&StateName { checkpoint: None, kept_for: Some(what) }, commit).await?;
+        }
+    }
+    Ok(checker.report())
 }
 
 fn received(store: &Store) -> u64 {
@@ -52,15 +68,15 @@ fn received(store: &Store) -> u64 {
 #[derive(Clone, Debug)]
 pub(crate) struct StateName {
     pub(crate) checkpoint: Option<String>,
-    /// What it is pinned for.
-    pub(crate) pinned: Option<String>,
+    /// What else it is kept for.
+    pub(crate) kept_for: Option<String>,
 }
 
 impl StateName {
     fn text(&self) -> String {
-        match (&self.checkpoint, &self.pinned) {
+        match (&self.checkpoint, &self.kept_for) {
             (Some(name), _) => format!("checkpoint {name:?}"),
-            (None, Some(owner)) => format!("the state that is pinned for {owner}"),
+            (None, Some(kept_for)) => kept_for.clone(),
             (None, None) => "the newest state".to_owned(),
         }
     }
@@ -77,6 +93,8 @@ pub(crate) struct Checker<'a> {
     /// Segments that are kept for history alone.
     for_history: BTreeSet<String>,
     states: Vec<CheckedState>,
+    /// Commits that the history went back to since an image: whoever replays it needs their states.
+    rewound: BTreeSet<CommitId>,
     /// What a state needs cannot be known, so neither can be what none needs.
     blind: bool,
 }
@@ -92,6 +110,7 @@ impl<'a> Checker<'a> {
             needed: BTreeSet::new(),
             for_history: BTreeSet::new(),
             states: Vec::new(),
+            rewound: BTreeSet::new(),
             blind: false,
         }
     }
@@ -140,7 +159,7 @@ impl<'a> Checker<'a> {
     /// The newest state and the checkpoints. Where the newest state cannot be read, the checkpoints are those that the
     /// commits name; some of them may have been dropped.
     async fn states_to_check(&mut self) -> Result<Vec<(StateName, CommitId)>, RecoveryError> {
-        let newest = StateName { checkpoint: None, pinned: None };
+        let newest = StateName { checkpoint: None, kept_for: None };
         let head = match self.survey.head() {
             Ok(head) => head,
             Err(key) => {
@@ -173,7 +192,10 @@ impl<'a> Checker<'a> {
                 for pin in pins {
                     self.needed.extend(pin.objects.iter().flatten().cloned());
                     if pin.objects.is_none() {
-                        let pinned = StateName { checkpoint: None, pinned: Some(pin.owner) };
+                        let pinned = StateName {
+                            checkpoint: None,
+                            kept_for: Some(format!("the state that is pinned for {}", pin.owner)),
+                        };
                         states.push((pinned, pin.at));
                     }
                 }
@@ -184,7 +206,7 @@ impl<'a> Checker<'a> {
             }
         }
         states.extend(
-            named.into_iter().map(|(name, id)| (StateName { checkpoint: Some(name), pinned: None }, id)),
+            named.into_iter().map(|(name, id)| (StateName { checkpoint: Some(name), kept_for: None }, id)),
         );
         Ok(states)
     }

@@ -23,6 +23,7 @@ pub mod objects;
 pub mod page;
 mod pages;
 pub mod pins;
+pub mod repair;
 pub mod state;
 
 pub use changes::ChangesWalk;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use object_store::path::Path as Key;
-use rfs::{At, CheckOptions, CheckReport, Clock, Options, Problem, StateHash, Store, Timestamp, Volume};
+use rfs::{
+    At, CheckOptions, CheckReport, Clock, CommitId, Options, Problem, StateHash, Store, Timestamp, Volume,
+};
 use rfs_testkit::{Rng, SimStore};
 
 use crate::common::{options, sim, store_on};
@@ -30,6 +32,8 @@ pub(crate) struct Sample {
     pub(crate) checkpoints: BTreeMap<&'static str, Truth>,
     /// What the state hash of each was, the head's under an empty name.
     pub(crate) states: BTreeMap<&'static str, StateHash>,
+    /// The commits of the checkpoints.
+    pub(crate) commits: BTreeMap<String, CommitId>,
 }
 
 pub(crate) fn small(seed: u64, store: Store) -> Options {
@@ -121,20 +125,40 @@ impl Sample {
         drop((fs, volume));
         drop(Volume::open("sim://", small(4, store_on(&sim))).await.unwrap());
 
-        let mut sample =
-            Self { sim, head: Truth::new(), checkpoints: BTreeMap::new(), states: BTreeMap::new() };
+        let mut sample = Self {
+            sim,
+            head: Truth::new(),
+            checkpoints: BTreeMap::new(),
+            states: BTreeMap::new(),
+            commits: BTreeMap::new(),
+        };
         for name in ["", "one", "two", "three"] {
             let volume = open_at(&sample.sim, named(name)).await.unwrap();
             let truth = truth(&volume).await.unwrap();
             sample.states.insert(name, volume.state_hash().await.unwrap());
             match name {
-                "" => sample.head = truth,
+                "" => {
+                    sample.head = truth;
+                    let checkpoints = volume.checkpoints().into_iter();
+                    sample.commits = checkpoints.map(|(name, at)| (name, at.commit)).collect();
+                }
                 name => drop(sample.checkpoints.insert(name, truth)),
             }
         }
         let count = |part: &str| sample.sim.paths().iter().filter(|key| key.as_ref().contains(part)).count();
         assert_eq!((count("/commits/"), count("/pages/"), count("/segments/")), (15, 3, 3));
         sample
+    }
+}
+
+impl Sample {
+    /// The same volume once more.
+    pub(crate) fn copy(&self) -> SimStore {
+        let (copy, _) = sim();
+        for (key, object) in objects(&self.sim) {
+            copy.set_object(&key, object);
+        }
+        copy
     }
 }
 

@@ -24,6 +24,7 @@ mod locks;
 mod model;
 mod owners;
 mod ranges;
+mod repair;
 mod restore;
 mod rewind;
 mod stores;

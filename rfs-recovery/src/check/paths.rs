@@ -21,6 +21,20 @@ pub(crate) async fn path_of(pages: &Pages, tree: &Tree, ino: Ino) -> PathBuf {
     try_path_of(pages, tree, ino).await.unwrap_or_else(|| PathBuf::from(format!("inode {ino}")))
 }
 
+/// The paths of an inode, at most so many.
+pub(crate) async fn paths_of(pages: &Pages, tree: &Tree, ino: Ino, most: usize) -> Vec<PathBuf> {
+    let names = pages.ask(|| tree.names(ino, None, most)).await.unwrap_or_default();
+    let mut paths = Vec::new();
+    for (parent, _, name) in names {
+        let parent = path_of(pages, tree, parent).await;
+        paths.push(parent.join(OsString::from_vec(name.as_bytes().to_vec())));
+    }
+    if paths.is_empty() {
+        paths.push(path_of(pages, tree, ino).await);
+    }
+    paths
+}
+
 async fn try_path_of(pages: &Pages, tree: &Tree, ino: Ino) -> Option<PathBuf> {
     let mut names: Vec<Name> = Vec::new();
     let mut at = ino;
@@ -60,7 +74,7 @@ pub(crate) async fn tell_page(
         // Numbers that were given back have no names.
         let named = ino == Ino::ROOT
             || pages.ask(|| tree.names(ino, None, 1)).await.is_ok_and(|names| !names.is_empty());
-        if named && findings.has_room(found) {
+        if named {
             let path = path_of(pages, tree, ino).await;
             findings.suffers(found, path, Vec::new());
         }

@@ -93,6 +93,8 @@ pub struct CheckedState {
     pub inodes: u64,
     /// Bytes that its files refer to.
     pub bytes: u64,
+    /// Whether its tree is whole, so that only content can be wrong.
+    pub opens: bool,
     /// Whether nothing is wrong with it.
     pub sound: bool,
 }
@@ -155,7 +157,9 @@ impl fmt::Display for Problem {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} is {}: {}", self.key, self.problem, self.what)?;
-        if !self.states.is_empty() {
+        if self.states.is_empty() {
+            f.write_str("; no state that is kept needs it, but the history does")?;
+        } else {
             write!(f, "; of {}", self.states.join(", "))?;
         }
         write!(f, "; {}", self.remedy)
@@ -229,19 +233,16 @@ impl Findings {
         Ok(self.add(&key, problem, &what, state))
     }
 
-    /// Whether there is room for another path of a finding; if not it is counted.
-    pub(crate) fn has_room(&mut self, found: Found) -> bool {
-        let Some(finding) = found.and_then(|at| self.list.get_mut(at)) else { return false };
-        let room = finding.paths.len() < self.options.paths;
-        finding.more_paths += u64::from(!room);
-        room
-    }
-
+    /// Names a path that suffers; if there is no room for it, it is counted.
     pub(crate) fn suffers(&mut self, found: Found, path: PathBuf, ranges: Vec<Range<u64>>) {
-        if let Some(finding) = found.and_then(|at| self.list.get_mut(at))
-            && !finding.paths.iter().any(|other| other.path == path)
-        {
+        let Some(finding) = found.and_then(|at| self.list.get_mut(at)) else { return };
+        if finding.paths.iter().any(|other| other.path == path) {
+            return;
+        }
+        if finding.paths.len() < self.options.paths {
             finding.paths.push(Suffering { path, ranges });
+        } else {
+            finding.more_paths += 1;
         }
     }
 

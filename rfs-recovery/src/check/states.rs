@@ -8,7 +8,7 @@ use rfs_core::{
     CommitId, Extent, Ino, Item, Key, Map, PageObject, PageRef, SegmentId, StateHash, Tree, Value,
 };
 
-use super::paths::{path_of, tell_page};
+use super::paths::{paths_of, tell_page};
 use super::report::{CheckedState, Found, Problem, told};
 use super::segments::{Condition, Run};
 use super::{Checker, Entry, StateName};
@@ -60,31 +60,35 @@ impl Checker<'_> {
                 Some(state) => state,
                 None => {
                     self.blind = true;
-                    self.note(name, id, None, &text);
+                    self.note(name, id, None, false, &text);
                     return Ok(());
                 }
             },
         };
         let image = state.image.clone();
-        if let Some(base) = state.base.tree() {
+        // Where the history went back the base is that of another image.
+        let base = if self.rewound.is_empty() { None } else { self.image_of(id).await? };
+        let base = base.map_or_else(|| state.base.clone(), |image| image.base);
+        if let Some(base) = base.tree() {
             self.check_pages(base, &text).await?;
         }
         self.check_pages(&state.tree, &text).await?;
-        self.check_counts(&state, image.as_ref(), &text).await?;
+        self.check_counts(&base, image.as_ref(), &text).await?;
         let whole = state.tree.whole().is_ok();
         if whole {
             let image_key =
                 image.as_ref().map_or_else(|| key.clone(), |image| image.key(&self.survey.lineage));
             self.check_tree(&state, &image_key, &text);
         }
+        if self.options.deep {
+            self.check_repeated_roots(image.as_ref(), &text).await?;
+        }
+        let opens = replayed && !self.findings.concern(&text);
         let conditions = self.check_segments(&state, &text).await?;
         if whole {
             self.check_extents(&state.tree, &conditions, &key, &text).await?;
         }
-        if self.options.deep {
-            self.check_repeated_roots(image.as_ref(), &text).await?;
-        }
-        self.note(name, id, Some(&state).filter(|_| replayed), &text);
+        self.note(name, id, Some(&state).filter(|_| replayed), opens, &text);
         Ok(())
     }
 
@@ -98,7 +102,7 @@ impl Checker<'_> {
         }
     }
 
-    fn note(&mut self, name: &StateName, commit: CommitId, state: Option<&State>, text: &str) {
+    fn note(&mut self, name: &StateName, commit: CommitId, state: Option<&State>, opens: bool, text: &str) {
         let usage = state.map(|state| state.tree.usage()).unwrap_or_default();
         self.states.push(CheckedState {
             name: name.text(),
@@ -107,6 +111,7 @@ impl Checker<'_> {
             position: state.map(|state| state.lsn).unwrap_or_default(),
             inodes: usage.inodes,
             bytes: usage.bytes,
+            opens,
             sound: state.is_some() && !self.findings.concern(text),
         });
     }
@@ -129,6 +134,7 @@ impl Checker<'_> {
                     return;
                 }
             };
+            self.rewound.extend(&commit.commit.rewound);
             for added in &commit.commit.segments {
                 let Some(key) = &added.key else { continue };
                 self.needed.insert(key.clone());
@@ -188,7 +194,7 @@ impl Checker<'_> {
     /// What an image counts of the objects that its pages are in, and that these are there.
     async fn check_counts(
         &mut self,
-        state: &State,
+        base: &ImageBase,
         image: Option<&ImageRef>,
         text: &str,
     ) -> Result<(), RecoveryError> {
@@ -196,9 +202,9 @@ impl Checker<'_> {
         let image_key = image.key(&self.survey.lineage);
         self.needed.insert(image_key.clone());
         let ImageRef::Paged(paged) = image else { return Ok(()) };
-        let counted = self.pairs(state.base.objects(), text).await?;
-        self.pairs(state.base.segments(), text).await?;
-        let Ok((in_use, its_own)) = self.pages_of(&state.base).await? else { return Ok(()) };
+        let counted = self.pairs(base.objects(), text).await?;
+        self.pairs(base.segments(), text).await?;
+        let Ok((in_use, its_own)) = self.pages_of(base).await? else { return Ok(()) };
         self.needed.extend(its_own.iter().map(|object| self.survey.lineage.page_key(*object)));
         for (object, (bytes, end)) in &in_use {
             let key = self.survey.lineage.page_key(*object);
@@ -348,9 +354,9 @@ impl Checker<'_> {
             }
         }
         for ((found, ino), ranges) in suffering {
-            if self.findings.has_room(found) {
-                let path = path_of(&self.pages, tree, ino).await;
-                self.findings.suffers(found, path, joined(ranges));
+            let ranges = joined(ranges);
+            for path in paths_of(&self.pages, tree, ino, self.options.paths + 1).await {
+                self.findings.suffers(found, path, ranges.clone());
             }
         }
         Ok(())

@@ -8,7 +8,7 @@ use rfs_backends::{Store, StoreErrorKind};
 use rfs_core::{CommitId, Timestamp};
 
 use crate::commit_log::read_superblock;
-use crate::objects::{Commit, CommitObject, Fence, decode_commit_start, missing};
+use crate::objects::{Commit, CommitObject, CommitRef, Fence, decode_commit_start, missing};
 use crate::{Home, Keys, Lineage, ObjectHash, RecoveryError, SUPERBLOCK, envelope};
 
 /// How many objects are fetched at a time.
@@ -43,6 +43,13 @@ pub(crate) enum Entry {
 pub(crate) struct LoggedCommit {
     pub(crate) commit: Commit,
     pub(crate) hash: ObjectHash,
+    pub(crate) inline_start: u64,
+}
+
+impl LoggedCommit {
+    pub(crate) const fn reference(&self) -> CommitRef {
+        CommitRef { id: self.commit.id, hash: self.hash }
+    }
 }
 
 impl Survey {
@@ -103,6 +110,17 @@ impl Survey {
             Entry::Commit(commit) => Some(&**commit),
             _ => None,
         })
+    }
+
+    /// Whether a place is part of the history: not behind the head that its epoch's end names.
+    pub(crate) fn is_history(&self, id: CommitId) -> bool {
+        let first = CommitId { epoch: id.epoch, number: 0 };
+        let last = CommitId { epoch: id.epoch, number: u64::MAX };
+        match self.log.range(first..=last).next_back() {
+            Some((_, Entry::Fence(Fence { head: Some(head), .. }))) => id <= head.id,
+            Some((_, Entry::Fence(Fence { head: None, .. }))) => false,
+            _ => true,
+        }
     }
 
     /// The head as the newest entry tells it; none when the volume has no commit.
@@ -218,9 +236,11 @@ async fn read_entry(store: &Store, keys: Keys, id: CommitId, size: u64) -> Resul
     let found = decode_commit_start(store.url(), keys, id, &start, size)?;
     Ok(match found {
         CommitObject::Fence(fence) => Entry::Fence(fence),
-        CommitObject::Commit(commit) => {
-            Entry::Commit(Box::new(LoggedCommit { commit: commit.commit, hash: commit.hash }))
-        }
+        CommitObject::Commit(commit) => Entry::Commit(Box::new(LoggedCommit {
+            commit: commit.commit,
+            hash: commit.hash,
+            inline_start: commit.inline_start,
+        })),
     })
 }
 
