@@ -32,6 +32,7 @@ mod changes;
 mod check;
 mod clock;
 mod diff;
+mod drill;
 mod engine;
 mod error;
 mod file;
@@ -52,6 +53,7 @@ pub use changes::Changes;
 pub use check::check;
 pub use clock::{Clock, Entropy, SystemClock};
 pub use diff::{Diff, Difference, DifferenceKind};
+pub use drill::{DrillOptions, DrillReceipt, drill};
 pub use engine::{Changed, Compacted, LocalLog, OpenReport, Receipt, StoreUsage, Watch};
 pub use error::{Error, ErrorKind, Result};
 pub use file::{File, OpenOptions};
@@ -77,6 +79,7 @@ pub use rfs_journal::{ChainHash, Disk, DiskFile, Record};
 pub use rfs_recovery::History;
 pub use rfs_recovery::check::{CheckOptions, CheckReport, CheckedState, Finding, Problem, Suffering};
 pub use rfs_recovery::collect::{Collected, Total};
+pub use rfs_recovery::drill::Drilled;
 pub use rfs_recovery::repair::{Mended, RepairOptions, RepairReport};
 
 /// The examples of the documents, as tests.

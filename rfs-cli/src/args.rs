@@ -46,6 +46,8 @@ pub(crate) enum Command {
     OpenAt(OpenAt),
     Gc(commands::gc::Gc),
     Check(commands::check::Check),
+    Repair(commands::repair::Repair),
+    Drill(commands::drill::Drill),
     Inspect(commands::inspect::Inspect),
     Stats(commands::stats::Stats),
     Mount(Mount),

@@ -69,6 +69,8 @@ async fn run(command: Command) -> Outcome {
         Command::Unpin(unpin) => unpin.run().await,
         Command::Gc(gc) => gc.run().await,
         Command::Check(check) => check.run().await,
+        Command::Repair(repair) => repair.run().await,
+        Command::Drill(drill) => drill.run().await,
         Command::Inspect(inspect) => inspect.run().await,
         Command::Stats(stats) => stats.run().await,
         Command::Completions(completions) => completions.run(),

@@ -2,7 +2,7 @@
 //!
 //! Most of a segment is there twice: the header is known to who names the segment, a frame's header follows from the
 //! frame table, the footer from the frames, and the Changes stand in the footer too where the payload outweighs them.
-//! Only a payload is there once. What is put together from the rest has to have the segment hash, so that it is what was
+//! Only payload is there once, and Changes that outweigh it. What is put together from the rest has to have the segment hash, so that it is what was
 //! written, or nothing.
 
 use std::ops::Range;

@@ -18,7 +18,7 @@ use rfs_core::CommitId;
 pub(crate) use self::paths::path_of;
 pub use self::report::{CheckOptions, CheckReport, CheckedState, Finding, Problem, Suffering};
 pub(crate) use self::report::{Findings, told};
-pub(crate) use self::segments::{Run, Segments};
+pub(crate) use self::segments::{Run, Segments, verify_whole};
 pub(crate) use self::survey::{Entry, LoggedCommit, Survey};
 use crate::pins::pins;
 use crate::{Pages, RecoveryError};

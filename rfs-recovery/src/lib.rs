@@ -11,6 +11,7 @@ pub mod check;
 pub mod collect;
 pub mod commit_log;
 mod content;
+pub mod drill;
 mod dump;
 mod envelope;
 mod error;

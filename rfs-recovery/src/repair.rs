@@ -11,9 +11,9 @@
 //! A crash between any of these leaves a volume that is opened at the same head, and that is repaired again.
 
 mod carry_out;
-mod journal;
+pub(crate) mod journal;
 mod plan;
-mod rebuild;
+pub(crate) mod rebuild;
 
 use rfs_backends::Store;
 use rfs_core::{CommitId, Timestamp};

@@ -14,6 +14,7 @@ mod common;
 mod crash;
 mod damage;
 mod diff;
+mod drill;
 mod files;
 mod fork;
 mod gate;

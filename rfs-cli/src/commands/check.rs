@@ -145,9 +145,7 @@ pub(crate) fn findings(out: &mut Out, findings: &[Finding], more: u64) -> Done {
     for finding in findings {
         let Finding { key, problem, what, .. } = finding;
         out.line(format_args!("{} is {problem}: {}", shown(key), shown(what)))?;
-        if finding.states.is_empty() {
-            out.line("  states: none that is kept; the history needs it")?;
-        } else {
+        if !finding.states.is_empty() {
             out.line(format_args!("  states: {}", shown(&finding.states.join(", "))))?;
         }
         for suffering in &finding.paths {

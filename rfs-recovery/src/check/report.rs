@@ -157,9 +157,7 @@ impl fmt::Display for Problem {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} is {}: {}", self.key, self.problem, self.what)?;
-        if self.states.is_empty() {
-            f.write_str("; no state that is kept needs it, but the history does")?;
-        } else {
+        if !self.states.is_empty() {
             write!(f, "; of {}", self.states.join(", "))?;
         }
         write!(f, "; {}", self.remedy)

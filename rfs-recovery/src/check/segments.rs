@@ -149,7 +149,10 @@ impl Condition {
     /// Adds what is wrong to the findings.
     pub(crate) fn tell(&self, findings: &mut Findings, state: Option<&str>) -> Found {
         let (key, problem, what) = self.wrong.as_ref()?;
-        findings.add(key, *problem, what, state)
+        if state.is_some() {
+            return findings.add(key, *problem, what, state);
+        }
+        findings.add(key, *problem, &format!("{what}; only the history of what was done needs it"), None)
     }
 
     /// What becomes of the `len` bytes at `position`.

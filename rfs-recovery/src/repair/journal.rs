@@ -16,7 +16,7 @@ use crate::{Lineage, RecoveryError};
 
 /// The segments that are left.
 #[derive(Debug)]
-pub(super) struct Journal {
+pub(crate) struct Journal {
     lineage: Lineage,
     pieces: Vec<Piece>,
     by_end: HashMap<(Lsn, ChainHash), usize>,
@@ -24,16 +24,16 @@ pub(super) struct Journal {
 
 /// A segment, where it stands.
 #[derive(Clone, Debug)]
-pub(super) struct Piece {
-    pub(super) stored: StoredSegment,
-    pub(super) end: Lsn,
-    pub(super) chain: ChainHash,
+pub(crate) struct Piece {
+    pub(crate) stored: StoredSegment,
+    pub(crate) end: Lsn,
+    pub(crate) chain: ChainHash,
     /// Payload that is lost.
-    pub(super) lost: Vec<Range<u64>>,
+    pub(crate) lost: Vec<Range<u64>>,
     /// What stands there is not what was written, and can be.
-    pub(super) restorable: bool,
+    pub(crate) restorable: bool,
     /// It stands in a commit that cannot be read.
-    pub(super) in_unreadable: Option<CommitId>,
+    pub(crate) in_unreadable: Option<CommitId>,
 }
 
 impl Piece {
@@ -43,14 +43,14 @@ impl Piece {
 }
 
 /// Where a segment stands: object and offset.
-pub(super) type Spot = (String, u64);
+pub(crate) type Spot = (String, u64);
 
 impl Journal {
     /// Reads all that could be journal. `kept` are the segments that images name.
     ///
     /// # Errors
     /// The store's, if they are not about what is stored.
-    pub(super) async fn gather(
+    pub(crate) async fn gather(
         survey: &Survey,
         kept: &BTreeMap<Spot, StoredSegment>,
     ) -> Result<Self, RecoveryError> {
@@ -183,17 +183,17 @@ impl Journal {
         self.pieces.push(piece);
     }
 
-    pub(super) fn pieces(&self) -> &[Piece] {
+    pub(crate) fn pieces(&self) -> &[Piece] {
         &self.pieces
     }
 
     /// The segment that ends there.
-    pub(super) fn ending_at(&self, end: (Lsn, ChainHash)) -> Option<&Piece> {
+    pub(crate) fn ending_at(&self, end: (Lsn, ChainHash)) -> Option<&Piece> {
         self.by_end.get(&end).map(|at| &self.pieces[*at])
     }
 
     /// The segments from one place of the history to another, in order.
-    pub(super) fn between(&self, from: (Lsn, ChainHash), to: (Lsn, ChainHash)) -> Option<Vec<&Piece>> {
+    pub(crate) fn between(&self, from: (Lsn, ChainHash), to: (Lsn, ChainHash)) -> Option<Vec<&Piece>> {
         let mut way = Vec::new();
         let mut at = to;
         while at != from {
@@ -207,7 +207,7 @@ impl Journal {
 
     /// Where the history goes on after its last commit that can be read: to the end of what commits hold that cannot,
     /// and, where one of a writer cannot be read, of what this writer has stored.
-    pub(super) fn tail(&self, from: (Lsn, ChainHash), unreadable: &[CommitId]) -> Vec<&Piece> {
+    pub(crate) fn tail(&self, from: (Lsn, ChainHash), unreadable: &[CommitId]) -> Vec<&Piece> {
         let inlined = self.pieces.iter().filter(|piece| {
             piece.in_unreadable.is_some_and(|id| unreadable.contains(&id)) && piece.end > from.0
         });
@@ -233,7 +233,7 @@ impl Journal {
     ///
     /// # Errors
     /// The store's; `Missing` when it is gone by now.
-    pub(super) async fn records(&self, piece: &Piece) -> Result<Vec<Record>, RecoveryError> {
+    pub(crate) async fn records(&self, piece: &Piece) -> Result<Vec<Record>, RecoveryError> {
         let stored = &piece.stored;
         let missing = || RecoveryError::Missing {
             store: self.lineage.store().url().to_owned(),
@@ -247,13 +247,29 @@ impl Journal {
     ///
     /// # Errors
     /// As [`Journal::records`]; `Damaged` when some of it is lost.
-    pub(super) async fn whole(&self, stored: &StoredSegment) -> Result<Bytes, RecoveryError> {
+    pub(crate) async fn whole(&self, stored: &StoredSegment) -> Result<Bytes, RecoveryError> {
         let bytes = self.bytes(stored).await?.unwrap_or_default();
         let salvaged = salvage_segment(&stored.key, &bytes, &headers(&self.lineage, stored), stored.hash)?;
         let store = self.lineage.store().url();
         salvaged
             .whole
             .ok_or_else(|| crate::envelope::damaged(store, &stored.key, "some of its content is lost"))
+    }
+
+    /// A segment that stands there as it was written, every byte verified.
+    ///
+    /// # Errors
+    /// `Missing`, `Damaged`, or the store's.
+    pub(crate) async fn intact(&self, stored: &StoredSegment) -> Result<Bytes, RecoveryError> {
+        let url = || self.lineage.of_key(&stored.key).store.url().to_owned();
+        let missing = || RecoveryError::Missing { store: url(), key: stored.key.clone() };
+        let bytes = self.bytes(stored).await?.ok_or_else(missing)?;
+        crate::check::verify_whole(&self.lineage, stored, &bytes)?;
+        Ok(bytes)
+    }
+
+    pub(crate) const fn lineage(&self) -> &Lineage {
+        &self.lineage
     }
 
     /// What stands where a segment should.
@@ -265,7 +281,7 @@ impl Journal {
     }
 
     /// An object, if it is there.
-    pub(super) async fn object(&self, key: &str) -> Result<Option<Bytes>, RecoveryError> {
+    pub(crate) async fn object(&self, key: &str) -> Result<Option<Bytes>, RecoveryError> {
         match self.lineage.of_key(key).store.get(key).await {
             Ok(object) => Ok(Some(object)),
             Err(error) if error.kind() == StoreErrorKind::NotFound => Ok(None),
@@ -293,6 +309,6 @@ fn look(lineage: &Lineage, stored: &StoredSegment, bytes: &Bytes) -> Option<Piec
 }
 
 /// The number of the segment behind the last one.
-pub(super) fn next_segment(way: &[&Piece], before: SegmentId) -> SegmentId {
+pub(crate) fn next_segment(way: &[&Piece], before: SegmentId) -> SegmentId {
     way.last().map_or(before, |piece| piece.stored.header.id.next())
 }

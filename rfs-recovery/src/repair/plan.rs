@@ -287,7 +287,7 @@ impl Plan {
             tell(key.clone(), "the segment in it is stored as an object of its own");
         }
         for (name, checkpoint, _) in &self.checkpoints {
-            let image = self.image_key(survey, checkpoint.commit);
+            let image = image_key(survey, checkpoint.commit);
             let what =
                 format!("checkpoint {name:?} is rebuilt, and has a commit and an image of its own now");
             tell(image, &what);
@@ -325,11 +325,12 @@ impl Plan {
         }
         self.done = told;
     }
+}
 
-    fn image_key(&self, survey: &Survey, id: CommitId) -> String {
-        let image = survey.commit(id).and_then(|commit| commit.commit.image.as_ref());
-        image.map_or_else(|| survey.key(id), |image: &ImageRef| image.key(&survey.lineage))
-    }
+/// The image of a commit, or the commit.
+fn image_key(survey: &Survey, id: CommitId) -> String {
+    let image = survey.commit(id).and_then(|commit| commit.commit.image.as_ref());
+    image.map_or_else(|| survey.key(id), |image: &ImageRef| image.key(&survey.lineage))
 }
 
 /// Commits behind the head that there were and that cannot be read.

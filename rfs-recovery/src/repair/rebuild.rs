@@ -14,31 +14,31 @@ use crate::{Pages, RecoveryError};
 
 /// Where in the history a state is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Target {
-    pub(super) commit: CommitId,
-    pub(super) lsn: Lsn,
-    pub(super) chain: ChainHash,
+pub(crate) struct Target {
+    pub(crate) commit: CommitId,
+    pub(crate) lsn: Lsn,
+    pub(crate) chain: ChainHash,
     /// Its state hash, unless the commit that says it is gone.
-    pub(super) state: Option<StateHash>,
+    pub(crate) state: Option<StateHash>,
 }
 
 /// A state, all of it in memory.
 #[derive(Clone, Debug)]
-pub(super) struct Rebuilt {
-    pub(super) target: Target,
-    pub(super) tree: Tree,
-    pub(super) state: StateHash,
-    pub(super) next_segment: SegmentId,
-    pub(super) segments: BTreeMap<SegmentId, StoredSegment>,
+pub(crate) struct Rebuilt {
+    pub(crate) target: Target,
+    pub(crate) tree: Tree,
+    pub(crate) state: StateHash,
+    pub(crate) next_segment: SegmentId,
+    pub(crate) segments: BTreeMap<SegmentId, StoredSegment>,
 }
 
 /// The images that commits name and whose heads can be read.
 #[derive(Debug, Default)]
-pub(super) struct Images(Vec<(ImageRef, Lsn, ChainHash)>);
+pub(crate) struct Images(Vec<(ImageRef, Lsn, ChainHash)>);
 
 impl Images {
     /// Reads their heads.
-    pub(super) async fn find(survey: &Survey, pages: &Pages) -> Result<Self, RecoveryError> {
+    pub(crate) async fn find(survey: &Survey, pages: &Pages) -> Result<Self, RecoveryError> {
         let mut images: Vec<(ImageRef, Lsn, ChainHash)> = Vec::new();
         for commit in survey.commits() {
             let Some(image) = &commit.commit.image else { continue };
@@ -54,7 +54,7 @@ impl Images {
     }
 
     /// The segments that images name.
-    pub(super) async fn kept(&self, pages: &Pages) -> Result<BTreeMap<Spot, StoredSegment>, RecoveryError> {
+    pub(crate) async fn kept(&self, pages: &Pages) -> Result<BTreeMap<Spot, StoredSegment>, RecoveryError> {
         let mut kept = BTreeMap::new();
         for (image, ..) in &self.0 {
             match opened(pages, image).await {
@@ -88,7 +88,7 @@ async fn opened(
 ///
 /// # Errors
 /// The store's.
-pub(super) async fn rebuild(
+pub(crate) async fn rebuild(
     survey: &Survey,
     pages: &Pages,
     journal: &Journal,
@@ -121,6 +121,42 @@ pub(super) async fn rebuild(
             }
         }
     }
+}
+
+/// Rebuilds a state by replaying as much journal as is left: from the oldest image that leads to it, or from nothing.
+/// None if nothing but its own image does.
+///
+/// # Errors
+/// `Damaged` when what is there does not lead to it; the store's.
+pub(crate) async fn rebuild_from_oldest(
+    survey: &Survey,
+    pages: &Pages,
+    journal: &Journal,
+    images: &Images,
+    target: Target,
+) -> Result<Option<(Lsn, Rebuilt)>, RecoveryError> {
+    let to = (target.lsn, target.chain);
+    let (mut at, mut oldest) = (to, None);
+    while let Some(piece) = journal.ending_at(at) {
+        at = (piece.stored.header.base, piece.stored.header.chain);
+        oldest = images.at(at).next().map(|image| (at, Some(image))).or(oldest);
+    }
+    if at == (Lsn(0), ChainHash::default()) && at != to {
+        oldest = Some((at, None));
+    }
+    let Some((from, image)) = oldest else { return Ok(None) };
+    let diverged = |what| RecoveryError::Diverged {
+        store: survey.lineage.store().url().to_owned(),
+        commit: target.commit,
+        what,
+    };
+    let start = match image {
+        Some(image) => whole(pages, image).await?.map_err(diverged)?,
+        None => Start::empty(survey),
+    };
+    let from_all = From { survey, pages, journal, images };
+    let rebuilt = replay(&from_all, start, to, target).await?.map_err(diverged)?;
+    Ok(Some((from.0, rebuilt)))
 }
 
 struct Start {
@@ -166,11 +202,11 @@ async fn whole(pages: &Pages, image: &ImageRef) -> Result<Result<Start, String>,
 
 /// What states are rebuilt from.
 #[derive(Clone, Copy)]
-pub(super) struct From<'a> {
-    pub(super) survey: &'a Survey,
-    pub(super) pages: &'a Pages,
-    pub(super) journal: &'a Journal,
-    pub(super) images: &'a Images,
+pub(crate) struct From<'a> {
+    pub(crate) survey: &'a Survey,
+    pub(crate) pages: &'a Pages,
+    pub(crate) journal: &'a Journal,
+    pub(crate) images: &'a Images,
 }
 
 async fn replay(
@@ -198,7 +234,7 @@ async fn replay(
 }
 
 /// Where in the history a commit was, also one that is gone: the next one says so.
-pub(super) fn target_at(survey: &Survey, journal: &Journal, id: CommitId) -> Option<Target> {
+pub(crate) fn target_at(survey: &Survey, journal: &Journal, id: CommitId) -> Option<Target> {
     if let Some(commit) = survey.commit(id) {
         return Some(target_of(commit));
     }
@@ -212,14 +248,14 @@ pub(super) fn target_at(survey: &Survey, journal: &Journal, id: CommitId) -> Opt
     (at.0 == commit.base).then_some(Target { commit: id, lsn: at.0, chain: at.1, state: None })
 }
 
-pub(super) fn target_of(commit: &LoggedCommit) -> Target {
+pub(crate) fn target_of(commit: &LoggedCommit) -> Target {
     let commit = &commit.commit;
     Target { commit: commit.id, lsn: commit.end, chain: commit.chain, state: Some(commit.state) }
 }
 
 impl Rebuilt {
     /// The state of a volume without any commit.
-    pub(super) async fn empty(survey: &Survey, pages: &Pages) -> Result<Self, RecoveryError> {
+    pub(crate) async fn empty(survey: &Survey, pages: &Pages) -> Result<Self, RecoveryError> {
         let Start { tree, lsn, chain, next_segment, segments } = Start::empty(survey);
         let state = pages.ask(|| StateHash::of(&tree)).await?;
         let target = Target { commit: survey.lineage.first_slot(), lsn, chain, state: Some(state) };
@@ -227,7 +263,7 @@ impl Rebuilt {
     }
 
     /// Replays more of the journal, and gives the commits that it went back to.
-    pub(super) async fn go_on(
+    pub(crate) async fn go_on(
         &mut self,
         from: &From<'_>,
         way: &[&super::journal::Piece],
@@ -276,7 +312,7 @@ impl Rebuilt {
     ///
     /// # Errors
     /// `Diverged` when the tree is not sound.
-    pub(super) fn image_of(&self, survey: &Survey) -> Result<ImageOf, RecoveryError> {
+    pub(crate) fn image_of(&self, survey: &Survey) -> Result<ImageOf, RecoveryError> {
         let diverged = |what: String| RecoveryError::Diverged {
             store: survey.lineage.store().url().to_owned(),
             commit: self.target.commit,
