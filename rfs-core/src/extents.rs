@@ -6,6 +6,15 @@
 
 use crate::{COPY_RUNS_MAX, Extent, Ino, Missing, NotLoaded, Place, SegmentId, Tree};
 
+/// Extents that were looked for: each with its file, and its offset there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FoundExtents {
+    /// Those that were found.
+    pub extents: Vec<(Ino, u64, Extent)>,
+    /// Where it goes on, if it was not all looked at.
+    pub next: Option<(Ino, u64)>,
+}
+
 impl Extent {
     /// The part of it from `skip` bytes on, which is not past its end.
     const fn from(self, skip: u64) -> Self {
@@ -143,18 +152,19 @@ impl Tree {
         to: (Ino, u64),
         most: usize,
         wanted: &dyn Fn(SegmentId) -> bool,
-    ) -> Result<(Vec<(Ino, u64, Extent)>, Option<(Ino, u64)>), Missing> {
-        let mut found = Vec::new();
+    ) -> Result<FoundExtents, Missing> {
+        let mut found = FoundExtents::default();
         for (looked, run) in self.extents.range(from..to).enumerate() {
             let (&(ino, offset), &extent) = run?;
             if looked == most {
-                return Ok((found, Some((ino, offset))));
+                found.next = Some((ino, offset));
+                break;
             }
             if wanted(extent.place.segment) {
-                found.push((ino, offset, extent));
+                found.extents.push((ino, offset, extent));
             }
         }
-        Ok((found, None))
+        Ok(found)
     }
 
     /// How many extents there are.

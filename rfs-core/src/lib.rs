@@ -72,6 +72,7 @@ pub use credential::{Capabilities, Credential};
 pub use decide::{Decision, decide};
 pub use diff::{InodeDifference, RUNS_MAX, TreeDiff};
 pub use errno::Errno;
+pub use extents::FoundExtents;
 pub use fault::Fault;
 pub use hash::StateHash;
 pub use ids::{CommitId, Cookie, Extent, Ino, Lsn, Name, OwnerId, Place, SegmentId, Timestamp};

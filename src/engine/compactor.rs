@@ -63,10 +63,15 @@ impl<T> Default for Candidate<T> {
     }
 }
 
-/// Compacts what is due, and has a commit and an image hold it.
+/// Compacts what is due, and has a commit and an image hold the state: what was compacted before, too, by who could not
+/// finish it.
 pub(crate) async fn compact_now(shared: &Arc<Shared>) -> Result<Compacted> {
     let compacted = compact_some(shared).await?;
-    if compacted != Compacted::default() {
+    let is_dirty = {
+        let fixed = shared.commits.borrow().fixed;
+        shared.live.read().front.as_ref().is_some_and(|front| front.is_dirty(fixed))
+    };
+    if compacted != Compacted::default() || is_dirty || shared.image.lock().bytes_since > 0 {
         name_state(shared).await?;
         image_now(shared).await?;
         name_image(shared).await?;
@@ -192,9 +197,9 @@ async fn extents_in(
     while let Some(from) = next {
         let is_wanted = |id| wanted.contains(&id);
         let look = |live: &super::Live| Ok(live.tree.extents_in(from, to, LOOK, &is_wanted)?);
-        let (some, rest) = shared.look(look, || "compact".to_owned()).await?;
-        found.extend(some);
-        next = rest;
+        let some = shared.look(look, || "compact".to_owned()).await?;
+        found.extend(some.extents);
+        next = some.next;
     }
     Ok(found)
 }
@@ -236,7 +241,7 @@ async fn relocate(shared: &Shared, mut runs: Vec<(Ino, u64, Extent)>) -> Result<
         let done = shared.change(|live| live.relocate(&moves)).await;
         moved += done.map_err(|refused: Refused| refused.doing(|| "compact".to_owned()))?;
         if let Some(rate) = shared.options.compact_rate {
-            sleep(Duration::from_secs(1).mul_f64(bytes as f64 / rate.get() as f64)).await;
+            sleep(Duration::from_micros(bytes.saturating_mul(1_000_000) / rate)).await;
         }
     }
     Ok(moved)

@@ -11,6 +11,7 @@ mod check;
 mod collection;
 mod commits;
 mod common;
+mod compaction;
 mod crash;
 mod damage;
 mod diff;

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use rfs::Kind;
 use rfs::backends::{MeterSnapshot, RequestKind};
+use rfs::{At, Kind};
 use serde::Serialize;
 
 use super::Done;
@@ -15,8 +15,8 @@ use crate::walk::{Step, Walk};
 
 /// Count what a state of a volume holds, what the volume takes in the store, and what it took to open and count it.
 ///
-/// JSON: {volume, position, files, directories, symlinks, others, size, allocated, checkpoints, objects,
-/// opening, counting}; {objects} has {objects, bytes} for each role, {opening} and {counting} have {requests, bytes}
+/// JSON: {volume, position, files, directories, symlinks, others, size, allocated, checkpoints, objects, usage,
+/// opening, counting}; {usage}, of the newest state only, has {live, dead, borrowed, collectable} in bytes, {objects} has {objects, bytes} for each role, {opening} and {counting} have {requests, bytes}
 /// for each kind of request.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Stats {
@@ -38,8 +38,19 @@ struct Counted {
     allocated: u64,
     checkpoints: u64,
     objects: BTreeMap<&'static str, Stored>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<InUse>,
     opening: BTreeMap<&'static str, Requests>,
     counting: BTreeMap<&'static str, Requests>,
+}
+
+/// Bytes in the store.
+#[derive(Serialize)]
+struct InUse {
+    live: u64,
+    dead: u64,
+    borrowed: u64,
+    collectable: u64,
 }
 
 #[derive(Default, Serialize)]
@@ -90,6 +101,16 @@ impl Stats {
             stored.objects += 1;
             stored.bytes = stored.bytes.saturating_add(object.bytes);
         }
+        if matches!(self.source.state.at, At::Head) {
+            let usage = volume.usage().await;
+            let usage = usage.map_err(|error| Failure::of(format!("look at {}", self.source.url), &error))?;
+            counted.usage = Some(InUse {
+                live: usage.live_bytes,
+                dead: usage.dead_bytes,
+                borrowed: usage.borrowed_bytes,
+                collectable: usage.collectable.bytes,
+            });
+        }
         if self.format.json { Out::new().json(&counted) } else { counted.print() }
     }
 }
@@ -120,6 +141,20 @@ impl Counted {
         }
         table.print(&mut out)?;
         out.line("")?;
+        if let Some(InUse { live, dead, borrowed, collectable }) = self.usage {
+            let mut table = Table::new([("OF THAT", Align::Left), ("BYTES", Align::Right)]);
+            let rows = [
+                ("the newest state", live),
+                ("all else", dead),
+                ("to be collected", collectable),
+                ("borrowed from other volumes", borrowed),
+            ];
+            for (what, bytes) in rows {
+                table.row([what.to_owned(), Size(bytes).to_string()]);
+            }
+            table.print(&mut out)?;
+            out.line("")?;
+        }
         let mut table =
             Table::new([("ASKED FOR", Align::Left), ("REQUESTS", Align::Right), ("BYTES", Align::Right)]);
         for (when, asked) in [("opening", &self.opening), ("counting", &self.counting)] {
