@@ -234,6 +234,22 @@ impl Run {
         needed
     }
 
+    /// The next image stores again what lies in some of the objects.
+    async fn forget_pages(&mut self, random: &mut Random) -> u64 {
+        let thin: BTreeSet<PageObject> = (0..random.below(4))
+            .map(|_| PageObject { number: random.below(self.images + 1), ..self.next_object() })
+            .collect();
+        let unwanted = |page: &PageRef| thin.contains(&page.object);
+        let mut bytes = 0;
+        let all = || {
+            bytes += self.tree.forget_pages(&unwanted)?;
+            bytes += self.segments.forget_pages(&unwanted)?;
+            self.base.forget_pages(&thin)
+        };
+        self.pages.ask(all).await.unwrap();
+        bytes
+    }
+
     /// Deletes all objects but these.
     fn delete_all_but(&self, needed: &BTreeSet<PageObject>) -> usize {
         let needed: BTreeSet<Path> = needed.iter().map(|object| KEYS.pages_of(*object).into()).collect();
@@ -245,13 +261,14 @@ impl Run {
 
 #[tokio::test]
 async fn what_is_read_is_what_was_written() {
-    let (mut items, mut shared, mut deleted, mut failed) = (0, 0, 0, 0);
+    let (mut items, mut shared, mut deleted, mut failed, mut forgotten) = (0, 0, 0, 0, 0);
     for seed in 0..40 {
         let mut random = Random(seed, if seed % 2 == 0 { 4 } else { 150 });
         let mut run = Run::new();
         for _ in 0..8 {
             let ops = [3, 30, 400][random.below(3) as usize];
             run.run(&mut random, ops).await;
+            forgotten += run.forget_pages(&mut random).await;
             if random.below(4) == 0 {
                 // Its put fails, wholly or in the reply.
                 let image = run.encode().await;
@@ -288,8 +305,8 @@ async fn what_is_read_is_what_was_written() {
         items += loaded(run.model.items()).count();
     }
     assert!(
-        items > 1000 && shared > 100 && deleted > 100 && failed > 100,
-        "{items} {shared} {deleted} {failed}"
+        items > 1000 && shared > 100 && deleted > 100 && failed > 100 && forgotten > 5000,
+        "{items} {shared} {deleted} {failed} {forgotten}"
     );
 }
 
