@@ -33,7 +33,11 @@ impl Source {
 }
 
 pub(crate) async fn open(url: &str, at: At) -> Result<Volume, Failure> {
-    let opened = Volume::open_read_only(url, options(), at).await;
+    open_with(url, at, options()).await
+}
+
+pub(crate) async fn open_with(url: &str, at: At, options: Options) -> Result<Volume, Failure> {
+    let opened = Volume::open_read_only(url, options, at).await;
     opened.map_err(|error| {
         let advice = match error.kind() {
             rfs::ErrorKind::NoSuchState => "`rfs checkpoints` and `rfs log` list the states that there are",

@@ -1,6 +1,7 @@
 //! `rfs checkpoints`: the commits that have a name.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rfs::{At, Checkpoint, Total};
 use serde::Serialize;
@@ -18,7 +19,7 @@ use crate::time::Rfc3339;
 pub(crate) struct Checkpoints {
     /// The volume.
     url: String,
-    /// Tell how much dropping each of them would free.
+    /// Tell how much dropping each of them would free, when nothing but the newest commit is kept beside them.
     #[arg(long)]
     sizes: bool,
     #[command(flatten)]
@@ -38,7 +39,9 @@ struct Line {
 
 impl Checkpoints {
     pub(crate) async fn run(&self) -> Done {
-        let volume = state::open(&self.url, At::Head).await?;
+        // What keeps newer commits for a while is not counted: it passes.
+        let options = state::options().with_retention(1, Duration::ZERO);
+        let volume = state::open_with(&self.url, At::Head, options).await?;
         let mut all = volume.checkpoints();
         all.sort_by_key(|(_, checkpoint)| checkpoint.commit);
         let failed = |error: rfs::Error| Failure::of(format!("count what {} takes", self.url), &error);

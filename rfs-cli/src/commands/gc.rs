@@ -3,14 +3,14 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use rfs::{At, Compacted, Volume};
+use rfs::{At, Compacted};
 use serde::Serialize;
 
 use super::Done;
 use crate::args::parse_time;
 use crate::error::Failure;
 use crate::output::{Count, Format, Out, Size};
-use crate::state::options as reader_options;
+use crate::state::{open_with, options as reader_options};
 use crate::volume::{open_writer_with, writer_options};
 
 /// Delete the objects of a volume that no state which is kept needs.
@@ -62,9 +62,8 @@ impl Gc {
         let failed = |error: rfs::Error| Failure::of(format!("collect in {}", self.url), &error);
         if self.dry_run {
             let options = reader_options().with_retention(self.keep_commits, self.keep_for);
-            let volume =
-                Volume::open_read_only(&self.url, options.with_collect_rate(self.rate), At::Head).await;
-            let would = volume.map_err(failed)?.usage().await.map_err(failed)?.collectable;
+            let volume = open_with(&self.url, At::Head, options.with_collect_rate(self.rate)).await?;
+            let would = volume.usage().await.map_err(failed)?.collectable;
             return self.tell("would delete", would.objects, would.bytes, None);
         }
         let options = writer_options().with_retention(self.keep_commits, self.keep_for);
