@@ -5,7 +5,8 @@
 //! checkpoint every so many flights. The parent (`supervisor`) kills it with SIGKILL at random moments (`kills`),
 //! deletes its local directory, which is all that a lost machine takes with it, and starts another worker on the same
 //! store, until the job is done. Then it runs the job once more, undisturbed, into a second volume, and compares the
-//! two byte by byte (`compare`).
+//! two byte by byte (`compare`). Last, it brings directories of this machine from each state that is kept to each other
+//! (`states`).
 //!
 //! With `--store s3://bucket/prefix` the settings come from `AWS_ENDPOINT_URL` (or `AWS_ENDPOINT`), `AWS_REGION`,
 //! `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` and, for plain HTTP, `AWS_ALLOW_HTTP=true`.
@@ -17,6 +18,7 @@ mod job;
 mod kills;
 mod place;
 mod progress;
+mod states;
 mod summary;
 mod supervisor;
 mod worker;
@@ -73,14 +75,16 @@ fn supervise(args: &Args) -> Result<bool> {
     let killed = run(&place.killed, "killed", &kills)?;
     let undisturbed = run(&place.undisturbed, "undisturbed", &[])?;
     let comparison = compare::compare(&place.killed, &place.undisturbed)?;
+    let applied = states::every_pair(&place.killed, &place.machines)?;
 
     println!("\n{}", Table { kills_planned: args.kills, killed: &killed, undisturbed: &undisturbed });
     println!("{comparison}");
+    println!("{applied}");
     let died = killed.died + undisturbed.died;
     if died > 0 {
         println!("{died} workers died by themselves: see the messages above");
     }
-    Ok(comparison.is_identical() && died == 0)
+    Ok(comparison.is_identical() && applied.is_exact() && died == 0)
 }
 
 fn bar(flights: u64, title: &'static str) -> Result<ProgressBar> {

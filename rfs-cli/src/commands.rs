@@ -1,12 +1,15 @@
 //! What `rfs` does with a volume that is not mounted: a file for each command.
 
+pub(crate) mod apply;
 pub(crate) mod cat;
+pub(crate) mod changes;
 pub(crate) mod check;
 pub(crate) mod checkpoint;
 pub(crate) mod checkpoints;
 pub(crate) mod completions;
 pub(crate) mod cp;
 pub(crate) mod create;
+pub(crate) mod diff;
 pub(crate) mod drill;
 pub(crate) mod drop;
 pub(crate) mod du;

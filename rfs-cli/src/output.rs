@@ -38,6 +38,12 @@ impl Out {
         self.end()
     }
 
+    /// One JSON document on a line of its own.
+    pub(crate) fn json_line(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        serde_json::to_writer(&mut self.0, value).map_err(|error| Failure::output(&error.into()))?;
+        self.line("")
+    }
+
     /// Everything is out.
     pub(crate) fn end(mut self) -> Result<(), Failure> {
         self.0.flush().map_err(|error| Failure::output(&error))
@@ -67,6 +73,11 @@ impl<const N: usize> Table<N> {
 
     pub(crate) const fn headless(columns: [Align; N]) -> Self {
         Self { columns, rows: Vec::new() }
+    }
+
+    /// How many rows it has.
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
     }
 
     pub(crate) fn row(&mut self, row: [String; N]) {

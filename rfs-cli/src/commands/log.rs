@@ -63,11 +63,21 @@ struct History {
 }
 
 #[derive(Serialize)]
-struct RecordLine {
+pub(super) struct RecordLine {
     position: u64,
     change: String,
     time: Option<String>,
     arguments: Map<String, Value>,
+}
+
+impl RecordLine {
+    /// What a table shows of it: position, time, change and arguments.
+    pub(super) fn row(&self) -> [String; 4] {
+        let arguments: Vec<String> =
+            self.arguments.iter().map(|(name, value)| format!("{name}={}", shown(value))).collect();
+        let time = self.time.iter().map(|time| time.chars().take(19).collect::<String>() + "Z");
+        [self.position.to_string(), time.collect(), self.change.clone(), arguments.join(" ")]
+    }
 }
 
 impl Log {
@@ -158,11 +168,7 @@ impl Log {
         let (left, right) = (Align::Left, Align::Right);
         let mut table = Table::new([("POSITION", right), ("TIME", left), ("CHANGE", left), ("", left)]);
         for record in records {
-            let arguments: Vec<String> =
-                record.arguments.iter().map(|(name, value)| format!("{name}={}", shown(value))).collect();
-            let time =
-                record.time.map_or_else(String::new, |time| time.chars().take(19).collect::<String>() + "Z");
-            table.row([record.position.to_string(), time, record.change, arguments.join(" ")]);
+            table.row(record.row());
         }
         table.print(&mut out)?;
         out.end()
@@ -170,7 +176,7 @@ impl Log {
 }
 
 /// A record by the names of its Change and that one's fields.
-fn record(record: &Record) -> RecordLine {
+pub(super) fn record(record: &Record) -> RecordLine {
     let (change, fields) = match serde_json::to_value(&record.change) {
         Ok(Value::Object(change)) => {
             change.into_iter().next().unwrap_or_else(|| (String::new(), Value::Null))

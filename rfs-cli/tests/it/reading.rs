@@ -291,3 +291,50 @@ fn shells_complete() {
         assert!(script.contains("checkpoints") && script.contains("completions"), "{shell}");
     }
 }
+
+#[tokio::test]
+async fn states_are_compared() {
+    let place = place().await;
+    let url = place.url();
+    let told = said(&["diff", &url, "first", "second"]);
+    let lines: Vec<Vec<&str>> = told.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert!(lines.contains(&vec!["M", "/dir/one", "content", "0..8,", "size", "4", "->", "8"]), "{told}");
+    assert!(lines.contains(&vec!["+", "/escape\\x1b[2J\\x0a", "file"]), "{told}");
+    assert_eq!(said(&["diff", &url, "second", "second"]), "");
+    let gone = said(&["diff", &url, "second", "head", "/dir/below"]);
+    assert!(gone.contains("/dir/below/two") && !gone.contains("escape"), "{gone}");
+    let documents = said(&["diff", "--json", &url, "first", "second", "/dir"]);
+    let documents: Vec<Value> = documents.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let one = documents.iter().find(|line| line["path"] == "/dir/one").unwrap();
+    assert_eq!((&one["kind"], &one["content"][0][1]), (&"changed".into(), &8.into()));
+    assert_eq!((&one["before"]["size"], &one["after"]["size"]), (&4.into(), &8.into()));
+
+    let done = said(&["changes", &url, "first", "second"]);
+    assert!(done.contains("Write") && done.contains("AddCheckpoint") && !done.contains("Unlink"), "{done}");
+    let records = said(&["changes", "--json", &url, "first"]);
+    let records: Vec<Value> = records.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(records.windows(2).all(|two| two[0]["position"].as_u64() < two[1]["position"].as_u64()));
+    assert!(records.iter().any(|record| record["change"] == "Unlink"), "{records:?}");
+    let (code, error) = failure(&["changes", &url, "second", "first"]);
+    assert!(code == 2 && error.contains("older"), "{error}");
+    assert_eq!(failure(&["diff", &url, "first", "third"]).0, 3);
+}
+
+#[tokio::test]
+async fn a_directory_goes_from_state_to_state() {
+    let place = place().await;
+    let url = place.url();
+    let host = tempfile::tempdir().unwrap();
+    let dir = host.path().join("dir");
+    let at = dir.to_str().unwrap();
+    said(&["restore", "--at", "first", &url, at]);
+    let report = json(&["apply", &url, at, "first", "second"]);
+    assert_eq!((&report["created"], &report["changed"], &report["bytes"]), (&1.into(), &1.into(), &8.into()));
+    assert_eq!(std::fs::read(dir.join("dir/one")).unwrap(), b"changed\n");
+    assert!(said(&["apply", &url, at, "second", "head"]).contains("removed 1"));
+    assert!(!dir.join("dir/below/two").exists());
+    std::fs::write(dir.join("dir/one"), "CHANGED\n").unwrap();
+    let (code, error) = failure(&["apply", &url, at, "head", "first"]);
+    assert!(code == 2 && error.contains("/dir/one has other content"), "{error}");
+    assert!(error.contains("nothing was changed"), "{error}");
+}
