@@ -16,6 +16,7 @@ mod crash;
 mod damage;
 mod diff;
 mod drill;
+mod everything;
 mod files;
 mod fork;
 mod gate;
