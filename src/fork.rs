@@ -5,7 +5,7 @@ use rfs_recovery::RecoveryError;
 use rfs_recovery::pins::{pins, remove_pin};
 
 use crate::engine::{detach, fork, pin, resolve};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::volume::{At, Volume};
 
 /// A fork that was made.
@@ -75,8 +75,8 @@ impl Volume {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::NoSuchState`](crate::ErrorKind::NoSuchState) for a state that is not kept,
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when there is a volume at the URL; otherwise as
+    /// [`ErrorKind::NoSuchState`] for a state that is not kept,
+    /// [`ErrorKind::Invalid`] when there is a volume at the URL; otherwise as
     /// [`Volume::commit`] and [`Volume::create`].
     pub async fn fork(&self, url: &str, at: &At) -> Result<Forked> {
         fork(self.shared(), url, at).await
@@ -98,11 +98,20 @@ impl Volume {
     /// for as long as the grace of [`Options::with_retention`](crate::Options::with_retention).
     ///
     /// # Errors
-    /// [`ErrorKind::NoSuchState`](crate::ErrorKind::NoSuchState); the store's.
+    /// [`ErrorKind::NoSuchState`]; [`ErrorKind::Invalid`] for the commit that a fork begins at: it is the other volume's;
+    /// the store's.
     pub async fn pin(&self, at: &At, owner: &str, expires: Option<Timestamp>) -> Result<Pin> {
         let shared = self.shared();
         let _no_collection = shared.collector.lock().await;
         let at = resolve(shared, at).await?;
+        if shared.pages.lineage().begins_at().is_some_and(|origin| at.id.epoch <= origin.epoch) {
+            let what = format!(
+                "pin commit {} of {}: it is of the volume that this one was forked from; pin it there, or commit something first",
+                at.id,
+                self.url()
+            );
+            return Err(Error::new(ErrorKind::Invalid, what));
+        }
         pin(shared, at.id, owner, None, expires).await.map(shown)
     }
 
@@ -118,7 +127,7 @@ impl Volume {
     /// What keeps states of this volume for others.
     ///
     /// # Errors
-    /// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged); the store's.
+    /// [`ErrorKind::Damaged`]; the store's.
     pub async fn pins(&self) -> Result<Vec<Pin>> {
         let pins = pins(&self.shared().pages.lineage().own()).await;
         Ok(pins.map_err(|error| self.failed("list the pins of", error))?.into_iter().map(shown).collect())

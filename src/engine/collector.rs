@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::Shared;
-use super::compactor::compact_some;
+use super::compactor::{Zeal, compact_some};
 use super::pin::lessen_pin;
 use crate::clock::sleep;
 use crate::error::{Error, ErrorKind, Result};
@@ -161,7 +161,7 @@ pub(crate) fn collect_soon(shared: &Arc<Shared>, after: CommitId) {
             drop(waiting);
             let collected = collect_with(&shared, learnt).await;
             if collected.is_ok()
-                && let Err(error) = compact_some(&shared).await
+                && let Err(error) = compact_some(&shared, Zeal::Due).await
             {
                 warn!(%error, "the volume was not compacted; after the next image it is tried again");
             }

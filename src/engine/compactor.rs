@@ -38,6 +38,15 @@ const EXTENTS_MAX: u64 = 1 << 18;
 /// How many extents are looked at under the lock.
 const LOOK: usize = 4096;
 
+/// How much is compacted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Zeal {
+    /// What costs more to keep than to store again.
+    Due,
+    /// Somebody asks for it: also small objects of which little is in use.
+    All,
+}
+
 /// What a compaction did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -66,7 +75,7 @@ impl<T> Default for Candidate<T> {
 /// Compacts what is due, and has a commit and an image hold the state: what was compacted before, too, by who could not
 /// finish it.
 pub(crate) async fn compact_now(shared: &Arc<Shared>) -> Result<Compacted> {
-    let compacted = compact_some(shared).await?;
+    let compacted = compact_some(shared, Zeal::All).await?;
     let is_dirty = {
         let fixed = shared.commits.borrow().fixed;
         shared.live.read().front.as_ref().is_some_and(|front| front.is_dirty(fixed))
@@ -80,14 +89,14 @@ pub(crate) async fn compact_now(shared: &Arc<Shared>) -> Result<Compacted> {
 }
 
 /// Compacts what is due. The next commit and the next image hold it.
-pub(crate) async fn compact_some(shared: &Shared) -> Result<Compacted> {
+pub(crate) async fn compact_some(shared: &Shared, zeal: Zeal) -> Result<Compacted> {
     let doing = |error| Error::recovery(format!("compact {}", shared.store.url()), error);
     shared.live.read().usable().map_err(|refused| refused.doing(|| "compact".to_owned()))?;
     if shared.options.compact_percent == 0 || shared.driver.is_none() {
         return Ok(Compacted::default());
     }
-    let (objects, content_bytes) = compact_content(shared).await?;
-    let thin = thin_pages(shared).await.map_err(doing)?;
+    let (objects, content_bytes) = compact_content(shared, zeal).await?;
+    let thin = thin_pages(shared, zeal).await.map_err(doing)?;
     let page_bytes = forget_pages(shared, &thin).await?;
     let compacted = Compacted { objects: objects + thin.len() as u64, content_bytes, page_bytes };
     debug!(?compacted, "compacted");
@@ -97,19 +106,24 @@ pub(crate) async fn compact_some(shared: &Shared) -> Result<Compacted> {
 /// Chooses objects to be emptied: the thin ones, those with the least in use first, and the small ones if there are many.
 fn choose<K: Ord + Clone, T>(
     shared: &Shared,
+    zeal: Zeal,
     candidates: BTreeMap<K, Candidate<T>>,
     budget: u64,
 ) -> BTreeMap<K, Candidate<T>> {
     let percent = u64::from(shared.options.compact_percent);
     let in_use = candidates.into_iter().filter(|(_, candidate)| candidate.live > 0);
-    let (small, large): (Vec<_>, Vec<_>) = in_use.partition(|(_, candidate)| candidate.bytes < SMALL);
+    let (small_is, many, little) = match zeal {
+        Zeal::Due => (SMALL, MANY, SMALL / 2),
+        Zeal::All => (0, 0, 0),
+    };
+    let (small, large): (Vec<_>, Vec<_>) = in_use.partition(|(_, candidate)| candidate.bytes < small_is);
     let is_thin = |of: &Candidate<T>| {
         of.live.saturating_mul(100) < of.bytes.saturating_mul(percent)
-            && of.bytes.saturating_sub(of.live) >= SMALL / 2
+            && of.bytes.saturating_sub(of.live) >= little
     };
     let mut thin: Vec<_> = large.into_iter().filter(|(_, candidate)| is_thin(candidate)).collect();
     thin.sort_by_key(|(_, candidate)| candidate.live);
-    let small = if small.len() >= MANY { small } else { Vec::new() };
+    let small = if small.len() >= many { small } else { Vec::new() };
     let mut left = budget;
     let mut chosen = BTreeMap::new();
     for (key, candidate) in thin.into_iter().chain(small).take(OBJECTS_MAX) {
@@ -121,7 +135,7 @@ fn choose<K: Ord + Clone, T>(
 }
 
 /// Stores content of thin objects again. Gives how many objects these are, and how many bytes were stored.
-async fn compact_content(shared: &Shared) -> Result<(u64, u64)> {
+async fn compact_content(shared: &Shared, zeal: Zeal) -> Result<(u64, u64)> {
     let doing = |error| Error::recovery(format!("compact {}", shared.store.url()), error);
     let tree = shared.live.read().tree.clone();
     let live = || tree.segments().iter().map(|pair| pair.map(|(id, bytes)| (*id, *bytes))).collect();
@@ -137,7 +151,7 @@ async fn compact_content(shared: &Shared) -> Result<(u64, u64)> {
         object.live = object.live.saturating_add(live.get(&stored.header.id).copied().unwrap_or(0));
         object.parts.push(stored);
     }
-    let chosen = choose(shared, objects, shared.options.compact_bytes);
+    let chosen = choose(shared, zeal, objects, shared.options.compact_bytes);
     let segments: Vec<&StoredSegment> = chosen.values().flat_map(|object| &object.parts).collect();
     let segments: Vec<&StoredSegment> =
         segments.into_iter().filter(|stored| live.contains_key(&stored.header.id)).collect();
@@ -250,18 +264,21 @@ async fn relocate(shared: &Shared, mut runs: Vec<(Ino, u64, Extent)>) -> Result<
 /// The objects of pages of which little is in use.
 async fn thin_pages(
     shared: &Shared,
+    zeal: Zeal,
 ) -> std::result::Result<BTreeSet<PageObject>, rfs_recovery::RecoveryError> {
     let Some((base, newest)) = newest_image(shared) else { return Ok(BTreeSet::new()) };
     let live = || base.iter().map(|pair| pair.map(|(object, bytes)| (*object, *bytes))).collect();
     let live: BTreeMap<PageObject, u64> = shared.pages.ask(live).await?;
-    let listed = shared.store.list(&shared.keys.pages(), None).await?;
     let mut objects: BTreeMap<PageObject, Candidate<()>> = BTreeMap::new();
-    for object in listed {
-        let Some(id) = shared.keys.parse_pages(&object.key).filter(|id| *id < newest) else { continue };
-        let live = live.get(&id).copied().unwrap_or(0);
-        objects.insert(id, Candidate { parts: Vec::new(), bytes: object.size, live });
+    // Also copies of those of volumes that it was a fork of.
+    for keys in shared.pages.lineage().detached().into_iter().chain([shared.keys]) {
+        for object in shared.store.list(&keys.pages(), None).await? {
+            let Some(id) = keys.parse_pages(&object.key).filter(|id| *id < newest) else { continue };
+            let live = live.get(&id).copied().unwrap_or(0);
+            objects.insert(id, Candidate { parts: Vec::new(), bytes: object.size, live });
+        }
     }
-    Ok(choose(shared, objects, shared.options.compact_bytes / 8).into_keys().collect())
+    Ok(choose(shared, zeal, objects, shared.options.compact_bytes / 8).into_keys().collect())
 }
 
 type Counted = rfs_core::Map<PageObject, u64>;
