@@ -1,5 +1,6 @@
 //! `rfs drill`: restores a checkpoint for practice.
 
+use std::fmt::Write;
 use std::path::PathBuf;
 
 use rfs::DrillOptions;
@@ -75,5 +76,8 @@ impl Drill {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

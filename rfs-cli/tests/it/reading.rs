@@ -237,6 +237,28 @@ async fn damage_is_named() {
 }
 
 #[tokio::test]
+async fn what_is_missing_is_repaired() {
+    let place = place().await;
+    let url = place.url();
+    let receipt = json(&["drill", "--checkpoint", "first", &url]);
+    assert_eq!((&receipt["checkpoint"], &receipt["replayed_from"]), (&"first".into(), &0.into()));
+    assert!(said(&["drill", &url]).starts_with("restored checkpoint second, commit "));
+    assert_eq!(said(&["repair", &url]), "nothing to be done\n");
+    let objects = json(&["inspect", &url]);
+    let image = objects.as_array().unwrap().iter().find(|object| object["role"] == "image").unwrap();
+    let file = place.root.path().join("store").join(image["key"].as_str().unwrap());
+    std::fs::remove_file(file).unwrap();
+    let (code, _) = failure(&["check", &url]);
+    assert_eq!(code, 4);
+    let (code, _) = failure(&["repair", "--dry-run", &url]);
+    assert_eq!(code, 0);
+    let repaired = json(&["repair", &url]);
+    assert!(repaired["commit"].is_string() && repaired["left"].as_array().unwrap().is_empty(), "{repaired}");
+    assert!(said(&["check", "--deep", &url]).contains("\nno problems found\n"));
+    assert_eq!(said(&["cat", "--at", "checkpoint:second", &url, "/dir/one"]), "changed\n");
+}
+
+#[tokio::test]
 async fn failures_say_what_to_do_and_have_their_code() {
     let place = place().await;
     let url = place.url();
