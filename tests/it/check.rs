@@ -268,3 +268,72 @@ async fn what_suffers_is_told() {
     assert_eq!(paths, [("/dir/big", std::slice::from_ref(&(0..2000)))]);
     assert!(report.states.iter().all(|state| !state.sound));
 }
+
+/// What is gone back to, and what is collected, is no damage.
+#[tokio::test(start_paused = true)]
+async fn rewound_and_collected_volumes_are_sound() {
+    let sample = Sample::make().await;
+    let sim = sample.copy();
+    let options = || small(21, store_on(&sim)).with_retention(1, std::time::Duration::ZERO);
+    let volume = Volume::open("sim://", options()).await.unwrap();
+    volume.fs().write("/before", noise(10, 400)).await.unwrap();
+    volume.rewind(&named("one")).await.unwrap();
+    volume.fs().write("/after", noise(11, 40)).await.unwrap();
+    volume.commit().await.unwrap();
+    let expected = truth(&volume).await.unwrap();
+    let report = check(&sim, true).await;
+    assert!(report.is_sound(), "{:#?}", report.findings);
+    volume.collect_garbage().await.unwrap();
+    let report = check(&sim, true).await;
+    assert!(report.is_sound(), "{:#?}", report.findings);
+    drop(volume);
+
+    // Replay goes through the place where it went back, also when that is all there is.
+    let image = objects(&sim).into_keys().rfind(|key| key.as_ref().contains("/pages/")).unwrap();
+    sim.remove_object(&image);
+    assert!(!check(&sim, true).await.is_sound());
+    let report = rfs::repair("sim://", options(), rfs::RepairOptions::new()).await.unwrap();
+    let volume = open_at(&sim, At::Head).await.unwrap();
+    if report.lost.is_empty() {
+        assert!(report.left.is_empty(), "{report:#?}");
+        assert_eq!(truth(&volume).await.unwrap(), expected);
+    }
+}
+
+/// A fork is checked with what it borrows, and its parent with what is pinned for it. A damage of the parent's is found
+/// in both.
+#[tokio::test]
+async fn forks_are_checked_with_what_they_borrow() {
+    let root = tempfile::tempdir().unwrap();
+    let [parent, child] = ["parent", "child"].map(|name| format!("file://{}/{name}", root.path().display()));
+    let options =
+        || options(23).with_clock(Arc::new(Still)).with_inline_bytes(1500).with_image_every(u64::MAX, 3);
+    let volume = Volume::create(&parent, options()).await.unwrap();
+    for step in 0..5 {
+        volume.fs().write(format!("/file-{step}"), noise(step, 1700)).await.unwrap();
+        volume.commit().await.unwrap();
+    }
+    volume.fork(&child, &At::Head).await.unwrap();
+    volume.close().await.unwrap();
+    let fork = Volume::open(&child, options()).await.unwrap();
+    fork.fs().write("/own", noise(9, 100)).await.unwrap();
+    fork.close().await.unwrap();
+    let deep = CheckOptions::new().with_deep(true);
+    for url in [&parent, &child] {
+        let report = rfs::check(url, options(), deep).await.unwrap();
+        assert!(report.is_sound(), "{url}: {:#?}", report.findings);
+        let repaired = rfs::repair(url, options(), rfs::RepairOptions::new()).await.unwrap();
+        assert!(repaired.commit.is_none() && repaired.done.is_empty(), "{repaired:#?}");
+    }
+    let objects = rfs::Objects::open(&parent, options()).await.unwrap().list().await.unwrap();
+    let segment = objects.iter().find(|object| object.role == rfs::ObjectRole::Segment).unwrap();
+    std::fs::remove_file(root.path().join("parent").join(&segment.key)).unwrap();
+    for url in [&parent, &child] {
+        let report = rfs::check(url, options(), deep).await.unwrap();
+        let finding = report.findings.iter().find(|finding| finding.key == segment.key);
+        let finding = finding.unwrap_or_else(|| panic!("{url}: {:#?}", report.findings));
+        assert!(finding.states.contains(&"the newest state".to_owned()), "{finding}");
+        let paths: Vec<_> = finding.paths.iter().map(|path| path.path.to_str().unwrap()).collect();
+        assert!(paths.is_empty() || paths == ["/file-0"], "{url}: {paths:?}");
+    }
+}
