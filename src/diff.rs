@@ -7,7 +7,9 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rfs_core::{Attr, Body, Ino, Inode, InodeDifference, Lacking, Missing, Name, Tree, TreeDiff, XattrName};
+use rfs_core::{
+    Attr, Body, Ino, Inode, InodeDifference, Lacking, Missing, Name, SegmentId, Tree, TreeDiff, XattrName,
+};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::inodes::Inodes;
@@ -227,6 +229,9 @@ fn is_same_object(old: &Body, new: &Body) -> bool {
 pub(crate) struct States {
     pub(crate) old: Side,
     pub(crate) new: Side,
+    /// From which segment on equal places hold other bytes: both went on from a common state. None when it was not looked
+    /// yet.
+    parted: Option<Option<SegmentId>>,
 }
 
 /// A state as it was when the comparison began.
@@ -241,18 +246,56 @@ pub(crate) struct Side {
 
 impl States {
     pub(crate) fn of(old: &Volume, new: &Volume) -> Result<Self> {
-        Ok(Self { old: Side::of(old)?, new: Side::of(new)? })
+        let parted = if old.id() == new.id() { Some(None) } else { None };
+        Ok(Self { old: Side::of(old)?, new: Side::of(new)?, parted })
     }
 
     /// The next difference of a walk.
     pub(crate) async fn next(&mut self, walk: &mut TreeDiff) -> Result<Option<InodeDifference>> {
+        let parted = self.parted().await?;
         loop {
             match walk.next(&self.old.tree, &self.new.tree) {
-                Ok(found) => return Ok(found),
+                Ok(Some(mut found)) => {
+                    if let Some(segment) = parted {
+                        self.add_parted(&mut found, segment).await?;
+                    }
+                    return Ok(Some(found));
+                }
+                Ok(None) => return Ok(None),
                 Err(Lacking::Old(missing)) => self.old.load(&missing).await?,
                 Err(Lacking::New(missing)) => self.new.load(&missing).await?,
             }
         }
+    }
+}
+
+impl States {
+    async fn parted(&mut self) -> Result<Option<SegmentId>> {
+        if let Some(parted) = self.parted {
+            return Ok(parted);
+        }
+        let (old, new) = (&self.old.handle.shared, &self.new.handle.shared);
+        let parted = new.content.parts_from(&old.content).await;
+        let doing = || format!("compare {} with {}", old.store.url(), new.store.url());
+        let parted = parted.map_err(|error| Error::recovery(doing(), error))?;
+        self.parted = Some(Some(parted));
+        Ok(Some(parted))
+    }
+
+    /// Adds what lies at places that are the same by name only.
+    async fn add_parted(&mut self, found: &mut InodeDifference, segment: SegmentId) -> Result<()> {
+        let ino = found.ino;
+        let mut ranges = std::mem::take(&mut found.content);
+        ranges.extend(self.old.ask(|tree| tree.ranges_from(ino, segment)).await?);
+        ranges.extend(self.new.ask(|tree| tree.ranges_from(ino, segment)).await?);
+        ranges.sort_unstable_by_key(|range| range.start);
+        for range in ranges {
+            match found.content.last_mut() {
+                Some(last) if last.end >= range.start => last.end = last.end.max(range.end),
+                _ => found.content.push(range),
+            }
+        }
+        Ok(())
     }
 }
 

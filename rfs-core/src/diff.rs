@@ -11,7 +11,7 @@
 use std::ops::Range;
 
 use crate::xattr::least_xattr;
-use crate::{Cookie, Extent, Ino, Inode, Lacking, Missing, Name, Tree, XattrName};
+use crate::{Cookie, Extent, Ino, Inode, Lacking, Missing, Name, SegmentId, Tree, XattrName};
 
 /// Of so many runs of one file it is told exactly which differ; what is behind them counts as different.
 pub const RUNS_MAX: usize = 1 << 14;
@@ -223,6 +223,31 @@ impl Tree {
                 push(&mut ranges, offset..end);
                 break;
             }
+            push(&mut ranges, offset..offset + extent.len);
+        }
+        Ok(ranges)
+    }
+}
+
+impl Tree {
+    /// Where a file's bytes lie in this segment or in later ones, in order; after [`RUNS_MAX`] such runs all up to its
+    /// end.
+    ///
+    /// # Errors
+    /// A page is missing.
+    pub fn ranges_from(&self, ino: Ino, segment: SegmentId) -> Result<Vec<Range<u64>>, Missing> {
+        let (mut ranges, mut count) = (Vec::new(), 0);
+        for run in self.extents.range((ino, 0)..(ino.next(), 0)) {
+            let (&(_, offset), extent) = run?;
+            if extent.place.segment < segment {
+                continue;
+            }
+            if count == RUNS_MAX {
+                let end = self.inode(ino)?.map_or(offset, |inode| inode.size);
+                push(&mut ranges, offset..end);
+                break;
+            }
+            count += 1;
             push(&mut ranges, offset..offset + extent.len);
         }
         Ok(ranges)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use rfs_core::{Lsn, Map, NotLoaded, PageRef, Place, SegmentId};
+use rfs_core::{Lacking, Lsn, Map, Missing, NotLoaded, PageRef, Place, SegmentId};
 use rfs_journal::{Footer, Residency};
 
 use crate::cache::Cache;
@@ -147,6 +147,41 @@ impl Content {
         self.pages.ask(|| self.segments.write().forget_pages(&unwanted).map(drop)).await
     }
 
+    /// The first segment that is, or may be, another one in two volumes, although it has the same number: both went on from
+    /// a common state.
+    ///
+    /// # Errors
+    /// As [`Content::settle`].
+    pub async fn parts_from(&self, other: &Self) -> Result<SegmentId, RecoveryError> {
+        let (own, others) = (self.settle().await?, other.settle().await?);
+        let mut from = None;
+        loop {
+            let next = own.since_from(&others, from).next().transpose();
+            let found = match next {
+                Ok(None) => break,
+                Ok(Some(found)) => found,
+                Err(Lacking::New(missing)) => {
+                    self.pages.load(&missing).await?;
+                    continue;
+                }
+                Err(Lacking::Old(missing)) => {
+                    other.pages.load(&missing).await?;
+                    continue;
+                }
+            };
+            if let (Some(own), Some(other)) = (found.new, found.old)
+                && (own.hash, own.header) != (other.hash, other.header)
+            {
+                return Ok(*found.key);
+            }
+            from = Some(found.key.next());
+        }
+        // What is not committed yet is numbered on, too.
+        let own = self.pages.ask(|| last(&own)).await?;
+        let others = other.pages.ask(|| last(&others)).await?;
+        Ok(own.min(others))
+    }
+
     /// The segment whose records begin at this position or before, and, of these, the last one.
     pub(crate) async fn segment_at(&self, at: Lsn) -> Result<Option<StoredSegment>, RecoveryError> {
         let segments = self.settle().await?;
@@ -241,4 +276,10 @@ impl Content {
             key: format!("{} (segment {id})", self.pages.keys().segments()),
         })
     }
+}
+
+/// The number after the last segment's.
+fn last(segments: &Map<SegmentId, StoredSegment>) -> Result<SegmentId, Missing> {
+    let last = segments.at_or_before(&SegmentId(u64::MAX))?;
+    Ok(last.map_or(SegmentId(0), |(id, _)| id.next()))
 }

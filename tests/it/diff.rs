@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rfs::backends::RequestKind;
 use rfs::{At, Difference, DifferenceKind, Options, Store, Volume, XattrMode};
 
-use crate::common::{options, sim};
+use crate::common::{memory_url, options, sim};
 
 async fn all(from: &Volume, to: &Volume) -> Vec<Difference> {
     let mut diff = from.diff(to).unwrap();
@@ -140,4 +140,32 @@ async fn the_cost_follows_the_difference() {
     // Of each file a page of the inodes in both states, one that tells its name, one with the name, and those above.
     assert!(requests < 100 && bytes < 1 << 20, "{requests} gets of {bytes} bytes");
     println!("{requests} gets of {bytes} bytes");
+}
+
+/// A fork and what it was made from number their segments alike: the same place holds other bytes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forks_are_told_apart() {
+    let (one, two) = (memory_url("diff-fork/one"), memory_url("diff-fork/two"));
+    let volume = Volume::create(&one, options(1)).await.unwrap();
+    volume.fs().write("/both", b"from before").await.unwrap();
+    volume.fs().write("/same", b"as it was").await.unwrap();
+    volume.commit().await.unwrap();
+    volume.fork(&two, &At::Head).await.unwrap();
+    let fork = Volume::open(&two, options(3)).await.unwrap();
+    for (volume, content) in [(&volume, b"of the one"), (&fork, b"of another")] {
+        volume.fs().write("/both", content).await.unwrap();
+        volume.commit().await.unwrap();
+    }
+    for (from, to, content) in [(&volume, &fork, b"of another"), (&fork, &volume, b"of the one")] {
+        let found = all(from, to).await;
+        assert_eq!(of(&found, "/both").content, [0..10]);
+        assert!(!found.iter().any(|found| found.path == Path::new("/same")), "{found:?}");
+        let host = tempfile::tempdir().unwrap();
+        let dir = host.path().join("dir");
+        let _ = from.restore(&dir, rfs::RestoreOptions::new()).await.unwrap();
+        let _ = from.apply_to(&dir, to, rfs::ApplyOptions::new()).await.unwrap();
+        assert_eq!(std::fs::read(dir.join("both")).unwrap(), content);
+    }
+    fork.close().await.unwrap();
+    volume.close().await.unwrap();
 }

@@ -44,7 +44,7 @@ impl<K: Key, V: Value> Map<K, V> {
     }
 
     /// As [`Map::since`], from a key on; and it tells which of the maps misses a page.
-    pub(crate) fn since_from<'a>(
+    pub fn since_from<'a>(
         &'a self,
         old: &'a Self,
         from: Option<K>,
