@@ -443,6 +443,7 @@ impl Volume {
     /// As [`Volume::commit`]: the volume is closed all the same, and what the local directory holds is found again.
     pub async fn close(self) -> Result<()> {
         let shared = self.shared();
+        shared.collector.end_compaction();
         let mut committed = self.commit_rest().await;
         if committed.is_ok() && shared.driver.is_some() && shared.live.read().failure.is_none() {
             image_at_close(shared).await;

@@ -37,6 +37,10 @@ pub(crate) struct Collector {
     owed: AtomicBool,
     /// One waits for its turn, and does for all who would come after it.
     waiting: AtomicBool,
+    /// One compaction at a time.
+    pub(super) compacting: tokio::sync::Mutex<()>,
+    /// The volume is being closed: what is stored again would not be committed any more.
+    ending: AtomicBool,
 }
 
 impl Collector {
@@ -63,6 +67,15 @@ impl Collector {
     /// No collection runs for as long as this is held.
     pub(crate) async fn lock(&self) -> MutexGuard<'_, Learnt> {
         self.learnt.lock().await
+    }
+
+    /// From now on nothing is compacted.
+    pub(crate) fn end_compaction(&self) {
+        self.ending.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
     }
 
     /// Notes a commit that was made.

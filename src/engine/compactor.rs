@@ -92,9 +92,10 @@ pub(crate) async fn compact_now(shared: &Arc<Shared>) -> Result<Compacted> {
 pub(crate) async fn compact_some(shared: &Shared, zeal: Zeal) -> Result<Compacted> {
     let doing = |error| Error::recovery(format!("compact {}", shared.store.url()), error);
     shared.live.read().usable().map_err(|refused| refused.doing(|| "compact".to_owned()))?;
-    if shared.options.compact_percent == 0 || shared.driver.is_none() {
+    if shared.options.compact_percent == 0 || shared.driver.is_none() || shared.collector.is_ending() {
         return Ok(Compacted::default());
     }
+    let _turn = shared.collector.compacting.lock().await;
     let (objects, content_bytes) = compact_content(shared, zeal).await?;
     let thin = thin_pages(shared, zeal).await.map_err(doing)?;
     let page_bytes = forget_pages(shared, &thin).await?;
@@ -247,8 +248,8 @@ async fn relocate(shared: &Shared, mut runs: Vec<(Ino, u64, Extent)>) -> Result<
         if moves.is_empty() {
             continue;
         }
-        if shared.commits.borrow().outage.is_some() {
-            // Not now: the budget for an outage is for what users do.
+        // The budget for an outage is for what users do.
+        if shared.commits.borrow().outage.is_some() || shared.collector.is_ending() {
             break;
         }
         shared.admit(|| "compact".to_owned()).await?;
