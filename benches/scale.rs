@@ -4,6 +4,8 @@
 //! ```text
 //! scale build URL FILES TREE_BYTES     makes the volume: empty and small files, 1,000 in a directory
 //! scale change URL FILES TREE_BYTES    opens it, looks at one file, reads one, changes ten, commits
+//! scale load URL FILES TREE_BYTES      has all of its tree in memory
+//! scale back URL FILES TREE_BYTES      builds one in memory, forks it, and goes back by ten thousand changed files
 //! ```
 //! Each step prints one line of JSON.
 
@@ -41,6 +43,8 @@ fn main() -> Result<()> {
         match step.as_str() {
             "build" => build(url, options, files.parse()?).await,
             "change" => change(url, options, files.parse()?).await,
+            "load" => load(url, options, files.parse()?).await,
+            "back" => back(options, files.parse()?).await,
             other => Err(format!("there is no step {other:?}").into()),
         }
     })
@@ -49,6 +53,69 @@ fn main() -> Result<()> {
 async fn build(url: &str, options: Options, files: u64) -> Result<()> {
     let start = now();
     let volume = Volume::create(url, options).await?;
+    fill(&volume, files).await?;
+    let metered = volume.metered();
+    volume.close().await?;
+    let fields = [
+        ("seconds", start.elapsed().as_secs_f64()),
+        ("put_mib", metered.of(RequestKind::Put).bytes as f64 / f64::from(1 << 20)),
+        ("peak_rss_mib", peak_rss_mib()?),
+    ];
+    print("build", files, &fields);
+    Ok(())
+}
+
+/// How much memory the whole tree takes: what the process has grown by.
+async fn load(url: &str, options: Options, files: u64) -> Result<()> {
+    let options = options.with_tree_memory(u64::MAX / 4).with_cache(0, 0);
+    let volume = Volume::open_read_only(url, options, rfs::At::Head).await?;
+    volume.fs().metadata("/").await?;
+    let before = rss_mib()?;
+    volume.check().await?;
+    let bytes = (rss_mib()? - before) * f64::from(1 << 20) / files as f64;
+    print("load", files, &[("bytes_per_file", bytes)]);
+    Ok(())
+}
+
+/// What forking and going back cost, on a store that answers at once.
+async fn back(options: Options, files: u64) -> Result<()> {
+    const CHANGED: u64 = 10_000;
+    let url = "memory://scale/volume";
+    let volume = Volume::create(url, options.clone()).await?;
+    fill(&volume, files).await?;
+    volume.close().await?;
+    let volume = Volume::open(url, options.clone()).await?;
+    volume.checkpoint("before").await?.wait().await?;
+    for number in 0..CHANGED.min(files) {
+        volume.fs().write(path(number * files / CHANGED.min(files)), b"changed").await?;
+    }
+    volume.commit().await?;
+    let before = rfs::At::Checkpoint("before".to_owned());
+    let (metered, start) = (volume.metered(), now());
+    volume.fork("memory://scale/fork", &before).await?;
+    let (fork_ms, fork) = (start.elapsed().as_secs_f64() * 1e3, volume.metered() - metered);
+    let start = now();
+    let forked = Volume::open("memory://scale/fork", options).await?;
+    forked.fs().metadata(path(files / 2)).await?;
+    let open_ms = start.elapsed().as_secs_f64() * 1e3;
+    let (metered, start) = (volume.metered(), now());
+    volume.rewind(&before).await?;
+    let (rewind_ms, rewind) = (start.elapsed().as_secs_f64() * 1e3, volume.metered() - metered);
+    if volume.fs().read(path(0)).await? == b"changed" {
+        return Err("it did not go back".into());
+    }
+    let fields = [
+        ("fork_requests", fork.requests() as f64),
+        ("fork_ms", fork_ms),
+        ("fork_open_ms", open_ms),
+        ("rewind_requests", rewind.requests() as f64),
+        ("rewind_ms", rewind_ms),
+    ];
+    print("back", files, &fields);
+    Ok(())
+}
+
+async fn fill(volume: &Volume, files: u64) -> Result<()> {
     let (inodes, root) = (volume.inodes(), Credential::root());
     let content = [7; 100];
     let mut made = 0;
@@ -80,14 +147,6 @@ async fn build(url: &str, options: Options, files: u64) -> Result<()> {
     volume.commit().await?;
     volume.fs().write("/read-me", vec![1; 64 << 10]).await?;
     volume.commit().await?;
-    let metered = volume.metered();
-    volume.close().await?;
-    let fields = [
-        ("seconds", start.elapsed().as_secs_f64()),
-        ("put_mib", metered.of(RequestKind::Put).bytes as f64 / f64::from(1 << 20)),
-        ("peak_rss_mib", peak_rss_mib()?),
-    ];
-    print("build", files, &fields);
     Ok(())
 }
 
@@ -149,8 +208,18 @@ fn now() -> Instant {
 
 /// The most memory that this process had.
 fn peak_rss_mib() -> Result<f64> {
+    status_mib("VmHWM:")
+}
+
+/// The memory that it has.
+fn rss_mib() -> Result<f64> {
+    status_mib("VmRSS:")
+}
+
+fn status_mib(field: &str) -> Result<f64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    let line = line.ok_or_else(|| format!("no {field}"))?;
     Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
 }
 

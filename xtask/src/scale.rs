@@ -24,6 +24,12 @@ const ROWS: &[(&str, &str, &str)] = &[
     ("change", "commit_bytes", "commit of 10 changed files: bytes"),
     ("change", "commit_ms", "commit of 10 changed files, ms"),
     ("change", "peak_rss_mib", "open, change, commit: peak memory, MiB"),
+    ("load", "bytes_per_file", "whole tree in memory: bytes per file"),
+    ("back", "fork_requests", "fork: requests"),
+    ("back", "fork_ms", "fork (memory store), ms"),
+    ("back", "fork_open_ms", "fork: open to first stat, ms"),
+    ("back", "rewind_requests", "rewind by 10,000 changed files: requests"),
+    ("back", "rewind_ms", "rewind (memory store), ms"),
 ];
 
 /// Builds the volumes, one after the other, and prints a table and a line of JSON.
@@ -34,7 +40,7 @@ pub fn run(arguments: &[String]) -> Outcome {
     for files in &options.files {
         let place = directory.join(files.to_string());
         clear(&place)?;
-        let steps = ["build", "change"].map(|step| measure(step, *files, &options, &place));
+        let steps = ["build", "change", "load", "back"].map(|step| measure(step, *files, &options, &place));
         clear(&place)?;
         columns.push(steps.into_iter().collect::<Result<_, _>>()?);
     }
