@@ -2,12 +2,14 @@
 //! lost otherwise.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use rfs::{Options, RepairOptions, RepairReport, Volume};
-use rfs_testkit::{Rng, SimStore};
+use rfs_testkit::{CrashPlan, CrashSide, Rng, SimStore};
 
 use crate::check::{Sample, Truth, below, bits, check, is_top, named, objects, open_at, small};
-use crate::common::store_on;
+use crate::common::{store_on, store_over};
 
 fn options(sim: &SimStore) -> Options {
     small(11, store_on(sim))
@@ -111,6 +113,18 @@ async fn goes_on(sim: &SimStore, context: &str) {
     assert_eq!(volume.fs().read("/after").await.unwrap(), b"it goes on", "{context}");
 }
 
+/// What the repair made garbage of is collected, and nothing else.
+async fn is_collected(sim: &SimStore, context: &str) {
+    let left = check(sim, true).await.findings;
+    let volume = Volume::open("sim://", options(sim).with_retention(1, Duration::ZERO)).await.unwrap();
+    volume.collect_garbage().await.unwrap_or_else(|error| panic!("{context}: {error}"));
+    drop(volume);
+    let report = check(sim, true).await;
+    for finding in report.findings {
+        assert!(left.iter().any(|known| known.key == finding.key), "{context}: {finding}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_sound_volume_is_left_alone() {
     let sample = Sample::make().await;
@@ -164,6 +178,9 @@ async fn each_flipped_bit() {
             let context = format!("bit {bit} of {key}");
             let outcome = mend(&sample, &sim, &context).await;
             goes_on(&sim, &context).await;
+            if outcome.lost.values().flatten().all(|path| !path.is_empty()) {
+                is_collected(&sim, &context).await;
+            }
             outcomes.insert((below(&key).to_owned(), bit), outcome.lost);
         }
     }
@@ -254,4 +271,50 @@ async fn many_damages_at_once() {
             }
         }
     }
+}
+
+/// A repair that dies at any of its calls changes nothing that the next one does not find: it ends as if it were the first.
+#[tokio::test(start_paused = true)]
+async fn a_repair_that_dies_is_done_again() {
+    let sample = Sample::make().await;
+    let sound = sample.copy();
+    let part = |part: &str| objects(&sound).into_keys().find(|key| key.as_ref().contains(part)).unwrap();
+    let damage = |sim: &SimStore| {
+        sim.remove_object(&part("/pages/0000000000000002-0000000000000001"));
+        sim.remove_object(&part("superblock"));
+        // The body of a commit whose segment is needed, and the footer of a segment.
+        sim.flip_bit(&part("commits/0000000000000001-0000000000000003"), 500);
+        let segment = part("segments/0000000000000004");
+        sim.flip_bit(&segment, sound.object(&segment).unwrap().len() as u64 * 8 - 1);
+    };
+    let calls = {
+        let sim = sample.copy();
+        damage(&sim);
+        let plan = CrashPlan::never();
+        rfs::repair("sim://", over(&sim, &plan), RepairOptions::new()).await.unwrap();
+        assert!(mend(&sample, &sim, "at once").await.lost.is_empty());
+        plan.calls()
+    };
+    assert!(calls > 10, "{calls} calls change something");
+    let mut died = 0;
+    for call in 0..calls {
+        for side in [CrashSide::Before, CrashSide::After] {
+            let sim = sample.copy();
+            damage(&sim);
+            let plan = CrashPlan::at_call(call, side, call);
+            let context = format!("{side:?} call {call}");
+            let first = rfs::repair("sim://", over(&sim, &plan), RepairOptions::new()).await;
+            died += u64::from(first.is_err());
+            let outcome = rfs::repair("sim://", options(&sim), RepairOptions::new()).await;
+            let outcome = outcome.unwrap_or_else(|error| panic!("{context}: {error}"));
+            assert!(outcome.lost.is_empty() && outcome.left.is_empty(), "{context}: {outcome:#?}");
+            assert!(mend(&sample, &sim, &context).await.lost.is_empty(), "{context}");
+        }
+    }
+    assert!(died >= calls, "{died}");
+}
+
+/// A client of the store that dies as planned.
+fn over(sim: &SimStore, plan: &CrashPlan) -> Options {
+    small(11, store_over(Arc::new(sim.client(plan.clone()))))
 }
