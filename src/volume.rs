@@ -393,7 +393,8 @@ impl Volume {
 
     /// Stores what is in use of objects that are mostly not again, so that the next [`Volume::collect_garbage`] can delete
     /// them: content by records of the journal, pages by an image. [`Options::with_compaction`] says when that is worth it,
-    /// and how much is done at a time; call it again until it has nothing to do. What users see does not change, and they
+    /// and how much is done at a time; call it again as long as there is [more](Compacted::more). What is asked for like this
+    /// also takes small objects that are mostly not in use, though they are few. What users see does not change, and they
     /// go on meanwhile. With [`Options::with_auto_collect`] it is done by itself.
     ///
     /// # Errors

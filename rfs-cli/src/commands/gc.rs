@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use rfs::{At, Compacted};
+use rfs::At;
 use serde::Serialize;
 
 use super::Done;
@@ -73,7 +73,7 @@ impl Gc {
             let compacted = volume.compact().await.map_err(failed)?;
             again.content_bytes += compacted.content_bytes;
             again.page_bytes += compacted.page_bytes;
-            if compacted == Compacted::default() {
+            if !compacted.more {
                 break;
             }
         }
