@@ -363,9 +363,9 @@ async fn urls_that_cannot_be() {
 // What was written by a later version.
 
 /// An object of format version 4 with an empty body: header and checksum are right.
-fn of_version_4() -> Vec<u8> {
-    const CHECKSUM: &str = "d7a20b1156c22d7fa41974bc610c8fc5d842d1dc511372e97fd10c1f0c83e574";
-    let mut object = b"RFS-OBJ\0\x04\0\x01\0\0\0\0\0".to_vec();
+fn of_version_5() -> Vec<u8> {
+    const CHECKSUM: &str = "0c4bf30d06da135610605305afde9e12fc9d6d0271f44cce87630f7da79cdb11";
+    let mut object = b"RFS-OBJ\0\x05\0\x01\0\0\0\0\0".to_vec();
     let digits = |at: usize| u8::from_str_radix(&CHECKSUM[at..at + 2], 16).unwrap();
     object.extend((0..CHECKSUM.len()).step_by(2).map(digits));
     object
@@ -373,7 +373,7 @@ fn of_version_4() -> Vec<u8> {
 
 /// Gives a header of the journal another version, and the checksum that goes with it.
 fn set_version(header: &mut [u8], at: usize) {
-    header[at..at + 2].copy_from_slice(&3_u16.to_le_bytes());
+    header[at..at + 2].copy_from_slice(&4_u16.to_le_bytes());
     let (body, checksum) = header.split_at_mut(header.len() - 4);
     checksum.copy_from_slice(&crc32c(body).to_le_bytes());
 }
@@ -404,9 +404,9 @@ async fn objects_of_a_later_version() {
     let mut segment = before[&newest("/segments/")].to_vec();
     set_version(&mut segment[..SEGMENT_HEADER], 8);
     let later = [
-        (newest("superblock"), of_version_4(), "version 4"),
-        (newest("/commits/"), of_version_4(), "version 4"),
-        (newest("/segments/"), segment, "version 3"),
+        (newest("superblock"), of_version_5(), "version 5"),
+        (newest("/commits/"), of_version_5(), "version 5"),
+        (newest("/segments/"), segment, "version 4"),
     ];
     for (path, object, version) in later {
         sim.set_object(&path, object);
@@ -438,7 +438,7 @@ async fn a_local_log_of_a_later_version() {
         let disk = disk.after_kill(CrashPlan::never());
         disk.set_content(&log, &later);
         let error = Volume::open("sim://", local(&sim, &disk, 5)).await.unwrap_err();
-        says(&error, ErrorKind::UnknownFormat, &[&log, "version 3", "open it with a newer rfs"]);
+        says(&error, ErrorKind::UnknownFormat, &[&log, "version 4", "open it with a newer rfs"]);
         assert_eq!(disk.content(&log).unwrap(), later, "the log is as it was");
     }
     let volume = Volume::open("sim://", local(&sim, &disk, 6)).await.unwrap();
