@@ -362,7 +362,7 @@ async fn urls_that_cannot_be() {
 
 // What was written by a later version.
 
-/// An object of format version 4 with an empty body: header and checksum are right.
+/// An object of format version 5 with an empty body: header and checksum are right.
 fn of_version_5() -> Vec<u8> {
     const CHECKSUM: &str = "0c4bf30d06da135610605305afde9e12fc9d6d0271f44cce87630f7da79cdb11";
     let mut object = b"RFS-OBJ\0\x05\0\x01\0\0\0\0\0".to_vec();
