@@ -26,10 +26,10 @@ use tokio::runtime::{Builder, Runtime};
 use crate::engine::Receipt;
 use crate::error::{Error, ErrorKind, Result};
 use crate::{
-    Allocate, At, CheckError, Collected, CommitId, Compacted, Cookie, Credential, FileType, HeldRange,
-    History, Ino, Level, Limits, LockMode, LockRange, Lsn, Metadata, Node, OpenOptions, Options, Permission,
-    Permissions, Quota, QuotaSubject, RenameMode, StatFs, StateHash, StoreUsage, Timestamp, XattrMode,
-    XattrName,
+    Allocate, Applied, ApplyError, ApplyOptions, At, CheckError, Collected, CommitId, Compacted, Cookie,
+    Credential, Detached, FileType, Forked, HeldRange, History, Ino, Level, Limits, LockMode, LockRange, Lsn,
+    Metadata, Node, OpenOptions, Options, Permission, Permissions, Pin, Quota, QuotaSubject, RenameMode,
+    RestoreOptions, Restored, StatFs, StateHash, StoreUsage, Timestamp, XattrMode, XattrName,
 };
 
 /// A volume, as [`crate::Volume`].
@@ -177,6 +177,83 @@ impl Volume {
     /// As there.
     pub fn usage(&self) -> Result<StoreUsage> {
         self.runtime.block_on(self.volume.usage())
+    }
+
+    /// As [`crate::Volume::restore`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn restore(&self, dir: impl AsRef<Path>, options: RestoreOptions) -> Result<Restored> {
+        self.runtime.block_on(self.volume.restore(dir, options))
+    }
+
+    /// As [`crate::Volume::apply_to`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn apply_to(
+        &self,
+        dir: impl AsRef<Path>,
+        to: &Self,
+        options: ApplyOptions,
+    ) -> std::result::Result<Applied, ApplyError> {
+        self.runtime.block_on(self.volume.apply_to(dir, &to.volume, options))
+    }
+
+    /// As [`crate::Volume::rewind`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn rewind(&self, at: &At) -> Result<Receipt> {
+        self.runtime.block_on(self.volume.rewind(at))
+    }
+
+    /// As [`crate::Volume::rewind_path`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn rewind_path(&self, path: impl AsRef<Path>, at: &At) -> Result<Receipt> {
+        self.runtime.block_on(self.volume.rewind_path(path, at))
+    }
+
+    /// As [`crate::Volume::fork`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn fork(&self, url: &str, at: &At) -> Result<Forked> {
+        self.runtime.block_on(self.volume.fork(url, at))
+    }
+
+    /// As [`crate::Volume::detach`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn detach(&self) -> Result<Detached> {
+        self.runtime.block_on(self.volume.detach())
+    }
+
+    /// As [`crate::Volume::pin`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn pin(&self, at: &At, owner: &str, expires: Option<Timestamp>) -> Result<Pin> {
+        self.runtime.block_on(self.volume.pin(at, owner, expires))
+    }
+
+    /// As [`crate::Volume::unpin`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn unpin(&self, id: u128) -> Result<()> {
+        self.runtime.block_on(self.volume.unpin(id))
+    }
+
+    /// As [`crate::Volume::pins`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn pins(&self) -> Result<Vec<Pin>> {
+        self.runtime.block_on(self.volume.pins())
     }
 
     /// As [`crate::Volume::state_hash`].
