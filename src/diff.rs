@@ -229,9 +229,17 @@ fn is_same_object(old: &Body, new: &Body) -> bool {
 pub(crate) struct States {
     pub(crate) old: Side,
     pub(crate) new: Side,
-    /// From which segment on equal places hold other bytes: both went on from a common state. None when it was not looked
-    /// yet.
-    parted: Option<Option<SegmentId>>,
+    parted: Parted,
+}
+
+/// From which segment on equal places hold other bytes, since both went on from a common state.
+#[derive(Clone, Copy, Debug)]
+enum Parted {
+    /// They are states of one volume.
+    Never,
+    /// It was not looked yet.
+    Unknown,
+    From(SegmentId),
 }
 
 /// A state as it was when the comparison began.
@@ -246,7 +254,7 @@ pub(crate) struct Side {
 
 impl States {
     pub(crate) fn of(old: &Volume, new: &Volume) -> Result<Self> {
-        let parted = if old.id() == new.id() { Some(None) } else { None };
+        let parted = if old.id() == new.id() { Parted::Never } else { Parted::Unknown };
         Ok(Self { old: Side::of(old)?, new: Side::of(new)?, parted })
     }
 
@@ -271,14 +279,16 @@ impl States {
 
 impl States {
     async fn parted(&mut self) -> Result<Option<SegmentId>> {
-        if let Some(parted) = self.parted {
-            return Ok(parted);
+        match self.parted {
+            Parted::Never => return Ok(None),
+            Parted::From(segment) => return Ok(Some(segment)),
+            Parted::Unknown => {}
         }
         let (old, new) = (&self.old.handle.shared, &self.new.handle.shared);
         let parted = new.content.parts_from(&old.content).await;
         let doing = || format!("compare {} with {}", old.store.url(), new.store.url());
         let parted = parted.map_err(|error| Error::recovery(doing(), error))?;
-        self.parted = Some(Some(parted));
+        self.parted = Parted::From(parted);
         Ok(Some(parted))
     }
 

@@ -1,6 +1,6 @@
 //! A copy of what an older tree has, made in the tree of now without moving a byte.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use rfs_core::{
@@ -179,10 +179,10 @@ async fn plan(shared: &Shared, older: &Tree, from: Ino, name: Name) -> Result<Ve
     let mut steps = Vec::new();
     // What is to be done with a directory when all below it is there comes after that.
     let mut last = Vec::new();
-    let mut seen = HashMap::new();
+    let mut seen = HashSet::new();
     let mut todo = vec![(None, name, from)];
     while let Some((parent, name, ino)) = todo.pop() {
-        if let (Some(parent), Some(())) = (parent, seen.get(&ino)) {
+        if let Some(parent) = parent.filter(|_| seen.contains(&ino)) {
             steps.push(Step::Link { parent, name, ino });
             continue;
         }
@@ -219,7 +219,7 @@ async fn plan(shared: &Shared, older: &Tree, from: Ino, name: Name) -> Result<Ve
             _ => {}
         }
         if inode.nlink > 1 {
-            seen.insert(ino, ());
+            seen.insert(ino);
         }
         steps.push(Step::Attributes { ino, inode });
     }

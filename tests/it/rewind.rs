@@ -262,7 +262,7 @@ async fn a_part_of_the_tree_goes_back() {
         let sparse = how.write(true).create(true).open(&fs, "/part/sparse").await.unwrap();
         sparse.write_all_at(b"end", 1 << 20).await.unwrap();
         sparse.set_len(3 << 20).await.unwrap();
-        for file in 0..1500 {
+        for file in 0..1500_u32 {
             fs.write(format!("/part/sub/deep/{file}"), [file as u8]).await.unwrap();
         }
         let times = |path: &str| {

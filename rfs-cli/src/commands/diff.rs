@@ -83,7 +83,7 @@ impl Diff {
         let failed = |error: rfs::Error| Failure::of(format!("diff of {}", self.url), &error);
         let mut diff = from.diff(&to).map_err(failed)?;
         let mut out = Out::new();
-        let mut table = self.table();
+        let mut table = Self::table();
         while let Some(difference) = diff.next().await.map_err(failed)? {
             if !self.is_wanted(&difference) {
                 continue;
@@ -95,14 +95,14 @@ impl Diff {
             rows(&difference, &mut table);
             if table.len() >= BLOCK {
                 table.print(&mut out)?;
-                table = self.table();
+                table = Self::table();
             }
         }
         table.print(&mut out)?;
         out.end()
     }
 
-    fn table(&self) -> Table<3> {
+    fn table() -> Table<3> {
         Table::headless([Align::Left; 3])
     }
 
@@ -173,7 +173,7 @@ fn said(difference: &Difference) -> String {
     }
     // What else changes the times is told already.
     let has_other_names =
-        !(difference.renamed.is_empty() && difference.linked.is_empty()) || !difference.unlinked.is_empty();
+        !(difference.renamed.is_empty() && difference.linked.is_empty() && difference.unlinked.is_empty());
     if said.is_empty() && !has_other_names && before.times != after.times {
         said.push("times".to_owned());
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rfs::{At, Timestamp};
+use rfs::{At, Clock, SystemClock, Timestamp};
 use serde::Serialize;
 
 use super::Done;
@@ -111,9 +111,10 @@ impl Pins {
 impl Pin {
     pub(crate) async fn run(&self) -> Done {
         let volume = self.source.open().await?;
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let until = self.duration.map(|duration| now.saturating_add(duration).as_nanos());
-        let until = until.map(|nanos| Timestamp::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX)));
+        let until = self.duration.map(|duration| {
+            let nanos = i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
+            Timestamp::from_nanos(SystemClock.now().as_nanos().saturating_add(nanos))
+        });
         let pin = volume.pin(&At::Head, &self.owner, until).await;
         let pin = pin.map_err(|error| Failure::of(format!("pin a state of {}", self.source.url), &error))?;
         let mut out = Out::new();

@@ -18,7 +18,7 @@ use crate::volume::open_writer;
 ///
 /// This takes the volume over: a program that writes it, such as `rfs mount`, learns so at its next commit, and ends.
 ///
-/// JSON: {rewound, path, commit, left}; {left} is the commit that was left behind.
+/// JSON: {state, path, commit, left}; {left} is the commit that was left behind.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Rewind {
     /// The volume.
@@ -35,7 +35,7 @@ pub(crate) struct Rewind {
 
 #[derive(Serialize)]
 struct Rewound {
-    rewound: String,
+    state: String,
     path: String,
     commit: String,
     left: String,
@@ -59,7 +59,7 @@ impl Rewind {
         let mut out = Out::new();
         if self.format.json {
             return out.json(&Rewound {
-                rewound: self.state.to_string(),
+                state: self.state.to_string(),
                 path: self.path.display().to_string(),
                 commit: receipt.commit.to_string(),
                 left: left.to_string(),

@@ -341,7 +341,7 @@ async fn is_written_on(sample: &Sample) {
 
 async fn opens(store: &Store, sample: &Sample, slot: CommitId) -> Vec<StoredSegment> {
     let pages = sample::pages_of(store);
-    let listing = list(&sample::lineage_of(&store)).await.unwrap();
+    let listing = list(&sample::lineage_of(store)).await.unwrap();
     assert_eq!(listing.slot, slot);
     let head = listing.head.unwrap();
     let state = load(&pages, &listing.ids, head).await.unwrap();

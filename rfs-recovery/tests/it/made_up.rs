@@ -78,7 +78,7 @@ async fn open(sample: &Sample, key: &str, object: &Bytes) -> Result<StateHash, R
 
 async fn open_store(store: &Store) -> Result<StateHash, RecoveryError> {
     let superblock = read_superblock(store).await?;
-    let listing = list(&sample::lineage_of(&store)).await?;
+    let listing = list(&sample::lineage_of(store)).await?;
     let empty = || loaded(StateHash::of(&Tree::new(superblock.created)));
     let Some(head) = listing.head else { return Ok(empty()) };
     let pages = sample::pages_of(store);

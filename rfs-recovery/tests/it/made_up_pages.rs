@@ -199,7 +199,7 @@ async fn garbled_heads_below_a_journal() {
 }
 
 async fn open_all(store: &Store) -> Result<Tree, RecoveryError> {
-    let listing = list(&sample::lineage_of(&store)).await?;
+    let listing = list(&sample::lineage_of(store)).await?;
     let pages = sample::pages_of(store);
     let state = load(&pages, &listing.ids, listing.head.unwrap()).await?;
     pages.load_all(&state.tree).await?;

@@ -40,7 +40,7 @@ pub(crate) fn lineage_of(store: &Store) -> Lineage {
 }
 
 pub(crate) fn pages_of(store: &Store) -> Pages {
-    Pages::new(lineage_of(&store), 1 << 20)
+    Pages::new(lineage_of(store), 1 << 20)
 }
 
 /// The sample: its objects by key, and its trees.
@@ -434,6 +434,6 @@ pub(crate) async fn put_image(
 ) -> EncodedImage {
     let image = encode_image(of, base, object).unwrap();
     store.put_large(&KEYS.pages_of(object), image.pieces.clone()).await.unwrap();
-    image.is_stored(&Pages::new(lineage_of(&store), 0));
+    image.is_stored(&Pages::new(lineage_of(store), 0));
     image
 }
