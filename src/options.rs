@@ -53,6 +53,7 @@ pub struct Options {
     pub(crate) memory_bytes: u64,
     pub(crate) tree_bytes: u64,
     pub(crate) local_bytes: u64,
+    pub(crate) disk_cache_bytes: u64,
     pub(crate) local_file_bytes: u64,
     pub(crate) keep_commits: usize,
     pub(crate) collect_grace: Duration,
@@ -89,6 +90,7 @@ impl Default for Options {
             memory_bytes: 256 << 20,
             tree_bytes: 256 << 20,
             local_bytes: 512 << 20,
+            disk_cache_bytes: 1 << 30,
             local_file_bytes: 64 << 20,
             keep_commits: 16,
             collect_grace: Duration::from_hours(1),
@@ -199,10 +201,19 @@ impl Options {
     }
 
     /// How much content is kept in memory (default 256 MiB; what is not committed comes on top in memory mode), and
-    /// on the local disk (default 512 MiB).
+    /// how much of the local log, after it was committed (default 512 MiB).
     pub fn with_cache(mut self, memory_bytes: u64, local_bytes: u64) -> Self {
         self.memory_bytes = memory_bytes;
         self.local_bytes = local_bytes;
+        self
+    }
+
+    /// How much of what was fetched from the store, of the tree and of content, is kept in the local directory (default
+    /// 1 GiB; 0: nothing). It is a bound for the files `cache-*` there. The next writer that opens the volume with this
+    /// directory does not fetch it again. It is verified as what comes from the store is, so damage to these files costs
+    /// a request. Without a local directory, and for readers, nothing is kept.
+    pub fn with_disk_cache(mut self, bytes: u64) -> Self {
+        self.disk_cache_bytes = bytes;
         self
     }
 

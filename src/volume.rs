@@ -108,9 +108,7 @@ impl fmt::Debug for Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         self.write_out();
-        if let Some(driver) = &self.shared.driver {
-            driver.stop();
-        }
+        self.shared.let_go_of_disk();
         self.shared.closing.store(true, Ordering::Release);
         self.shared.wake.notify_one();
     }
@@ -459,9 +457,8 @@ impl Volume {
         shared.fail(&closed);
         shared.closing.store(true, Ordering::Release);
         shared.wake.notify_one();
-        if let Some(driver) = &shared.driver {
-            driver.stop();
-        }
+        shared.pages.flush_local_cache().await;
+        shared.let_go_of_disk();
         committed
     }
 

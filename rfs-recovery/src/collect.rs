@@ -105,11 +105,14 @@ pub async fn collect(
         store.delete(&object.key).await.map(|()| object)
     };
     let mut deleted = stream::iter(dead.into_iter().map(delete)).buffer_unordered(REQUESTS);
+    let mut gone = Vec::new();
     while let Some(object) = deleted.try_next().await? {
         collected.objects += 1;
         collected.bytes += object.size;
         collected.left.remove(&object.key);
+        gone.push(object.key);
     }
+    pages.local().forget(gone).await;
     for pin in expired {
         store.delete(&pin).await?;
     }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use rfs_core::{Lacking, Lsn, Map, Missing, NotLoaded, PageRef, Place, SegmentId};
-use rfs_journal::{Footer, Residency};
+use rfs_journal::{Footer, FrameInfo, Residency};
 
 use crate::cache::Cache;
 use crate::objects::{StoredSegment, missing};
-use crate::state::fetch_footer;
+use crate::state::{decode_footer, footer_range};
 use crate::{Pages, RecoveryError};
 
 /// The content of a volume.
@@ -66,13 +66,12 @@ impl Content {
             payload
         } else {
             let start = stored.offset + frame.payload_start();
-            let payload = self.fetch(&stored, start, u64::from(frame.payload_len)).await?;
-            if !frame.has_payload(&payload) {
-                let what = format!("the frame at byte {} does not have its checksum", frame.position);
-                return Err(self.damaged(&stored, &what));
-            }
-            // A store in memory gives a part of the whole object, which would stay for as long as it is cached.
-            let payload = Bytes::copy_from_slice(&payload);
+            let len = u64::from(frame.payload_len);
+            let sound = |payload: &Bytes| frame.has_payload(payload).then(|| payload.clone());
+            let payload = match self.find_local(&stored, start, len, sound).await {
+                Some(payload) => payload,
+                None => self.fetch_payload(&stored, frame).await?,
+            };
             let bytes = payload.len() as u64;
             self.payloads.lock().insert((place.segment, number), payload.clone(), bytes);
             payload
@@ -83,6 +82,40 @@ impl Content {
             return Err(damaged());
         }
         Ok(payload.slice(start..end))
+    }
+
+    async fn fetch_payload(&self, stored: &StoredSegment, frame: &FrameInfo) -> Result<Bytes, RecoveryError> {
+        let start = stored.offset + frame.payload_start();
+        let payload = self.fetch(stored, start, u64::from(frame.payload_len)).await?;
+        if !frame.has_payload(&payload) {
+            let what = format!("the frame at byte {} does not have its checksum", frame.position);
+            return Err(self.damaged(stored, &what));
+        }
+        // A store in memory gives a part of the whole object, which would stay for as long as it is cached.
+        let payload = Bytes::copy_from_slice(&payload);
+        self.keep_local(stored, start, &payload);
+        Ok(payload)
+    }
+
+    /// What `check` makes of a piece of a segment's object that is on the local disk. When that is nothing, the piece is
+    /// not what it should be, and nothing of the object is believed any more.
+    async fn find_local<T>(
+        &self,
+        stored: &StoredSegment,
+        start: u64,
+        len: u64,
+        check: impl Fn(&Bytes) -> Option<T>,
+    ) -> Option<T> {
+        let local = self.pages.local();
+        let found = check(&local.get(&stored.key, start, len).await?);
+        if found.is_none() {
+            local.forget(vec![stored.key.clone()]).await;
+        }
+        found
+    }
+
+    fn keep_local(&self, stored: &StoredSegment, start: u64, bytes: &Bytes) {
+        self.pages.local().put_all([(stored.key.clone(), start, bytes.clone())]);
     }
 
     /// Segments were committed: this is where they are.
@@ -240,7 +273,19 @@ impl Content {
         if let Some(footer) = self.footers.lock().get(&id) {
             return Ok(footer);
         }
-        let footer = Arc::new(fetch_footer(self.pages.lineage(), stored).await?);
+        let range = footer_range(stored);
+        let len = range.end - range.start;
+        let decode = |tail: &Bytes| decode_footer(self.pages.lineage(), stored, tail);
+        let footer = match self.find_local(stored, range.start, len, |tail| decode(tail).ok()).await {
+            Some(footer) => footer,
+            None => {
+                let tail = self.fetch(stored, range.start, len).await?;
+                let footer = decode(&tail)?;
+                self.keep_local(stored, range.start, &tail);
+                footer
+            }
+        };
+        let footer = Arc::new(footer);
         self.footers.lock().insert(id, Arc::clone(&footer), u64::from(stored.footer_len));
         Ok(footer)
     }

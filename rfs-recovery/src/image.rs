@@ -114,14 +114,18 @@ impl EncodedImage {
     /// there is.
     pub fn is_stored(&self, pages: &Pages) {
         self.stored.mark();
+        let mut kept = Vec::new();
         for page in self.stored.pages().chain([self.reference.head]) {
             let (piece, start) = (page.offset as usize / PIECE_BYTES, page.offset as usize % PIECE_BYTES);
             // One that lies in two pieces is read when it is needed.
-            let bytes = self.pieces.get(piece).and_then(|piece| piece.get(start..start + page.len as usize));
-            if let Some(bytes) = bytes {
-                pages.keep(&page, bytes);
+            let range = start..start + page.len as usize;
+            if let Some(piece) = self.pieces.get(piece).filter(|piece| piece.len() >= range.end) {
+                let bytes = piece.slice(range);
+                pages.keep(&page, &bytes);
+                kept.push((page, bytes));
             }
         }
+        pages.keep_local(kept);
     }
 
     /// Bytes of the object.

@@ -7,6 +7,7 @@
 //! [`LocalCache::get`] and [`LocalCache::put`] do blocking I/O when there is a disk; no lock is held meanwhile.
 
 mod disk;
+mod handle;
 mod layout;
 mod memory;
 
@@ -18,6 +19,7 @@ use parking_lot::Mutex;
 use rfs_journal::Disk;
 
 use self::disk::DiskLevel;
+pub(crate) use self::handle::{CacheHandle, Piece};
 use self::layout::PieceId;
 use self::memory::Memory;
 
@@ -71,6 +73,12 @@ impl LocalCache {
             disk_hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
         }
+    }
+
+    /// Whether anything is kept on a disk.
+    #[must_use]
+    pub const fn has_disk(&self) -> bool {
+        self.disk.is_some()
     }
 
     /// The `len` bytes of an object from `start` on, if they were put like this and are still held. A piece on the

@@ -15,6 +15,7 @@ use rfs_core::{
 use rfs_journal::Record;
 
 use crate::cache::Cache;
+use crate::local_cache::{CacheHandle, LocalCache, Piece};
 use crate::objects::{StoredSegment, missing};
 use crate::page::{Column, Paged, decode_page};
 use crate::{Home, Keys, Lineage, RecoveryError, envelope};
@@ -27,6 +28,8 @@ const GAP: u64 = 8 << 10;
 const TOGETHER: u64 = 1 << 20;
 /// Of how many records that come next the pages are looked for, when one misses a page.
 const AHEAD: usize = 1024;
+/// How many pages are read from the local disk at once.
+const LOCAL: usize = 256;
 /// How many missing pages are looked for at once: looking takes time in proportion to what is loaded.
 const AT_ONCE: usize = 4096;
 
@@ -39,13 +42,38 @@ pub struct Pages {
     lineage: Lineage,
     /// Pages as they are stored, verified.
     cache: Arc<Mutex<Cache<PageRef, Bytes>>>,
+    /// Pieces of the store's objects, on the local disk.
+    local: CacheHandle,
 }
 
 impl Pages {
     /// The pages of a volume; up to `cache_bytes` of them are kept as they are stored.
     #[must_use]
     pub fn new(lineage: Lineage, cache_bytes: u64) -> Self {
-        Self { lineage, cache: Arc::new(Mutex::new(Cache::new(cache_bytes))) }
+        Self { lineage, cache: Arc::new(Mutex::new(Cache::new(cache_bytes))), local: CacheHandle::default() }
+    }
+
+    /// What is fetched from the store, pages and content, is looked for in this cache first, and kept there. What it
+    /// gives is verified as if the store had given it. `one_thread`: all of it is done by the tasks themselves.
+    #[must_use]
+    pub fn with_local_cache(mut self, cache: LocalCache, one_thread: bool) -> Self {
+        self.local = CacheHandle::new(cache, one_thread);
+        self
+    }
+
+    /// Returns when everything that is to be kept is in the local cache.
+    pub async fn flush_local_cache(&self) {
+        self.local.flush().await;
+    }
+
+    /// The local cache is not used any more, by these pages or their clones: it let go of its disk when this returns.
+    pub fn close_local_cache(&self) {
+        self.local.close();
+    }
+
+    /// The local cache; it may be none.
+    pub(crate) const fn local(&self) -> &CacheHandle {
+        &self.local
     }
 
     /// Asks until no page is missing any more, and fetches each one that is.
@@ -93,6 +121,7 @@ impl Pages {
                 None => wanted.push(missing),
             }
         }
+        let wanted = self.load_local(wanted).await?;
         let mut loads = FuturesUnordered::new();
         for run in close_together(wanted) {
             if loads.len() == FETCHES {
@@ -104,17 +133,66 @@ impl Pages {
         Ok(())
     }
 
+    /// Puts those pages in place that are on the local disk, and gives the others.
+    async fn load_local<'a>(&self, wanted: Vec<&'a Missing>) -> Result<Vec<&'a Missing>, RecoveryError> {
+        if !self.local.is_some() {
+            return Ok(wanted);
+        }
+        let mut others = Vec::new();
+        for wanted in wanted.chunks(LOCAL) {
+            let pages: Vec<PageRef> = wanted.iter().map(|missing| missing.page()).collect();
+            for (missing, found) in wanted.iter().zip(self.find_local(&pages).await) {
+                match found {
+                    Some(bytes) => self.put_in_place(missing, &bytes)?,
+                    None => others.push(*missing),
+                }
+            }
+        }
+        Ok(others)
+    }
+
+    /// Of each page its bytes, verified, if they are on the local disk.
+    async fn find_local(&self, pages: &[PageRef]) -> Vec<Option<Bytes>> {
+        let pieces = pages.iter().map(|page| {
+            let key = self.lineage.page_key(page.object);
+            Piece { key, start: u64::from(page.offset), len: u64::from(page.len) }
+        });
+        let mut found = self.local.get_all(pieces.collect()).await;
+        for (page, found) in pages.iter().zip(&mut found) {
+            match found {
+                Some(bytes) if crate::page::page_hash(bytes) == page.hash => self.keep(page, bytes),
+                Some(_) => {
+                    *found = None;
+                    self.local.forget(vec![self.lineage.page_key(page.object)]).await;
+                }
+                None => {}
+            }
+        }
+        found
+    }
+
+    /// Keeps the bytes of pages on the local disk.
+    pub(crate) fn keep_local(&self, pages: impl IntoIterator<Item = (PageRef, Bytes)>) {
+        if self.local.is_some() {
+            let piece = |(page, bytes): (PageRef, Bytes)| {
+                (self.lineage.page_key(page.object), u64::from(page.offset), bytes)
+            };
+            self.local.put_all(pages.into_iter().map(piece));
+        }
+    }
+
     /// Fetches pages of one object that lie close to each other.
     async fn load_run(&self, run: &[&Missing]) -> Result<(), RecoveryError> {
         let Some(range) = range_of(run).filter(|_| run.len() > 1) else {
             for missing in run {
-                self.put_in_place(missing, &self.read(&missing.page()).await?)?;
+                self.put_in_place(missing, &self.fetch(&missing.page()).await?)?;
             }
             return Ok(());
         };
         let object = run[0].page().object;
         let Home { store, keys } = self.lineage.of_epoch(object.epoch);
         let together = store.get_range(&keys.pages_of(object), range.clone()).await;
+        let mut fetched = Vec::new();
         for missing in run {
             let page = missing.page();
             let start = (u64::from(page.offset) - range.start) as usize;
@@ -122,13 +200,16 @@ impl Pages {
             let bytes = match bytes {
                 Some(bytes) if crate::page::page_hash(bytes) == page.hash => {
                     self.keep(&page, bytes);
-                    Bytes::copy_from_slice(bytes)
+                    let bytes = Bytes::copy_from_slice(bytes);
+                    fetched.push((page, bytes.clone()));
+                    bytes
                 }
                 // What is wrong with it is told by reading it alone.
-                _ => self.read(&page).await?,
+                _ => self.fetch(&page).await?,
             };
             self.put_in_place(missing, &bytes)?;
         }
+        self.keep_local(fetched);
         Ok(())
     }
 
@@ -177,6 +258,14 @@ impl Pages {
         if let Some(bytes) = self.cache.lock().get(page) {
             return Ok(bytes);
         }
+        match self.find_local(&[*page]).await.pop().flatten() {
+            Some(bytes) => Ok(bytes),
+            None => self.fetch(page).await,
+        }
+    }
+
+    /// The bytes of a page from the store, verified.
+    async fn fetch(&self, page: &PageRef) -> Result<Bytes, RecoveryError> {
         if page.len == 0 || page.len > READ_MAX {
             return Err(self.damaged(page, "is longer than a page can be, or empty"));
         }
@@ -189,10 +278,11 @@ impl Pages {
             return Err(self.damaged(page, "does not have its checksum"));
         }
         self.keep(page, &bytes);
+        self.keep_local([(*page, bytes.clone())]);
         Ok(bytes)
     }
 
-    /// Keeps the bytes of a page that are known already.
+    /// Keeps the bytes of a page that are known already in memory.
     pub(crate) fn keep(&self, page: &PageRef, bytes: &[u8]) {
         // A part of a larger piece would hold all of it for as long as it is cached.
         self.cache.lock().insert(*page, Bytes::copy_from_slice(bytes), bytes.len() as u64);

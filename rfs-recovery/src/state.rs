@@ -1,6 +1,7 @@
 //! Rebuilds the state of a volume at a commit: the newest image before it, then the journal.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
@@ -350,17 +351,29 @@ async fn fetch_whole(lineage: &Lineage, stored: &StoredSegment) -> Result<Bytes,
 /// # Errors
 /// `Missing`, `Damaged`, or the store's.
 pub async fn fetch_footer(lineage: &Lineage, stored: &StoredSegment) -> Result<Footer, RecoveryError> {
-    let Home { store, keys } = lineage.of_key(&stored.key);
+    let store = lineage.of_key(&stored.key).store;
+    let got = store.get_range(&stored.key, footer_range(stored)).await;
+    let tail = got.map_err(|error| missing(&store, &stored.key, error))?;
+    decode_footer(lineage, stored, &tail)
+}
+
+/// Where the footer of a segment is in its object.
+pub(crate) const fn footer_range(stored: &StoredSegment) -> Range<u64> {
     let end = stored.offset.saturating_add(stored.len);
-    let start = end.saturating_sub(u64::from(stored.footer_len));
-    let tail = store
-        .get_range(&stored.key, start..end)
-        .await
-        .map_err(|error| missing(&store, &stored.key, error))?;
+    end.saturating_sub(stored.footer_len as u64)..end
+}
+
+/// The footer of a stored segment, of its bytes.
+pub(crate) fn decode_footer(
+    lineage: &Lineage,
+    stored: &StoredSegment,
+    tail: &Bytes,
+) -> Result<Footer, RecoveryError> {
+    let keys = lineage.of_key(&stored.key).keys;
     // Nothing but the hash tells which version the header has: it covers both.
     let decode = |version| {
         let header = stored.header.with_version(version, keys.0).encode();
-        Footer::decode(&stored.key, stored.len, &header, &tail, Some(stored.hash))
+        Footer::decode(&stored.key, stored.len, &header, tail, Some(stored.hash))
     };
     let newest = decode(rfs_journal::FORMAT);
     let older = || (1..rfs_journal::FORMAT).rev().find_map(|version| decode(version).ok());

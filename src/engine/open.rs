@@ -16,6 +16,7 @@ use rfs_journal::{
 use rfs_recovery::commit_log::{
     Listing, Publisher, list, list_ids, probe_superblock, read_commit, read_superblock, take_over_from,
 };
+use rfs_recovery::local_cache::LocalCache;
 use rfs_recovery::objects::{FetchedCommit, StoredHeader};
 use rfs_recovery::state::{State, load, load_at};
 use rfs_recovery::{Content, Lineage, Pages, RecoveryError};
@@ -101,7 +102,12 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
         probe_superblock(&store, &superblock, writer).await.map_err(fail)?;
     }
     // Loaded before the epoch is taken: what cannot be opened is no reason to stop the writer that has it open.
-    let pages = Pages::new(lineage.clone(), options.tree_bytes / 4);
+    let mut closing = ClosesCache(None);
+    let mut pages = Pages::new(lineage.clone(), options.tree_bytes / 4);
+    if let Some(cache) = open_cache(disk.as_ref(), &options).await {
+        pages = pages.with_local_cache(cache, options.one_thread);
+        closing.0 = Some(pages.clone());
+    }
     let (listing, listed) = load_newest(&pages).await.map_err(fail)?;
     if let Some(scanned) = &scanned {
         let known = known_segments(&pages, &listed, scanned).await.map_err(fail)?;
@@ -193,6 +199,7 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
     }
     // Made here, so that it also ends where the task never began.
     tokio::spawn(run(Ending(Arc::clone(&shared))));
+    closing.0 = None;
     info!(epoch, commit = ?report.commit, local = ?report.local, "volume opened");
     Ok((shared, report))
 }
@@ -343,6 +350,26 @@ fn open_disk(options: &Options) -> Result<Option<Arc<dyn Disk>>> {
     match RealDisk::open(dir) {
         Ok(disk) => Ok(Some(Arc::new(disk))),
         Err(error) => Err(local_error(dir, error)),
+    }
+}
+
+/// The cache in the local directory.
+async fn open_cache(disk: Option<&Arc<dyn Disk>>, options: &Options) -> Option<LocalCache> {
+    let (disk, bytes) = (Arc::clone(disk?), options.disk_cache_bytes);
+    // What is in memory is kept decoded, elsewhere.
+    let open = move || LocalCache::open(Some(disk), 0, bytes);
+    let cache = if options.one_thread { open() } else { tokio::task::spawn_blocking(open).await.ok()? };
+    cache.has_disk().then_some(cache)
+}
+
+/// Lets go of the local directory when a volume is not opened after all, so that it can be tried again.
+struct ClosesCache(Option<Pages>);
+
+impl Drop for ClosesCache {
+    fn drop(&mut self) {
+        if let Some(pages) = &self.0 {
+            pages.close_local_cache();
+        }
     }
 }
 

@@ -361,6 +361,14 @@ impl Shared {
         self.driver.as_ref().is_some_and(Driver::has_disk)
     }
 
+    /// Nothing is written or kept in the local directory any more, and another volume may use it.
+    pub(crate) fn let_go_of_disk(&self) {
+        self.pages.close_local_cache();
+        if let Some(driver) = &self.driver {
+            driver.stop();
+        }
+    }
+
     /// Makes the volume refuse everything from now on.
     pub(crate) fn fail(&self, error: &Error) {
         let mut live = self.live.write();

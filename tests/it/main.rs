@@ -22,6 +22,7 @@ mod fork;
 mod gate;
 mod handles;
 mod inodes;
+mod local_cache;
 mod local_log;
 mod locks;
 mod model;
