@@ -90,6 +90,15 @@ impl Residency {
         self.inner.lock().body_bytes
     }
 
+    /// Whether [`Residency::read`] gives what is at `place`.
+    #[must_use]
+    pub fn has(&self, place: Place) -> bool {
+        let inner = self.inner.lock();
+        let Some(resident) = inner.segments.get(&place.segment) else { return false };
+        let frame = resident.frame_at(place.position);
+        frame.is_some_and(|frame| frame.body.is_some() || resident.part.is_some())
+    }
+
     /// The `len` bytes of payload at `place`, which lie in one frame; `None` when the segment is not here.
     ///
     /// # Errors

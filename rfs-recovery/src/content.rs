@@ -23,7 +23,11 @@ pub struct Content {
     added: RwLock<BTreeMap<SegmentId, StoredSegment>>,
     footers: Mutex<Cache<SegmentId, Arc<Footer>>>,
     payloads: Mutex<Cache<(SegmentId, usize), Bytes>>,
+    /// Held by who fetches a footer or a frame. Which one it is follows from the number, so some share one.
+    turns: Box<[tokio::sync::Mutex<()>; TURNS]>,
 }
+
+const TURNS: usize = 64;
 
 impl Content {
     /// The content that lies in `segments` and in `residency`; up to `cache_bytes` of what comes from the store is
@@ -42,6 +46,7 @@ impl Content {
             added: RwLock::default(),
             footers: Mutex::new(Cache::new(cache_bytes / 4)),
             payloads: Mutex::new(Cache::new(cache_bytes)),
+            turns: Box::new(std::array::from_fn(|_| tokio::sync::Mutex::default())),
         }
     }
 
@@ -61,27 +66,60 @@ impl Content {
             self.damaged(&stored, &what)
         };
         let (number, frame) = footer.frame_at(place.position).ok_or_else(damaged)?;
-        let cached = self.payloads.lock().get(&(place.segment, number));
-        let payload = if let Some(payload) = cached {
-            payload
-        } else {
-            let start = stored.offset + frame.payload_start();
-            let len = u64::from(frame.payload_len);
-            let sound = |payload: &Bytes| frame.has_payload(payload).then(|| payload.clone());
-            let payload = match self.find_local(&stored, start, len, sound).await {
-                Some(payload) => payload,
-                None => self.fetch_payload(&stored, frame).await?,
-            };
-            let bytes = payload.len() as u64;
-            self.payloads.lock().insert((place.segment, number), payload.clone(), bytes);
-            payload
-        };
+        let payload = self.payload(&stored, number, frame).await?;
         let start = (place.position - frame.payload_start()) as usize;
         let end = start.checked_add(usize::try_from(len).map_err(|_| damaged())?).ok_or_else(damaged)?;
         if end > payload.len() {
             return Err(damaged());
         }
         Ok(payload.slice(start..end))
+    }
+
+    /// Has the frame that the byte at `place` is in in memory, as far as there is room, for who reads it next.
+    ///
+    /// # Errors
+    /// As [`Content::read`].
+    pub async fn read_ahead(&self, place: Place) -> Result<(), RecoveryError> {
+        if self.residency.has(place) {
+            return Ok(());
+        }
+        let stored = self.stored(place.segment).await?;
+        let footer = self.footer(&stored).await?;
+        if let Some((number, frame)) = footer.frame_at(place.position) {
+            self.payload(&stored, number, frame).await?;
+        }
+        Ok(())
+    }
+
+    /// The payload of a frame of a stored segment.
+    async fn payload(
+        &self,
+        stored: &StoredSegment,
+        number: usize,
+        frame: &FrameInfo,
+    ) -> Result<Bytes, RecoveryError> {
+        let id = (stored.header.id, number);
+        if let Some(payload) = self.payloads.lock().get(&id) {
+            return Ok(payload);
+        }
+        let _turn = self.turn(id).await;
+        if let Some(payload) = self.payloads.lock().get(&id) {
+            return Ok(payload);
+        }
+        let start = stored.offset + frame.payload_start();
+        let len = u64::from(frame.payload_len);
+        let sound = |payload: &Bytes| frame.has_payload(payload).then(|| payload.clone());
+        let payload = match self.find_local(stored, start, len, sound).await {
+            Some(payload) => payload,
+            None => self.fetch_payload(stored, frame).await?,
+        };
+        self.payloads.lock().insert(id, payload.clone(), payload.len() as u64);
+        Ok(payload)
+    }
+
+    /// Only one who needs a piece fetches it; the others wait, and then find it in memory.
+    async fn turn(&self, (id, number): (SegmentId, usize)) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turns[(id.0 as usize).wrapping_mul(31).wrapping_add(number) % TURNS].lock().await
     }
 
     async fn fetch_payload(&self, stored: &StoredSegment, frame: &FrameInfo) -> Result<Bytes, RecoveryError> {
@@ -270,6 +308,10 @@ impl Content {
         if let Some(sealed) = self.residency.sealed(id).filter(|sealed| sealed.hash == stored.hash) {
             return Ok(sealed.footer);
         }
+        if let Some(footer) = self.footers.lock().get(&id) {
+            return Ok(footer);
+        }
+        let _turn = self.turn((id, usize::MAX)).await;
         if let Some(footer) = self.footers.lock().get(&id) {
             return Ok(footer);
         }

@@ -12,6 +12,7 @@ mod loaded;
 mod locks;
 mod open;
 mod pin;
+mod read_ahead;
 mod rewind;
 mod shared;
 mod usage;

@@ -540,5 +540,6 @@ fn share(
         image: Mutex::new(image),
         image_ended: Notify::new(),
         collector,
+        ahead: super::read_ahead::ReadAhead::default(),
     })
 }

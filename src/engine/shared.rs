@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
 use parking_lot::{Mutex, RwLock};
 use rfs_core::{AtimePolicy, Credential, Errno, Fault, Ino, LockOwner, Lsn, Missing, Op, Outcome, Place};
 use rfs_journal::Residency;
@@ -21,6 +22,8 @@ use crate::options::{Level, Options};
 
 /// Closed frames beyond this size are written out before more is taken.
 const QUEUE_BYTES: u64 = 1 << 20;
+/// How many pieces of a read are fetched at a time.
+const FETCHES: usize = 8;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -52,6 +55,7 @@ pub(crate) struct Shared {
     /// No image is being made any more.
     pub(crate) image_ended: Notify,
     pub(crate) collector: super::Collector,
+    pub(crate) ahead: super::read_ahead::ReadAhead,
 }
 
 impl Shared {
@@ -251,7 +255,7 @@ impl Shared {
 
     /// Up to `len` bytes of a file from `offset` on: as many as there are.
     pub(crate) async fn read(
-        &self,
+        self: &Arc<Self>,
         caller: Caller<'_>,
         ino: Ino,
         offset: u64,
@@ -289,18 +293,32 @@ impl Shared {
             match self.fetch(pieces).await {
                 // It was overwritten, committed and collected meanwhile: what is there now is elsewhere.
                 Err(RecoveryError::Missing { .. }) if places != missed => missed = places,
-                fetched => return fetched.map_err(ReadError::Recovery),
+                fetched => {
+                    let fetched = fetched.map_err(ReadError::Recovery)?;
+                    let read = fetched.iter().fold(0, |bytes, piece| bytes + piece.len() as u64);
+                    self.read_ahead(ino, offset..offset.saturating_add(read));
+                    return Ok(fetched);
+                }
             }
         }
     }
 
+    /// The pieces in order, some of them fetched at a time.
     async fn fetch(&self, pieces: Vec<Piece>) -> std::result::Result<Vec<Bytes>, RecoveryError> {
         let mut fetched = Vec::with_capacity(pieces.len());
-        for Piece { len, place, open } in pieces {
-            match (place, open) {
-                (_, Some(bytes)) => fetched.push(bytes),
-                (Some(place), None) => fetched.push(self.content.read(place, len).await?),
-                (None, None) => push_zeros(&mut fetched, len),
+        let fetch = |Piece { len, place, open }| async move {
+            let bytes = match (place, open) {
+                (_, Some(bytes)) => Some(bytes),
+                (Some(place), None) => Some(self.content.read(place, len).await?),
+                (None, None) => None,
+            };
+            Ok::<_, RecoveryError>((len, bytes))
+        };
+        let mut all = stream::iter(pieces.into_iter().map(fetch)).buffered(FETCHES);
+        while let Some((len, bytes)) = all.try_next().await? {
+            match bytes {
+                Some(bytes) => fetched.push(bytes),
+                None => push_zeros(&mut fetched, len),
             }
         }
         Ok(fetched)

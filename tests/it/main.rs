@@ -28,6 +28,7 @@ mod locks;
 mod model;
 mod owners;
 mod ranges;
+mod read_ahead;
 mod repair;
 mod restore;
 mod rewind;
