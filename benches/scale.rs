@@ -42,9 +42,9 @@ fn main() -> Result<()> {
     runtime.block_on(async {
         match step.as_str() {
             "build" => build(url, options, files.parse()?).await,
-            "change" => change(url, options, files.parse()?).await,
+            "change" => Box::pin(change(url, options, files.parse()?)).await,
             "load" => load(url, options, files.parse()?).await,
-            "back" => back(options, files.parse()?).await,
+            "back" => Box::pin(back(options, files.parse()?)).await,
             other => Err(format!("there is no step {other:?}").into()),
         }
     })
