@@ -7,15 +7,18 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use rfs_backends::Store;
 use rfs_core::{CommitId, Item, Lsn, PageRef, Root, SegmentId, StateHash, Tree};
-use rfs_recovery::commit_log::{Draft, Publisher, create, list, read_commit, read_superblock, take_over};
+use rfs_recovery::commit_log::{
+    Draft, Publisher, create, create_fork, list, read_commit, read_superblock, take_over,
+};
 use rfs_recovery::image::{ImageHead, read_head, read_image};
 use rfs_recovery::objects::{
-    Commit, CommitObject, Fence, FetchedCommit, ImageRef, PagedImage, StoredSegment, Superblock, WholeImage,
-    decode_commit,
+    Ancestor, Commit, CommitObject, Fence, FetchedCommit, ImageRef, Location, Origin, OriginPin, PagedImage,
+    StoredSegment, Superblock, WholeImage, decode_commit,
 };
 use rfs_recovery::page::page_ref;
+use rfs_recovery::pins::{Pin, pins, put_pin};
 use rfs_recovery::state::{fetch_footer, load};
-use rfs_recovery::{RecoveryError, SUPERBLOCK, dump_object};
+use rfs_recovery::{Home, RecoveryError, SUPERBLOCK, dump_object};
 use rfs_testkit::{CrashPlan, SimStore, loaded};
 
 use crate::sample::{self, FIRST, FIRST_PAGES, KEYS, NEXT_WRITER, PAGES, Sample, VOLUME, WRITER, time};
@@ -51,6 +54,48 @@ async fn superblock_v4() {
     let empty = sample::store_on(&SimStore::new(CrashPlan::never()));
     create(&empty, superblock.volume, superblock.created).await.unwrap();
     assert_eq!(empty.get(SUPERBLOCK).await.unwrap(), sample.superblock());
+}
+
+/// What is there since version 4 only: a fork's superblock, and a pin.
+#[tokio::test]
+async fn forks_v4() {
+    let location =
+        |url: &str, prefix: Option<&str>| Location { url: url.into(), prefix: prefix.map(Into::into) };
+    let commit = as_commit(FIRST, &sample::make().await.objects[&KEYS.commit(FIRST)]).reference();
+    let ancestor =
+        |volume, last_epoch, location| Ancestor { volume, created: time(-2), last_epoch, location };
+    let superblock = Superblock {
+        volume: VOLUME + 1,
+        created: time(40),
+        origin: Some(Origin {
+            at: commit,
+            pin: Some(OriginPin {
+                id: 0xf0,
+                volume: VOLUME,
+                location: location("sim://parent", Some("parent")),
+            }),
+            ancestors: vec![
+                ancestor(VOLUME - 1, 0, location("sim://far/away", None)),
+                ancestor(VOLUME, FIRST.epoch, location("sim://parent", Some("parent"))),
+            ],
+        }),
+    };
+    let store = sample::store_on(&SimStore::new(CrashPlan::never()));
+    assert!(create_fork(&store, &superblock).await.unwrap());
+    assert_eq!(
+        store.get(SUPERBLOCK).await.unwrap(),
+        sample::golden("superblock-fork-v4.bin", &store, SUPERBLOCK).await
+    );
+    assert_eq!(read_superblock(&store).await.unwrap(), superblock);
+
+    let home = Home { store: store.clone(), keys: KEYS };
+    let (owner, objects) = ("naïve".to_owned(), Some(vec!["a/b".to_owned()]));
+    let (fork, expires) = (Some(VOLUME + 1), Some(time(60)));
+    let pin = Pin { volume: VOLUME, id: 0xf0, owner, fork, at: FIRST, made: time(50), expires, objects };
+    put_pin(&home, &pin).await.unwrap();
+    let key = KEYS.pin(0xf0);
+    assert_eq!(store.get(&key).await.unwrap(), sample::golden("pin-v4.bin", &store, &key).await);
+    assert_eq!(pins(&home).await.unwrap(), [pin]);
 }
 
 async fn superblock(sample: &Sample) -> Superblock {

@@ -343,6 +343,15 @@ pub(crate) async fn version_4() -> Sample {
     with_shipped(sample, [])
 }
 
+/// An object as it was shipped; `RFS_GOLDEN=write` ships it as it is in the store, unless it was.
+pub(crate) async fn golden(name: &str, store: &Store, key: &str) -> Bytes {
+    let path = golden_path(name);
+    if !path.exists() && std::env::var("RFS_GOLDEN").is_ok_and(|value| value == "write") {
+        std::fs::write(&path, store.get(key).await.unwrap()).unwrap();
+    }
+    shipped(name)
+}
+
 /// Makes the sample: a commit with an inlined segment, its image, another such commit and its image, which needs pages
 /// of the first one; a named commit with an uploaded and an inlined segment that names the image, and the fence of the
 /// next writer.
