@@ -179,6 +179,9 @@ async fn what_is_collected_is_not_what_a_fork_needs(place: Place) {
         fork.fs().remove_dir_all(dir).await.unwrap();
     }
     fill(&fork, 20..26).await;
+    // Closing waits for an image: what came before that is not replayed any more.
+    fork.close().await.unwrap();
+    let fork = opened(&place, &fork_url, 4).await;
     fork.collect_garbage().await.unwrap();
     let kept = volume.pins().await.unwrap()[0].objects;
     assert!(kept.is_some_and(|kept| kept > 0), "{kept:?}");
