@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use thiserror::Error;
+
 use super::node::{Branch, Child, Leaf, Node, Within};
 use super::{Key, Map, Missing, Value};
 
@@ -17,12 +19,14 @@ pub struct Difference<'a, K, V> {
 }
 
 /// A page is missing of one of two trees, or of their maps.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Lacking {
     /// Of the old one.
-    Old(Missing),
+    #[error("of the old tree, {0}")]
+    Old(#[source] Missing),
     /// Of the new one.
-    New(Missing),
+    #[error("of the new tree, {0}")]
+    New(#[source] Missing),
 }
 
 impl From<Lacking> for Missing {
