@@ -50,16 +50,17 @@ fn cache_files(disk: &SimDisk) -> Vec<String> {
     disk.names().into_iter().filter(|name| name.starts_with("cache-")).collect()
 }
 
-async fn is_read_once(options: impl Fn(u64) -> Options) {
+/// `most`: how many pieces are fetched again at most. Nobody waits for one to be kept.
+async fn is_read_once(options: impl Fn(u64) -> Options, most: u64) {
     let (sim, disk) = (written_elsewhere().await, SimDisk::new(CrashPlan::never()));
     let (_, cold) = gets(&sim, options(3), &disk).await;
     assert!(cold >= 2 * u64::from(FILES), "{cold}");
     let (_, warm) = gets(&sim, options(5), &disk).await;
-    assert_eq!(warm, 0, "of {cold}");
+    assert!(warm <= most, "{warm} of {cold}");
 
     // Also by the next process, and what the loss of power left is not believed more than the rest.
     let (_, killed) = gets(&sim, options(7), &disk.after_kill(CrashPlan::never())).await;
-    assert_eq!(killed, 0);
+    assert!(killed <= most, "{killed} of {cold}");
     for seed in 0..3 {
         gets(&sim, options(9), &disk.after_power_loss(seed, CrashPlan::never())).await;
     }
@@ -72,7 +73,7 @@ async fn is_read_once(options: impl Fn(u64) -> Options) {
     let (_, damaged) = gets(&sim, options(11), &disk).await;
     assert!(damaged >= cold / 2, "{damaged} of {cold}");
     let (_, again) = gets(&sim, options(13), &disk).await;
-    assert_eq!(again, 0, "what was damaged was fetched and kept again");
+    assert!(again <= most, "what was damaged was fetched and kept again: {again} of {cold}");
 }
 
 /// Pieces that have their own checksum, but are not what the store has.
@@ -107,7 +108,7 @@ async fn what_it_gives_is_verified() {
 
 #[tokio::test]
 async fn the_next_writer_does_not_fetch_again() {
-    is_read_once(options).await;
+    is_read_once(options, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -115,7 +116,7 @@ async fn the_next_writer_with_threads_does_not_fetch_again() {
     let with_threads = |seed| {
         Options::new().with_entropy(rfs::Entropy::seeded(seed)).with_commit_interval(None).with_tree_memory(0)
     };
-    is_read_once(with_threads).await;
+    is_read_once(with_threads, 8).await;
 }
 
 #[tokio::test]
