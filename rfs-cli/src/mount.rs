@@ -24,14 +24,7 @@ pub(crate) fn mount(args: &args::Mount) -> Outcome {
         let allow_other = !args.private && rustix::process::geteuid().is_root();
         let options =
             options(&args.url, &args.kernel).with_allow_other(allow_other).with_server(std::process::id());
-        let mount = serve(volume, &args.dir, options)?;
-        announce(&args.url, &args.dir)?;
-        tokio::select! {
-            _ = signals.next() => {}
-            () = mount.wait() => {}
-        }
-        finish(mount, None).await?;
-        Ok(ExitCode::SUCCESS)
+        serve_until_told(volume, &args.url, &args.dir, options, &mut signals).await
     })
 }
 
@@ -45,15 +38,26 @@ pub(crate) fn open_at(args: &args::OpenAt) -> Outcome {
             .with_read_only(true)
             .with_allow_other(rustix::process::geteuid().is_root())
             .with_server(std::process::id());
-        let mount = serve(volume, &args.dir, options)?;
-        announce(&args.url, &args.dir)?;
-        tokio::select! {
-            _ = signals.next() => {}
-            () = mount.wait() => {}
-        }
-        finish(mount, None).await?;
-        Ok(ExitCode::SUCCESS)
+        serve_until_told(volume, &args.url, &args.dir, options, &mut signals).await
     })
+}
+
+/// Serves a volume on a directory until a signal says to stop, or somebody unmounts it.
+async fn serve_until_told(
+    volume: rfs::Volume,
+    url: &str,
+    dir: &Path,
+    options: MountOptions,
+    signals: &mut Signals,
+) -> Outcome {
+    let mount = serve(volume, dir, options)?;
+    announce(url, dir)?;
+    tokio::select! {
+        _ = signals.next() => {}
+        () = mount.wait() => {}
+    }
+    finish(mount, None).await?;
+    Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn unmount(args: &args::Unmount) -> Outcome {
