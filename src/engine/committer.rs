@@ -14,12 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use rfs_core::{CommitId, Lsn, PageObject, SegmentId, StateHash, Timestamp, Tree};
+use rfs_core::{CommitId, Lsn, SegmentId, StateHash, Timestamp, Tree};
 use rfs_journal::{ChainHash, Sealed};
-use rfs_recovery::READ_MAX;
 use rfs_recovery::collect::LearntCommit;
 use rfs_recovery::commit_log::{Draft, Published, Publisher};
-use rfs_recovery::image::{EncodedImage, ImageBase, ImageOf, encode_image};
 use rfs_recovery::objects::{AddedSegment, ImageRef};
 use tokio::sync::oneshot::Sender;
 use tokio::time::{Duration, Instant};
@@ -34,10 +32,6 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// How many segments are uploaded at a time.
 const UPLOADS: usize = 4;
-/// When a volume is closed an image is due after so many times less than else.
-const AT_CLOSE: u64 = 64;
-/// Fewer bytes of the tree that are not stored than these are never much.
-const DIRTY_MIN: u64 = 16 << 20;
 /// How long the committer rests after the store failed it, beyond the store's own retries.
 const REST: Duration = Duration::from_secs(1);
 
@@ -85,28 +79,6 @@ pub(crate) struct Outage {
 /// Segments that are in the store and that no commit names yet.
 #[derive(Debug, Default)]
 pub(crate) struct Uploaded(BTreeMap<SegmentId, String>);
-
-/// The images of a volume, as far as the committer cares.
-#[derive(Debug)]
-pub(crate) struct ImageState {
-    /// What commits name.
-    pub(crate) named: Option<ImageRef>,
-    /// Whole, and to be named by the next commit.
-    pub(crate) ready: Option<ImageRef>,
-    pub(crate) running: bool,
-    /// What the newest image stored.
-    pub(crate) base: Option<ImageBase>,
-    /// The next object of pages, of this writer's epoch. None is used twice, so that what became of an earlier put does
-    /// not matter.
-    pub(crate) next_object: PageObject,
-    /// The commits that the volume goes back to and that no commit names yet, by the LSN of the record: they are kept.
-    pub(crate) rewinding: BTreeMap<Lsn, CommitId>,
-    /// How often the volume went back. An image of a state before that is of no use after it.
-    pub(crate) turn: u64,
-    /// Bytes and commits since the newest image.
-    pub(crate) bytes_since: u64,
-    pub(crate) commits_since: u64,
-}
 
 /// What the committer goes by.
 #[derive(Debug)]
@@ -251,46 +223,6 @@ pub(crate) async fn commit_now(shared: &Shared) -> Result<Receipt> {
     }
 }
 
-/// Starts an image if the next opening would replay more than little: an image costs what changed.
-pub(crate) async fn image_at_close(shared: &Arc<Shared>) {
-    // One that is being made is of an earlier commit.
-    if image_made(shared).await.is_err() {
-        return;
-    }
-    let guard = shared.publisher.lock().await;
-    let receipt = shared.commits.borrow().receipt.clone();
-    let (Some(committer), Some(receipt)) = (guard.as_ref(), receipt) else { return };
-    let due = {
-        let image = shared.image.lock();
-        image.bytes_since >= shared.options.image_bytes / AT_CLOSE
-            || image.commits_since >= shared.options.image_commits.div_ceil(AT_CLOSE)
-    };
-    if due {
-        committer.start_image(shared, &receipt);
-    }
-}
-
-/// Starts an image of the newest commit.
-pub(crate) async fn image_now(shared: &Arc<Shared>) -> Result<()> {
-    image_made(shared).await?;
-    let guard = shared.publisher.lock().await;
-    let receipt = shared.commits.borrow().receipt.clone();
-    if let (Some(committer), Some(receipt)) = (guard.as_ref(), receipt) {
-        committer.start_image(shared, &receipt);
-    }
-    Ok(())
-}
-
-/// Waits for an image that is being made, and has a commit name it. A program that has volumes open for a short time
-/// only would else never name one, and each opening would replay more.
-pub(crate) async fn name_image(shared: &Shared) -> Result<()> {
-    image_made(shared).await?;
-    if shared.image.lock().ready.is_none() {
-        return Ok(());
-    }
-    name_state(shared).await
-}
-
 /// Makes a commit of the state as it is, also when nothing was changed.
 pub(crate) async fn name_state(shared: &Shared) -> Result<()> {
     let mut failures = shared.commits.borrow().failures;
@@ -303,24 +235,6 @@ pub(crate) async fn name_state(shared: &Shared) -> Result<()> {
     }
     shared.wake.notify_one();
     commit_named(shared, &mut done, &mut failures).await.map(drop)
-}
-
-/// Waits until no image is being made.
-async fn image_made(shared: &Shared) -> Result<()> {
-    let mut commits = shared.commits.subscribe();
-    loop {
-        let ended = shared.image_ended.notified();
-        tokio::pin!(ended);
-        ended.as_mut().enable();
-        shared.live.read().usable().map_err(|refused| refused.doing(|| "wait for an image".to_owned()))?;
-        if !shared.image.lock().running {
-            return Ok(());
-        }
-        tokio::select! {
-            () = ended => {}
-            _ = commits.wait_for(|state| state.failed) => {}
-        }
-    }
 }
 
 /// Waits for a commit that was fixed for the caller.
@@ -534,7 +448,12 @@ impl Committer {
             self.last_segment = Some(last);
         }
         shared.residency.trim(shared.options.memory_bytes);
-        (self.tree, self.state, self.chain, self.turn) = (job.tree, state, chain, job.turn);
+        let before = std::mem::replace(&mut self.tree, job.tree);
+        (self.state, self.chain, self.turn) = (state, chain, job.turn);
+        if job.rewound.is_some() {
+            // Nothing of it may be shared with what the volume went back to.
+            shared.free(before);
+        }
         // Before anybody hears of the commit: who closes the volume then waits for the image.
         shared.image.lock().rewinding.retain(|lsn, _| *lsn > job.boundary.lsn);
         // Who replays this commit replays also what the state that it goes back to is rebuilt from.
@@ -552,154 +471,6 @@ impl Committer {
         }
         if has_new_image && shared.options.auto_collect {
             collect_soon(shared, receipt.commit);
-        }
-    }
-
-    /// Starts an image of this commit's state in the background, if the last one is far behind.
-    fn image_if_due(&self, shared: &Arc<Shared>, receipt: &Receipt, journal_bytes: u64, commits: u64) {
-        let due = {
-            let mut image = shared.image.lock();
-            image.bytes_since = image.bytes_since.saturating_add(journal_bytes);
-            image.commits_since += commits;
-            // One that only names an image is nothing to replay.
-            image.commits_since += u64::from(journal_bytes > 0);
-            image.bytes_since >= shared.options.image_bytes
-                || image.commits_since >= shared.options.image_commits
-                || self.is_much_dirty(shared, image.bytes_since)
-        };
-        if due {
-            self.start_image(shared, receipt);
-        }
-    }
-
-    /// Starts an image of this commit's state in the background, unless one is being made.
-    fn start_image(&self, shared: &Arc<Shared>, receipt: &Receipt) {
-        let (bytes, commits) = {
-            let mut image = shared.image.lock();
-            if image.running {
-                return;
-            }
-            image.running = true;
-            (std::mem::take(&mut image.bytes_since), std::mem::take(&mut image.commits_since))
-        };
-        let turn = self.turn;
-        let (task, tree, receipt) = (Arc::clone(shared), self.tree.clone(), receipt.clone());
-        let next_segment = self.last_segment.map_or(SegmentId(0), SegmentId::next);
-        // Made here: a task that its runtime never runs ends, too.
-        let running = RunningImage(Arc::clone(&task));
-        tokio::spawn(async move {
-            let _running = running;
-            let written = write_image(&task, &receipt, next_segment, tree, turn).await;
-            let mut image = task.image.lock();
-            match written {
-                Ok(Some(reference)) => image.ready = Some(reference),
-                Ok(None) => debug!("an image was given up: the volume went back meanwhile"),
-                Err(error) => {
-                    warn!(%error, "an image was not written");
-                    if error.kind() == ErrorKind::Outage {
-                        // Tried again after the next commit; for any other reason not before the next is due.
-                        image.bytes_since += bytes;
-                        image.commits_since += commits;
-                    }
-                }
-            }
-        });
-    }
-}
-
-impl Committer {
-    /// Whether so much of the tree is not stored that an image has to be made, so that it can be let go of. Nobody looks
-    /// before something was done: looking takes time in proportion to what is in memory.
-    fn is_much_dirty(&self, shared: &Shared, bytes_since: u64) -> bool {
-        let (little, much) = (shared.options.tree_bytes / 64, shared.options.tree_bytes / 4);
-        bytes_since >= little.max(DIRTY_MIN / 16) && self.tree.held().dirty as u64 >= much.max(DIRTY_MIN)
-    }
-}
-
-/// No other image is made meanwhile, and the next one can be, however this one ends.
-struct RunningImage(Arc<Shared>);
-
-impl Drop for RunningImage {
-    fn drop(&mut self) {
-        self.0.image.lock().running = false;
-        self.0.image_ended.notify_waiters();
-    }
-}
-
-async fn write_image(
-    shared: &Arc<Shared>,
-    receipt: &Receipt,
-    next_segment: SegmentId,
-    tree: Tree,
-    turn: u64,
-) -> Result<Option<ImageRef>> {
-    let doing = "make an image";
-    let segments = shared.content.settle().await.map_err(|error| Error::recovery(doing, error))?;
-    let of = ImageOf {
-        volume: shared.keys.0,
-        of: receipt.commit,
-        lsn: receipt.position,
-        chain: receipt.chain,
-        state: receipt.state,
-        next_segment,
-        tree,
-        segments,
-    };
-    let encoded = encode(shared, of, turn).await.map_err(|error| error.during(doing))?;
-    let Some(encoded) = encoded else { return Ok(None) };
-    let object = encoded.reference.head.object;
-    let key = shared.keys.pages_of(object);
-    let bytes = encoded.len();
-    // Places in it are numbers of 32 bits.
-    if bytes > shared.store.max_object_bytes().min(u64::from(u32::MAX)) {
-        let what = format!(
-            "image {key} would have {bytes} bytes, more than the store's options let one object have"
-        );
-        return Err(Error::new(ErrorKind::Store, what));
-    }
-    if encoded.reference.head.len > READ_MAX {
-        let what = format!(
-            "image {key} would have a head that nobody reads: there are too many locks, nameless inodes or users"
-        );
-        return Err(Error::new(ErrorKind::Store, what));
-    }
-    let put = shared.store.put_large(&key, encoded.pieces.clone()).await;
-    put.map_err(|error| Error::store(format!("write image {key}"), error))?;
-    debug!(%key, pages = encoded.pages, bytes, "image written");
-    {
-        let mut image = shared.image.lock();
-        if image.turn != turn {
-            return Ok(None);
-        }
-        encoded.is_stored(&shared.pages);
-        image.base = Some(encoded.base);
-    }
-    // What is stored now can be let go of.
-    let room = heavy(shared, |shared| {
-        shared.make_room();
-        Ok(())
-    });
-    room.await?;
-    Ok(Some(ImageRef::Paged(encoded.reference)))
-}
-
-/// None when the volume went back meanwhile: what the image is to be based on is another one then.
-async fn encode(shared: &Arc<Shared>, of: ImageOf, turn: u64) -> Result<Option<EncodedImage>> {
-    let (object, base) = {
-        let mut image = shared.image.lock();
-        if image.turn != turn {
-            return Ok(None);
-        }
-        let object = image.next_object;
-        image.next_object.number += 1;
-        (object, image.base.clone().unwrap_or_default())
-    };
-    let (of, base) = (Arc::new(of), Arc::new(base));
-    loop {
-        let (of, base) = (Arc::clone(&of), Arc::clone(&base));
-        match heavy(shared, move |_| Ok(encode_image(&of, &base, object))).await? {
-            Ok(encoded) => return Ok(Some(encoded)),
-            Err(missing) => shared.load(&missing).await?,
         }
     }
 }
@@ -797,7 +568,7 @@ fn added(sealed: &Sealed, key: Option<String>) -> AddedSegment {
 }
 
 /// Does work that takes long: beside the runtime's tasks, unless the volume keeps to one thread.
-async fn heavy<T: Send + 'static>(
+pub(super) async fn heavy<T: Send + 'static>(
     shared: &Arc<Shared>,
     work: impl FnOnce(Arc<Shared>) -> Result<T> + Send + 'static,
 ) -> Result<T> {

@@ -280,15 +280,15 @@ impl Live {
     ///
     /// # Errors
     /// A page of it is missing.
-    pub(crate) fn go_back(&mut self, to: CommitId, older: &Tree) -> std::result::Result<(), Refused> {
+    pub(crate) fn go_back(&mut self, to: CommitId, older: &Tree) -> std::result::Result<Tree, Refused> {
         self.usable()?;
         let tree = self.tree.rewound_to(older)?;
         let Some(front) = &mut self.front else { return Err(Errno::ReadOnly.into()) };
         let change = Change::Rewind { to };
         front.append(&change, &[]);
-        self.tree = tree;
+        let left = std::mem::replace(&mut self.tree, tree);
         self.note(Origin::default(), &[change]);
-        Ok(())
+        Ok(left)
     }
 
     /// The nameless inodes of the volume's owner that no handle holds.

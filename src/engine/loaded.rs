@@ -51,4 +51,13 @@ impl Shared {
         drop(live);
         self.content.evict();
     }
+
+    /// Frees what takes long to free, as the nodes of a tree do: beside the runtime's tasks, unless the volume keeps to
+    /// one thread.
+    pub(crate) fn free<T: Send + 'static>(&self, what: T) {
+        match self.runtime.as_ref().filter(|_| !self.options.one_thread) {
+            Some(runtime) => drop(runtime.spawn_blocking(move || drop(what))),
+            None => drop(what),
+        }
+    }
 }

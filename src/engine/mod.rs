@@ -7,6 +7,7 @@ mod compactor;
 mod driver;
 mod fork;
 mod graft;
+mod image;
 mod live;
 mod loaded;
 mod locks;
@@ -20,12 +21,11 @@ mod watch;
 
 pub(crate) use collector::{Collector, collect_at_close, collect_now};
 pub use committer::Receipt;
-pub(crate) use committer::{
-    CommitState, commit_named, commit_now, image_at_close, image_now, name_image, name_state, queue_commit,
-};
+pub(crate) use committer::{CommitState, commit_named, commit_now, name_state, queue_commit};
 pub use compactor::Compacted;
 pub(crate) use compactor::compact_now;
 pub(crate) use fork::{detach, fork};
+pub(crate) use image::{image_at_close, image_now, name_image};
 pub(crate) use live::{Caller, Live, Refused, each_step};
 pub(crate) use locks::{LockRequest, Wanted};
 pub use open::{LocalLog, OpenReport};

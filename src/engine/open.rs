@@ -25,8 +25,9 @@ use tracing::{debug, info, warn};
 
 use super::Collector;
 use super::at_time::commit_at;
-use super::committer::{CommitState, Committer, Ending, ImageState, Receipt, Uploaded, run};
+use super::committer::{CommitState, Committer, Ending, Receipt, Uploaded, run};
 use super::driver::Driver;
+use super::image::ImageState;
 use super::live::{Front, Journaled, Live, Session};
 use super::loaded::Loaded;
 use super::locks::Waits;
@@ -187,7 +188,7 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
         keep_segments(&shared, &older).await.map_err(fail)?;
         let mut live = shared.live.write();
         if let Some(front) = &mut live.front {
-            went_back(&shared, front, lsn, to, older);
+            drop(went_back(&shared, front, lsn, to, older));
         }
     }
     begin_session(&shared, &doing).await?;

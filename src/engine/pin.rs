@@ -19,18 +19,28 @@ use crate::volume::At;
 /// # Errors
 /// `NoSuchState`, and those of a commit.
 pub(crate) async fn resolve(shared: &Shared, at: &At) -> Result<CommitRef> {
-    let doing = || format!("find {at} of {}", shared.store.url());
-    let fail = |error| Error::recovery(doing(), error);
-    let no_such =
-        |what: String| fail(RecoveryError::NoSuchState { store: shared.store.url().to_owned(), what });
+    let id = find(shared, at).await?;
+    if shared.driver.is_some() {
+        // Nothing has to be read to know the newest.
+        let guard = shared.publisher.lock().await;
+        let head = guard.as_ref().and_then(|committer| committer.publisher.head());
+        if let Some(head) = head.filter(|head| head.id == id) {
+            return Ok(head);
+        }
+    }
+    let read = read_commit(shared.pages.lineage(), id).await;
+    Ok(read.map_err(|error| Error::recovery(doing(shared, at), error))?.reference())
+}
+
+/// The number of the commit that `at` names, as [`resolve`] finds it; it was not read.
+///
+/// # Errors
+/// As there.
+pub(crate) async fn find(shared: &Shared, at: &At) -> Result<CommitId> {
+    let fail = |error| Error::recovery(doing(shared, at), error);
     let lineage = shared.pages.lineage();
     let id = match at {
-        At::Head if shared.driver.is_some() => {
-            commit_now(shared).await?;
-            let guard = shared.publisher.lock().await;
-            let head = guard.as_ref().and_then(|committer| committer.publisher.head());
-            return head.ok_or_else(|| no_such("commit".to_owned()));
-        }
+        At::Head if shared.driver.is_some() => Some(commit_now(shared).await?.commit),
         At::Head => shared.commits.borrow().receipt.as_ref().map(|receipt| receipt.commit),
         At::Commit(id) => Some(*id),
         At::Checkpoint(name) => shared.live.read().tree.checkpoints().get(name).map(|named| named.commit),
@@ -39,8 +49,12 @@ pub(crate) async fn resolve(shared: &Shared, at: &At) -> Result<CommitRef> {
             commit_at(lineage, &ids, *time).await.map_err(fail)?
         }
     };
-    let id = id.ok_or_else(|| no_such(at.to_string()))?;
-    Ok(read_commit(lineage, id).await.map_err(fail)?.reference())
+    let (store, what) = (shared.store.url(), at.to_string());
+    id.ok_or_else(|| fail(RecoveryError::NoSuchState { store: store.to_owned(), what }))
+}
+
+fn doing(shared: &Shared, at: &At) -> String {
+    format!("find {at} of {}", shared.store.url())
 }
 
 /// Keeps a commit's state until the pin is removed, or ends. No collection of this writer runs meanwhile; of those of

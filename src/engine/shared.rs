@@ -51,7 +51,7 @@ pub(crate) struct Shared {
     pub(crate) publisher: tokio::sync::Mutex<Option<super::committer::Committer>>,
     /// One upload of sealed segments at a time; what was uploaded and no commit names yet.
     pub(crate) uploaded: tokio::sync::Mutex<super::committer::Uploaded>,
-    pub(crate) image: Mutex<super::committer::ImageState>,
+    pub(crate) image: Mutex<super::image::ImageState>,
     /// No image is being made any more.
     pub(crate) image_ended: Notify,
     pub(crate) collector: super::Collector,
