@@ -77,18 +77,7 @@ pub async fn collect(
     let mut expired = Vec::new();
     // A fork also passes on what it borrows.
     if pages.lineage().pin().is_some() || !listed.dead(keys, retention, &needed).is_empty() {
-        // What is kept is said before the pins are listed: who puts one later reads it.
-        let (volume, newest) = (keys.0, retention.newest);
-        put_kept(store, keys, &Kept { volume, newest, states: needed.states.iter().copied().collect() })
-            .await?;
-        let home = Home { store: store.clone(), keys };
-        for pin in pins(&home).await? {
-            if pin.is_over(retention.now) {
-                expired.push(keys.pin(pin.id));
-            } else {
-                needed.mark_pin(pages, pin, learnt).await?;
-            }
-        }
+        expired = needed.mark_pins(pages, retention, learnt).await?;
     }
     let dead = listed.dead(keys, retention, &needed);
     learnt.forget_all_but(pages.lineage(), &needed.keys, retention.newest);
@@ -128,7 +117,7 @@ pub struct Borrowed {
     pub by_forks: BTreeSet<String>,
 }
 
-/// What a volume needs of others, as of the newest commit of `retention`.
+/// What a volume needs of others, as of the newest commit of `retention`. From here on nothing else is kept of it.
 ///
 /// # Errors
 /// `Missing`, `Damaged`, or the store's.
@@ -141,10 +130,7 @@ pub async fn borrowed(
     let commits = store.list(&keys.commits(), None).await?;
     let ids = commits.iter().filter_map(|object| keys.parse_commit(&object.key)).collect();
     let mut needed = Needed::mark(pages, &ids, retention, learnt).await?;
-    let home = Home { store: store.clone(), keys };
-    for pin in pins(&home).await?.into_iter().filter(|pin| !pin.is_over(retention.now)) {
-        needed.mark_pin(pages, pin, learnt).await?;
-    }
+    needed.mark_pins(pages, retention, learnt).await?;
     let by_forks = needed.by_pins.iter().filter(|key| !keys.is_named(key)).cloned().collect();
     let objects = needed.keys.iter().filter(|key| pages.lineage().is_borrowed(key)).cloned().collect();
     Ok(Borrowed { objects, by_forks })
@@ -256,18 +242,48 @@ impl Needed {
             }
         }
         let mut needed = Self::default();
-        needed.states.extend(named.iter().chain(&others));
         for id in named {
             needed.mark_state(pages, id, learnt).await?;
+            needed.states.insert(id);
         }
         for id in others {
+            // Retention was shorter before: a state that is not whole any more cannot be kept.
+            if !learnt.was_kept(pages, id).await? {
+                continue;
+            }
             match needed.mark_state(pages, id, learnt).await {
-                // Retention was shorter before: a state that is not whole any more cannot be kept.
                 Err(RecoveryError::Missing { .. }) => {}
-                marked => marked?,
+                marked => {
+                    marked?;
+                    needed.states.insert(id);
+                }
             }
         }
         Ok(needed)
+    }
+
+    /// Says what is kept, and then marks what pins keep: who puts one later reads what was said. Gives the names of the
+    /// pins that are over.
+    async fn mark_pins(
+        &mut self,
+        pages: &Pages,
+        retention: &Retention,
+        learnt: &mut Learnt,
+    ) -> Result<Vec<String>, RecoveryError> {
+        let (store, keys) = (pages.store(), pages.keys());
+        let (newest, states) = (retention.newest, self.states.iter().copied().collect());
+        let kept = Kept { volume: keys.0, newest, states };
+        put_kept(store, keys, &kept).await?;
+        learnt.set_kept(kept);
+        let mut over = Vec::new();
+        for pin in pins(&Home { store: store.clone(), keys }).await? {
+            if pin.is_over(retention.now) {
+                over.push(keys.pin(pin.id));
+            } else {
+                self.mark_pin(pages, pin, learnt).await?;
+            }
+        }
+        Ok(over)
     }
 
     /// Marks what a pin keeps.

@@ -38,6 +38,12 @@ pub struct Pin {
 }
 
 impl Pin {
+    /// Whether it keeps all that the state of a commit needs.
+    #[must_use]
+    pub fn keeps(&self, id: CommitId, now: Timestamp) -> bool {
+        self.at == id && self.objects.is_none() && !self.is_over(now)
+    }
+
     /// Whether it keeps nothing any more.
     #[must_use]
     pub fn is_over(&self, now: Timestamp) -> bool {
@@ -62,6 +68,27 @@ impl Kept {
     pub fn keeps(&self, id: CommitId) -> bool {
         id > self.newest || self.states.binary_search(&id).is_ok()
     }
+}
+
+/// Whether the state of a commit is kept: by the newest collection, or by a pin other than `but`. A commit may be there
+/// without what its state needs, as a link between others or as the last one of its epoch.
+///
+/// Who has put a pin before asking can rely on it, as long as the pin stays: another pin that is there now was there
+/// when a collection that did not see the caller's listed them.
+///
+/// # Errors
+/// As [`read_pin`].
+pub async fn is_kept(
+    home: &Home,
+    id: CommitId,
+    but: Option<u128>,
+    now: Timestamp,
+) -> Result<bool, RecoveryError> {
+    if read_kept(home).await?.is_none_or(|kept| kept.keeps(id)) {
+        return Ok(true);
+    }
+    let pins = pins(home).await?;
+    Ok(pins.iter().any(|pin| Some(pin.id) != but && pin.keeps(id, now)))
 }
 
 /// Puts a pin, or puts it anew with fewer objects.

@@ -141,7 +141,10 @@ async fn collect_with(shared: &Shared, mut learnt: MutexGuard<'_, Learnt>) -> Re
         }
     }
     let collected = collected?;
-    lessen_pin(shared, &collected.borrowed).await.map_err(|error| Error::recovery(doing(), error))?;
+    // As long as its head is the commit that it begins with, it needs all of that, and its own forks pin it by its number.
+    if shared.pages.lineage().of_epoch(retention.newest.epoch).keys == shared.keys {
+        lessen_pin(shared, &collected.borrowed).await.map_err(|error| Error::recovery(doing(), error))?;
+    }
     if let Some(last) = retention.last_segment {
         let kept = shared.content.keep(&collected.left, last).await;
         kept.map_err(|error| Error::recovery(doing(), error))?;

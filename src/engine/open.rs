@@ -18,6 +18,7 @@ use rfs_recovery::commit_log::{
 };
 use rfs_recovery::local_cache::LocalCache;
 use rfs_recovery::objects::{FetchedCommit, StoredHeader};
+use rfs_recovery::pins::is_kept;
 use rfs_recovery::state::{State, load, load_at};
 use rfs_recovery::{Content, Lineage, Pages, RecoveryError};
 use tokio::sync::{Notify, watch};
@@ -267,7 +268,12 @@ pub(crate) async fn open_reader(store: Store, options: Options, at: &At) -> Resu
                 _ => None,
             };
             let id = id.ok_or_else(|| fail(no_such(&store, "commit so early".to_owned())))?;
-            // One that is kept as a link between others may have lost what it needs itself.
+            // One that is there as a link between others may have lost what it needs itself. Whether it has is no more
+            // than asked: what answers may be damaged, too.
+            let kept = is_kept(&lineage.of_epoch(id.epoch), id, None, options.clock.now()).await;
+            if !kept.unwrap_or(true) {
+                return Err(fail(no_such(&store, format!("commit {id} whole"))));
+            }
             let collected = |error| match error {
                 RecoveryError::Missing { key, .. } => {
                     no_such(&store, format!("commit {id} whole: {key} is gone"))

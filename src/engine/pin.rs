@@ -6,7 +6,7 @@ use rfs_core::{CommitId, Timestamp};
 use rfs_recovery::RecoveryError;
 use rfs_recovery::commit_log::{list_ids, read_commit};
 use rfs_recovery::objects::CommitRef;
-use rfs_recovery::pins::{Pin, put_pin, read_kept, read_pin, remove_pin};
+use rfs_recovery::pins::{Pin, is_kept, put_pin, read_pin, remove_pin};
 
 use super::Shared;
 use super::at_time::commit_at;
@@ -59,6 +59,9 @@ fn doing(shared: &Shared, at: &At) -> String {
 
 /// Keeps a commit's state until the pin is removed, or ends. No collection of this writer runs meanwhile; of those of
 /// another it is asked what they keep.
+///
+/// # Errors
+/// `NoSuchState` when it is not kept any more.
 pub(crate) async fn pin(
     shared: &Shared,
     at: CommitId,
@@ -74,14 +77,35 @@ pub(crate) async fn pin(
     let (volume, owner) = (home.keys.0, owner.to_owned());
     let pin = Pin { volume, id, owner, fork, at, made, expires, objects: None };
     put_pin(&home, &pin).await.map_err(fail)?;
-    let is_own = shared.driver.is_some() && home.keys == shared.keys;
-    if !is_own && read_kept(&home).await.map_err(fail)?.is_some_and(|kept| !kept.keeps(at)) {
+    if !is_kept_here(shared, at, Some(id)).await.map_err(fail)? {
         remove_pin(&home, id).await.map_err(fail)?;
-        let (store, what) =
-            (home.store.url().to_owned(), format!("commit {at} any more: it is being collected"));
-        return Err(fail(RecoveryError::NoSuchState { store, what }));
+        return Err(fail(not_kept(shared, at)));
     }
     Ok(pin)
+}
+
+/// Whether the state of a commit is kept, without the pin `but`, or of a writer: as long as no collection of it runs.
+pub(super) async fn is_kept_here(
+    shared: &Shared,
+    id: CommitId,
+    but: Option<u128>,
+) -> std::result::Result<bool, RecoveryError> {
+    let home = shared.pages.lineage().of_epoch(id.epoch);
+    if shared.driver.is_some() && home.keys == shared.keys {
+        let is_newest = shared.commits.borrow().receipt.as_ref().is_some_and(|receipt| receipt.commit == id);
+        let is_named = || shared.live.read().tree.checkpoints().iter().any(|(_, named)| named.commit == id);
+        if is_newest || is_named() {
+            return Ok(true);
+        }
+    }
+    is_kept(&home, id, but, shared.options.clock.now()).await
+}
+
+/// The error that says that it is not.
+pub(super) fn not_kept(shared: &Shared, id: CommitId) -> RecoveryError {
+    let home = shared.pages.lineage().of_epoch(id.epoch);
+    let (store, what) = (home.store.url().to_owned(), format!("commit {id} whole"));
+    RecoveryError::NoSuchState { store, what }
 }
 
 /// Has the pin of this fork keep no more than these objects; when these are none, takes it away.

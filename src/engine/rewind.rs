@@ -14,7 +14,7 @@ use super::committer::{Receipt, commit_now};
 use super::graft::graft;
 use super::live::{Front, Live};
 use super::open::begin_session;
-use super::pin::find;
+use super::pin::{find, is_kept_here, not_kept};
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::volume::{At, Volume};
@@ -101,6 +101,10 @@ async fn older_state(shared: &Shared, at: &At, doing: impl Fn() -> String) -> Re
         return Ok(Older::Head(head));
     }
     let commit = find(shared, at).await.map_err(during)?;
+    // Some of a state that is not kept may still be there: the volume would go back to what cannot be read.
+    if !is_kept_here(shared, commit, None).await.map_err(fail)? {
+        return Err(fail(not_kept(shared, commit)));
+    }
     let state = load_at(&shared.pages, commit).await.map_err(fail)?;
     keep_segments(shared, &state).await.map_err(fail)?;
     Ok(Older::State { commit, state: Box::new(state) })

@@ -190,7 +190,10 @@ impl Run {
 
     /// Something other than an operation. What fails does so because the writer died.
     async fn act(&mut self, at: usize, choice: u64, plan: &CrashPlan) {
-        let dies = |failed: bool| assert!(!failed || plan.crashed(), "it fails by dying only");
+        let dies = |error: Option<rfs::Error>| {
+            let alive = error.filter(|_| !plan.crashed());
+            assert!(alive.is_none(), "action {choice} fails, and not by dying: {alive:?}");
+        };
         let has_room = self.volumes.len() < VOLUMES;
         let place = &mut self.volumes[at];
         let Some(volume) = place.volume.clone() else { return };
@@ -205,7 +208,7 @@ impl Run {
                         place.note_commit(receipt.commit);
                         place.checkpoints.insert(name, before);
                     }
-                    Err(_) => dies(true),
+                    Err(error) => dies(Some(error)),
                 }
             }
             75..=77 => {
@@ -220,7 +223,7 @@ impl Run {
                         place.checkpoints.remove(&name);
                         place.note_commit(receipt.commit);
                     }
-                    Err(_) => dies(true),
+                    Err(error) => dies(Some(error)),
                 }
             }
             78..=81 => {
@@ -238,8 +241,8 @@ impl Run {
                     // Of commits without a name only the newest are kept.
                     Err(error)
                         if error.kind() == ErrorKind::NoSuchState && matches!(state, At::Commit(_)) => {}
-                    Err(_) => {
-                        dies(true);
+                    Err(error) => {
+                        dies(Some(error));
                         place.perhaps.push(model.clone());
                     }
                 }
@@ -266,10 +269,10 @@ impl Run {
                         place.commit().await;
                         self.volumes.push(place);
                     }
-                    Err(_) => dies(true),
+                    Err(error) => dies(Some(error)),
                 }
             }
-            85 => dies(volume.detach().await.is_err()),
+            85 => dies(volume.detach().await.err()),
             86..=87 => {
                 let Some((id, model)) = place.commits.iter().next_back() else { return };
                 let (id, model) = (*id, model.clone());
@@ -277,33 +280,33 @@ impl Run {
                     Ok(pin) => drop(place.pins.insert(pin.id, (id, model))),
                     // It is not kept any more, or of the volume that this is a fork of.
                     Err(error) if matches!(error.kind(), ErrorKind::NoSuchState | ErrorKind::Invalid) => {}
-                    Err(_) => dies(true),
+                    Err(error) => dies(Some(error)),
                 }
             }
             88 => {
                 let Some(id) = place.pins.keys().next().copied() else { return };
                 place.pins.remove(&id);
-                dies(volume.unpin(id).await.is_err());
+                dies(volume.unpin(id).await.err());
             }
-            89..=91 => dies(volume.collect_garbage().await.is_err()),
-            92..=93 => dies(volume.compact().await.is_err()),
+            89..=91 => dies(volume.collect_garbage().await.err()),
+            92..=93 => dies(volume.compact().await.err()),
             94..=96 => {
                 place.close_handles().await;
                 drop(volume);
                 let closed = place.volume.take().expect("it is open").close().await;
-                dies(closed.is_err());
-                if closed.is_ok() {
+                let is_closed = closed.is_ok();
+                dies(closed.err());
+                if is_closed {
                     place.committed = place.model.clone();
                     let url = place.url.clone();
                     let options = self.options(&url, plan);
                     let opened = Volume::open(&url, options).await;
-                    dies(opened.is_err());
-                    self.volumes[at].volume = opened.ok();
+                    self.volumes[at].volume = opened.map_err(|error| dies(Some(error))).ok();
                 }
             }
             _ => match volume.commit().await {
                 Ok(receipt) => place.note_commit(receipt.commit),
-                Err(_) => dies(true),
+                Err(error) => dies(Some(error)),
             },
         }
     }

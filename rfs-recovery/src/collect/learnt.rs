@@ -12,7 +12,8 @@ use rfs_core::{CommitId, PageObject, SegmentId};
 use super::REQUESTS;
 use crate::image::{read_head, read_image_segments};
 use crate::objects::{CommitObject, ImageRef, PagedImage, fetch_commit};
-use crate::{Lineage, Pages, RecoveryError};
+use crate::pins::{Kept, read_kept};
+use crate::{Home, Lineage, Pages, RecoveryError};
 
 /// How fast collections go: it is waited for before each object that is deleted, and each commit or image that is read.
 #[derive(Clone, Default)]
@@ -47,6 +48,8 @@ pub struct Learnt {
     images: BTreeMap<String, Vec<String>>,
     /// How many these are.
     objects: usize,
+    /// What the newest collection keeps, when that was asked; the inner one is none when there was none.
+    kept: Option<Option<Kept>>,
     pace: Pace,
 }
 
@@ -117,6 +120,21 @@ impl Learnt {
             }
         };
         Ok(commit.as_ref())
+    }
+
+    /// Whether the newest collection kept the state of a commit of this volume.
+    pub(super) async fn was_kept(&mut self, pages: &Pages, id: CommitId) -> Result<bool, RecoveryError> {
+        if self.kept.is_none() {
+            self.pace.wait().await;
+            let home = Home { store: pages.store().clone(), keys: pages.keys() };
+            self.kept = Some(read_kept(&home).await?);
+        }
+        Ok(self.kept.iter().flatten().all(|kept| kept.keeps(id)))
+    }
+
+    /// Notes what a collection keeps.
+    pub(super) fn set_kept(&mut self, kept: Kept) {
+        self.kept = Some(Some(kept));
     }
 
     /// The objects that an image's state needs: those of the segments with content of it, and those of its pages.
