@@ -73,7 +73,9 @@ async fn load(url: &str, options: Options, files: u64) -> Result<()> {
     let before = rss_mib()?;
     volume.check().await?;
     let bytes = (rss_mib()? - before) * f64::from(1 << 20) / files as f64;
-    print("load", files, &[("bytes_per_file", bytes)]);
+    let maps = volume.tree_memory().map(|(map, held)| (map, (held.clean + held.dirty) as f64 / files as f64));
+    let fields: Vec<_> = [("bytes_per_file", bytes)].into_iter().chain(maps).collect();
+    print("load", files, &fields);
     Ok(())
 }
 

@@ -379,6 +379,22 @@ impl Volume {
         collect_now(self.shared()).await
     }
 
+    /// How much of the tree is in memory, by what it is of: inodes, entries, listings, links (the names of an inode),
+    /// extents, xattrs, segments. Looking takes time in proportion to that. [`Options::with_tree_memory`] bounds it.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let volume = rfs::Volume::create("memory://", rfs::Options::new()).await?;
+    /// let held: usize = volume.tree_memory().iter().map(|(_, held)| held.clean + held.dirty).sum();
+    /// assert!(held < 10_000);
+    /// # rfs::Result::Ok(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn tree_memory(&self) -> [(&'static str, rfs_core::Held); 7] {
+        self.shared().live.read().tree.held_by_map()
+    }
+
     /// What the volume takes in its store: how much of that is in use, what a collection would delete, and what dropping
     /// each checkpoint would free. Nothing is changed, and no content is read: what the retained states need is marked by
     /// their indexes, as a collection does it. A volume that is open for reading only has to be open at its head.

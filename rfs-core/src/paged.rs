@@ -171,20 +171,25 @@ impl Tree {
     /// How much of its pages is in memory.
     #[must_use]
     pub fn held(&self) -> Held {
-        let mut held = Held::default();
-        for map in [
-            self.inodes.held(),
-            self.entries.held(),
-            self.listing.held(),
-            self.links.held(),
-            self.extents.held(),
-            self.xattrs.held(),
-            self.segments.held(),
-        ] {
-            held.clean += map.clean;
-            held.dirty += map.dirty;
-        }
-        held
+        let sum = |sum: Held, (_, map): (_, Held)| Held {
+            clean: sum.clean + map.clean,
+            dirty: sum.dirty + map.dirty,
+        };
+        self.held_by_map().into_iter().fold(Held::default(), sum)
+    }
+
+    /// The same of each of its maps that has pages: what is in the map, and how much of it is in memory.
+    #[must_use]
+    pub fn held_by_map(&self) -> [(&'static str, Held); 7] {
+        [
+            ("inodes", self.inodes.held()),
+            ("entries", self.entries.held()),
+            ("listings", self.listing.held()),
+            ("links", self.links.held()),
+            ("extents", self.extents.held()),
+            ("xattrs", self.xattrs.held()),
+            ("segments", self.segments.held()),
+        ]
     }
 
     /// Lets go of pages that are stored and that nobody needed since they were aged, and gives how many bytes they held. What snapshots share with it is held by these still.

@@ -182,6 +182,17 @@ impl Lineage {
         ancestor.map_or(&self.0.own, |ancestor| &ancestor.home).clone()
     }
 
+    /// The volume whose collections could delete what a state of an epoch needs, and whose pins keep it. Where the objects
+    /// are copies, that is not the volume that they are named after.
+    #[must_use]
+    pub fn keeper_of_epoch(&self, epoch: u64) -> Home {
+        let home = self.of_epoch(epoch);
+        let own = self.own();
+        let pinned = self.pin().map(|(pinned, _)| pinned);
+        let keepers = [Some(own), pinned].into_iter().flatten();
+        keepers.into_iter().find(|keeper| keeper.is_at(&home)).unwrap_or(home)
+    }
+
     /// The name of an object of pages.
     #[must_use]
     pub fn page_key(&self, object: PageObject) -> String {
@@ -214,8 +225,14 @@ impl Lineage {
     }
 
     fn is_own_place(&self, home: &Home) -> bool {
-        let own = self.store();
-        own.is_same_backend(&home.store) && own.prefix() == home.store.prefix()
+        self.0.own.is_at(home)
+    }
+}
+
+impl Home {
+    /// Whether both are at one place, whatever the names.
+    fn is_at(&self, other: &Self) -> bool {
+        self.store.is_same_backend(&other.store) && self.store.prefix() == other.store.prefix()
     }
 }
 

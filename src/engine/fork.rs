@@ -37,7 +37,7 @@ pub(crate) async fn fork(shared: &Shared, url: &str, at: &At) -> Result<Forked> 
     }
     let pin = pin(shared, at.id, url, Some(volume), None).await?;
     let ancestors = shared.pages.lineage().ancestors_of_fork(at.id, &store);
-    let home = shared.pages.lineage().of_epoch(at.id.epoch);
+    let home = shared.pages.lineage().keeper_of_epoch(at.id.epoch);
     let location = Location::of(&home.store, &store);
     let origin_pin = OriginPin { id: pin.id, volume: home.keys.0, location };
     let origin = Origin { at, pin: Some(origin_pin), ancestors };

@@ -72,7 +72,7 @@ pub(crate) async fn pin(
     let doing = || format!("pin commit {at} of {}", shared.store.url());
     let fail = |error| Error::recovery(doing(), error);
     let id = crate::volume::identity(&shared.options)?;
-    let home = shared.pages.lineage().of_epoch(at.epoch);
+    let home = shared.pages.lineage().keeper_of_epoch(at.epoch);
     let made = shared.options.clock.now();
     let (volume, owner) = (home.keys.0, owner.to_owned());
     let pin = Pin { volume, id, owner, fork, at, made, expires, objects: None };
@@ -90,7 +90,7 @@ pub(super) async fn is_kept_here(
     id: CommitId,
     but: Option<u128>,
 ) -> std::result::Result<bool, RecoveryError> {
-    let home = shared.pages.lineage().of_epoch(id.epoch);
+    let home = shared.pages.lineage().keeper_of_epoch(id.epoch);
     if shared.driver.is_some() && home.keys == shared.keys {
         let is_newest = shared.commits.borrow().receipt.as_ref().is_some_and(|receipt| receipt.commit == id);
         let is_named = || shared.live.read().tree.checkpoints().iter().any(|(_, named)| named.commit == id);
@@ -103,7 +103,7 @@ pub(super) async fn is_kept_here(
 
 /// The error that says that it is not.
 pub(super) fn not_kept(shared: &Shared, id: CommitId) -> RecoveryError {
-    let home = shared.pages.lineage().of_epoch(id.epoch);
+    let home = shared.pages.lineage().keeper_of_epoch(id.epoch);
     let (store, what) = (home.store.url().to_owned(), format!("commit {id} whole"));
     RecoveryError::NoSuchState { store, what }
 }

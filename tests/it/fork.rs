@@ -277,3 +277,46 @@ async fn what_cannot_be_forked_is_told() {
     let error = nameless.fork(&memory_url("of-nameless"), &At::Head).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
 }
+
+/// A fork that copied what it borrows and wrote nothing yet has a head that is named after its parent. Who forks it needs
+/// the copies.
+#[tokio::test]
+async fn a_fork_of_copies_keeps_them() {
+    let place = Place::memory("a_fork_of_copies_keeps_them");
+    let volume = filled(&place, 1).await;
+    let (copies, fork, further) =
+        (beside(&place, "copies"), beside(&place, "fork"), beside(&place, "further"));
+    volume.fork(&copies, &At::Head).await.unwrap();
+    let copied = opened(&place, &copies, 2).await;
+    copied.detach().await.unwrap();
+    copied.fork(&fork, &At::Head).await.unwrap();
+    let expected = listing(&volume).await;
+    // And so does who forks that one, once it is the only one to need them.
+    let forked = opened(&place, &fork, 3).await;
+    forked.fork(&further, &At::Head).await.unwrap();
+    for (other, steps) in [(&copied, 12..24), (&forked, 24..36)] {
+        fill(other, steps).await;
+        other.collect_garbage().await.unwrap();
+        copied.collect_garbage().await.unwrap();
+        assert_eq!(found(&place, &further).await, expected);
+    }
+}
+
+/// A fork of a fork that wrote nothing: the parent keeps that state for the first one only.
+#[tokio::test]
+async fn what_is_kept_for_a_fork_can_be_forked() {
+    let place = Place::memory("what_is_kept_for_a_fork_can_be_forked");
+    let volume = filled(&place, 1).await;
+    let (first, second) = (beside(&place, "first"), beside(&place, "second"));
+    volume.fork(&first, &At::Head).await.unwrap();
+    let expected = listing(&volume).await;
+    fill(&volume, 12..24).await;
+    volume.collect_garbage().await.unwrap();
+    let forked = opened(&place, &first, 2).await;
+    forked.collect_garbage().await.unwrap();
+    forked.fork(&second, &At::Head).await.unwrap();
+    fill(&forked, 24..36).await;
+    forked.collect_garbage().await.unwrap();
+    volume.collect_garbage().await.unwrap();
+    assert_eq!(found(&place, &second).await, expected);
+}

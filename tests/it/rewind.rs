@@ -325,3 +325,38 @@ async fn a_part_of_the_tree_goes_back() {
         volume.check().await.unwrap();
     }
 }
+
+/// The last commit of an epoch stays for ever, what its state needs does not: it is refused before anything is changed.
+#[tokio::test]
+async fn what_is_not_kept_is_not_gone_back_to() {
+    let place = Place::memory("what_is_not_kept_is_not_gone_back_to");
+    let options = |seed| on(&place, seed).with_retention(1, std::time::Duration::ZERO).with_image_every(1, 1);
+    let volume = Volume::create(&place.url, options(1)).await.unwrap();
+    for round in 0..20_u8 {
+        volume.fs().write(format!("/{round}"), vec![round; 2000]).await.unwrap();
+        volume.commit().await.unwrap();
+    }
+    volume.close().await.unwrap();
+    let volume = Volume::open(&place.url, options(2)).await.unwrap();
+    let ended = volume.commit().await.unwrap().commit;
+    for round in 0..20_u8 {
+        volume.fs().write(format!("/{round}"), vec![round; 3000]).await.unwrap();
+        volume.commit().await.unwrap();
+    }
+    volume.collect_garbage().await.unwrap();
+    let (now, at) = (listing(&volume).await, At::Commit(ended));
+    let of = format!("{}-fork", place.url);
+    let refused = [
+        volume.rewind(&at).await.map(drop).unwrap_err(),
+        volume.rewind_path("/1", &at).await.map(drop).unwrap_err(),
+        volume.fork(&of, &at).await.map(drop).unwrap_err(),
+        volume.pin(&at, "a test", None).await.map(drop).unwrap_err(),
+        Volume::open_read_only(&place.url, options(3), at.clone()).await.map(drop).unwrap_err(),
+    ];
+    for error in refused {
+        assert_eq!(error.kind(), ErrorKind::NoSuchState, "{error}");
+    }
+    assert_eq!(listing(&volume).await, now);
+    assert!(volume.pins().await.unwrap().is_empty());
+    volume.check().await.unwrap();
+}
