@@ -146,7 +146,8 @@ impl Volume {
 
     /// Opens the volume at a URL as its one writer: whoever was it before learns so at its next commit.
     ///
-    /// URLs: `memory://NAME`, `file:///DIRECTORY`, `s3://BUCKET/PREFIX` (with the feature `s3`).
+    /// URLs: `memory://NAME`, `file:///DIRECTORY`, `s3://BUCKET/PREFIX`, `az://CONTAINER/PREFIX`, `gs://BUCKET/PREFIX`, each
+    /// of the last three with its feature; `http://` and `https://` are to read only.
     ///
     /// # Errors
     /// [`ErrorKind::NoVolume`], [`ErrorKind::Outage`], [`ErrorKind::Denied`], [`ErrorKind::NoBucket`],

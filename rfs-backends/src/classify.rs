@@ -84,11 +84,11 @@ fn by_cause(error: &object_store::Error) -> (StoreErrorKind, Repeat) {
     let unknown = (StoreErrorKind::Unreachable, Repeat::UntilDeadline);
     let mut of_transport = None;
     for cause in causes(error) {
-        #[cfg(feature = "s3")]
-        if let Some(answer) = cause.downcast_ref::<crate::s3_answer::Refusal>() {
+        #[cfg(feature = "http-client")]
+        if let Some(answer) = cause.downcast_ref::<crate::answer::Refusal>() {
             return answer.class();
         }
-        #[cfg(feature = "s3")]
+        #[cfg(feature = "http-client")]
         if cause.is::<object_store::client::HttpError>() {
             of_transport = Some(unknown);
         }
@@ -97,8 +97,10 @@ fn by_cause(error: &object_store::Error) -> (StoreErrorKind, Repeat) {
         }
     }
     of_transport.unwrap_or(match error {
-        // Its connections fail with a cause of their own: this is an answer that makes no sense.
-        object_store::Error::Generic { store: "S3", .. } => (StoreErrorKind::Other, Repeat::Few),
+        // Their connections fail with a cause of their own: this is an answer that makes no sense.
+        object_store::Error::Generic { store: "S3" | "MicrosoftAzure" | "GCS" | "HTTP", .. } => {
+            (StoreErrorKind::Other, Repeat::Few)
+        }
         _ => unknown,
     })
 }

@@ -84,7 +84,10 @@ impl StoreErrorKind {
             }
             Self::Truncated => "the object is damaged or shorter than its index says",
             Self::TooLarge => "raise the limit in StoreOptions",
-            Self::BadUrl => "accepted are memory://[name], file:///dir and s3://bucket[/prefix]",
+            Self::BadUrl => {
+                "accepted are memory://[name], file:///dir, s3://bucket[/prefix], az://container[/prefix], \
+                 gs://bucket[/prefix] and, to read only, http[s]://host[/path]"
+            }
             Self::BadKey => "this is a mistake of the caller",
             Self::Full => "make room, then try again",
             Self::Unsupported => "use another store or build",

@@ -26,22 +26,37 @@
 //!
 //! # Features
 //!
-//! * `s3`: `s3://` URLs. Brings an HTTP client and TLS.
+//! * `s3`: `s3://` URLs;
+//! * `azure`: `az://` URLs;
+//! * `gcs`: `gs://` URLs;
+//! * `http`: `http://` and `https://` URLs, to read only.
+//!
+//! Each brings an HTTP client and TLS.
 
+#[cfg(feature = "http-client")]
+mod answer;
+#[cfg(feature = "azure")]
+mod azure;
 mod call;
 mod classify;
 pub mod conformance;
 mod create;
 mod error;
 mod flushed;
+#[cfg(feature = "gcs")]
+mod gcs;
+#[cfg(feature = "http-client")]
+mod labelled;
 mod local;
 mod memory;
 mod meter;
 mod options;
+#[cfg(feature = "http-client")]
+mod platform;
+#[cfg(feature = "http")]
+mod read_only;
 #[cfg(feature = "s3")]
 mod s3;
-#[cfg(feature = "s3")]
-mod s3_answer;
 mod store;
 mod upload;
 mod url;

@@ -153,13 +153,13 @@ impl StoreOptions {
         self.with_platform("region", region)
     }
 
-    /// The public half of a static credential.
+    /// The public half of a static credential. On Azure: the name of the storage account.
     #[must_use]
     pub fn with_access_key_id(self, id: impl Into<String>) -> Self {
         self.with_platform("access_key_id", id)
     }
 
-    /// The secret half of a static credential. Never printed.
+    /// The secret half of a static credential. On Azure: the account's key. Never printed.
     #[must_use]
     pub fn with_secret_access_key(self, secret: impl Into<String>) -> Self {
         self.with_platform("secret_access_key", secret)
@@ -175,6 +175,38 @@ impl StoreOptions {
     #[must_use]
     pub fn with_allow_http(self, allow: bool) -> Self {
         self.with_platform("allow_http", allow.to_string())
+    }
+
+    /// The storage class, or access tier, that every object is written with, by the platform's own name, for example
+    /// `STANDARD_IA` or `Cool`. One from which objects can't be read at once makes a volume that can't be opened.
+    #[must_use]
+    pub fn with_storage_class(self, class: impl Into<String>) -> Self {
+        self.with_platform("storage_class", class)
+    }
+
+    /// A tag that every object is written with. S3 and Azure have tags.
+    #[must_use]
+    pub fn with_tag(self, name: impl AsRef<str>, value: impl Into<String>) -> Self {
+        self.with_platform(format!("tag:{}", name.as_ref()), value)
+    }
+
+    /// A file of certificates (PEM) that are trusted besides the system's.
+    #[must_use]
+    pub fn with_ca_file(self, path: impl Into<String>) -> Self {
+        self.with_platform("ca_file", path)
+    }
+
+    /// The proxy through which the platform is reached, for example `http://127.0.0.1:3128`. Without it
+    /// `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` are heeded.
+    #[must_use]
+    pub fn with_proxy_url(self, url: impl Into<String>) -> Self {
+        self.with_platform("proxy_url", url)
+    }
+
+    /// How long a connection may take to be made (5 s).
+    #[must_use]
+    pub fn with_connect_timeout(self, timeout: Duration) -> Self {
+        self.with_platform("connect_timeout", format!("{}ms", timeout.as_millis().max(1)))
     }
 
     /// Any other setting of the platform, by the name that the platform's builder in [`object_store`] knows, for

@@ -91,10 +91,15 @@ impl Store {
     /// * `file:///dir`: a directory, which is made if it is missing. File and directory are flushed to disk before a
     ///   put is acknowledged. What a crash leaves half written (files named `NAME#N`) is never listed or read.
     ///   Characters that have a meaning in URLs are written as `%XX`.
-    /// * `s3://bucket[/prefix]` (feature `s3`): S3 or a store that speaks its protocol. Settings come from the
-    ///   options, and where they are silent from `AWS_ENDPOINT_URL` or `AWS_ENDPOINT`, `AWS_REGION`,
-    ///   `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` and `AWS_ALLOW_HTTP`. With no static
-    ///   credential in either, the platform's own chain is asked (web identity, container, instance metadata).
+    /// * `s3://bucket[/prefix]` (feature `s3`): S3 or a store that speaks its protocol.
+    /// * `az://container[/prefix]` (feature `azure`): Azure Blob Storage.
+    /// * `gs://bucket[/prefix]` (feature `gcs`): Google Cloud Storage.
+    /// * `http://host[:port][/path]`, `https://...` (feature `http`): what an HTTP server has there, to read only.
+    ///
+    /// Settings of a platform come from the options, and where they are silent from the platform's usual variables,
+    /// such as `AWS_REGION` and `AZURE_STORAGE_ACCOUNT_NAME`; a credential comes whole from one of the two. With none
+    /// in either, the platform's own chain is asked (web identity, container, instance metadata). `docs/stores.md` lists
+    /// the variables.
     ///
     /// Opening `file://` touches the disk and blocks for as long; the others send nothing yet.
     ///
@@ -472,7 +477,8 @@ impl Inner {
         failure: Failure,
         limit: Limit,
     ) -> Failure {
-        let open = failure.kind == StoreErrorKind::Unreachable || failure.kind == StoreErrorKind::Truncated;
+        use StoreErrorKind::{Other, Truncated, Unreachable};
+        let open = matches!(failure.kind, Unreachable | Truncated | Other);
         if !open {
             return failure;
         }

@@ -15,6 +15,9 @@ pub(crate) fn open(url: &str, options: StoreOptions) -> Result<Store, StoreError
         "memory" => memory::open(url, rest, options),
         "file" => local::open(url, rest, options),
         "s3" => open_s3(url, rest, options),
+        "az" => open_azure(url, rest, options),
+        "gs" => open_gcs(url, rest, options),
+        "http" | "https" => open_http(url, rest, options),
         _ => Err(StoreError::bad_url(url, format!("unknown scheme {scheme:?}"))),
     }
 }
@@ -28,8 +31,8 @@ pub(crate) fn sibling_prefix(known: &str, url: &str) -> Result<Option<Path>, Sto
         return Ok(None);
     }
     match scheme {
-        "file" => Ok(None),
-        "memory" | "s3" => {
+        "file" | "http" | "https" => Ok(None),
+        "memory" | "s3" | "az" | "gs" => {
             let name = |rest: &str| rest.split('/').next().unwrap_or_default().to_owned();
             let (new, prefix) = name_and_prefix(url, rest, "name")?;
             Ok((new == name(known_rest)).then_some(prefix))
@@ -61,16 +64,27 @@ fn parts(url: &str) -> Result<(&str, &str), StoreError> {
     Ok((scheme, rest))
 }
 
-#[cfg(feature = "s3")]
-fn open_s3(url: &str, rest: &str, options: StoreOptions) -> Result<Store, StoreError> {
-    crate::s3::open(url, rest, options)
+/// Opens a store of a platform, or says that this build can not.
+macro_rules! opened_with {
+    ($($open:ident, $feature:literal, $module:ident;)*) => { $(
+        #[cfg(feature = $feature)]
+        fn $open(url: &str, rest: &str, options: StoreOptions) -> Result<Store, StoreError> {
+            crate::$module::open(url, rest, options)
+        }
+
+        #[cfg(not(feature = $feature))]
+        fn $open(url: &str, _rest: &str, _options: StoreOptions) -> Result<Store, StoreError> {
+            let detail = concat!("this build has no such stores: build with the feature `", $feature, "`");
+            Err(StoreError::new(crate::StoreErrorKind::Unsupported, "opening", url, detail, None))
+        }
+    )* };
 }
 
-#[cfg(not(feature = "s3"))]
-fn open_s3(url: &str, rest: &str, _options: StoreOptions) -> Result<Store, StoreError> {
-    name_and_prefix(url, rest, "bucket")?;
-    let detail = "this build has no s3:// stores: build with the feature `s3`";
-    Err(StoreError::new(crate::StoreErrorKind::Unsupported, "opening", url, detail, None))
+opened_with! {
+    open_s3, "s3", s3;
+    open_azure, "azure", azure;
+    open_gcs, "gcs", gcs;
+    open_http, "http", read_only;
 }
 
 /// Splits `name/prefix`. `what` is what the name names, for messages.

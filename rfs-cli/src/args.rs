@@ -10,8 +10,9 @@ use crate::commands;
 
 /// A directory tree whose durable home is an object store.
 ///
-/// A volume is named by a URL: file:///directory, s3://bucket/prefix, or memory://name, which lasts as long as the
-/// process. S3 takes the usual AWS_* variables; give AWS_ENDPOINT_URL for a server of your own.
+/// A volume is named by a URL: file:///directory, s3://bucket/prefix, az://container/prefix, gs://bucket/prefix, to read
+/// only also https://host/path, or memory://name, which lasts as long as the process. The platforms' usual variables are
+/// heeded: AWS_*, AZURE_STORAGE_*, GOOGLE_*; give AWS_ENDPOINT_URL for an S3 server of your own.
 ///
 /// Commands that only read never disturb who writes the volume, and read any state that it keeps (--at).
 ///
@@ -53,6 +54,7 @@ pub(crate) enum Command {
     Drill(commands::drill::Drill),
     Inspect(commands::inspect::Inspect),
     Stats(commands::stats::Stats),
+    Store(commands::store::Store),
     Mount(Mount),
     Unmount(Unmount),
     Exec(Exec),

@@ -24,6 +24,7 @@ pub(crate) mod restore;
 pub(crate) mod rewind;
 pub(crate) mod stat;
 pub(crate) mod stats;
+pub(crate) mod store;
 
 /// What a command's end says beside its output: a failure has its own exit code.
 pub(crate) type Done = Result<(), crate::error::Failure>;

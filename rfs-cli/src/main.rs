@@ -76,6 +76,7 @@ async fn run(command: Command) -> Outcome {
         Command::Drill(drill) => drill.run().await,
         Command::Inspect(inspect) => inspect.run().await,
         Command::Stats(stats) => stats.run().await,
+        Command::Store(store) => store.run().await,
         Command::Completions(completions) => completions.run(),
         // They begin with what has to be done before there are threads.
         Command::Mount(_) | Command::OpenAt(_) | Command::Unmount(_) | Command::Exec(_) => Ok(()),

@@ -135,24 +135,18 @@ fn retention(url: &str, keep_for: Option<Interval>) -> Option<(usize, Duration)>
     time.map(|time| (if in_memory { 1 } else { 16 }, time))
 }
 
-/// What the environment says of the store.
+/// What the environment says of the store. The platforms' variables are read where the store is opened; here it is only
+/// said that an endpoint without TLS may be used, since somebody wrote it there.
 pub(crate) fn store_options() -> StoreOptions {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let mut options = StoreOptions::default();
-    if let Some(endpoint) = variable("AWS_ENDPOINT_URL_S3").or_else(|| variable("AWS_ENDPOINT_URL")) {
-        options = options.with_allow_http(endpoint.starts_with("http://")).with_endpoint(endpoint);
-    }
-    if let Some(region) = variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION")) {
-        options = options.with_region(region);
-    }
-    if let Some(id) = variable("AWS_ACCESS_KEY_ID") {
-        options = options.with_access_key_id(id);
-    }
-    if let Some(secret) = variable("AWS_SECRET_ACCESS_KEY") {
-        options = options.with_secret_access_key(secret);
-    }
-    if let Some(token) = variable("AWS_SESSION_TOKEN") {
-        options = options.with_session_token(token);
-    }
-    options
+    const ENDPOINTS: [&str; 6] = [
+        "AWS_ENDPOINT_URL_S3",
+        "AWS_ENDPOINT_URL",
+        "AWS_ENDPOINT",
+        "AZURE_STORAGE_ENDPOINT",
+        "AZURE_ENDPOINT",
+        "GOOGLE_BASE_URL",
+    ];
+    let plain = |name: &&str| std::env::var(name).is_ok_and(|endpoint| endpoint.starts_with("http://"));
+    let options = StoreOptions::default();
+    if ENDPOINTS.iter().any(plain) { options.with_allow_http(true) } else { options }
 }

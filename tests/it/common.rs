@@ -1,8 +1,9 @@
 //! What the tests share.
 
+use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use rfs::{Entropy, Fs, Options, Store, StoreOptions, Volume};
 use rfs_testkit::{CrashPlan, SimStore};
@@ -68,38 +69,92 @@ async fn line(fs: &Fs, entry: &rfs::DirEntry) -> String {
     format!("{} {:o} {}:{} {what}", path.display(), metadata.mode(), metadata.uid(), metadata.gid())
 }
 
-/// The S3 server of `cargo xtask test`, as a URL below which this test has its own prefix, with the store's options.
-pub(crate) fn s3(test: &str) -> (String, rfs::StoreOptions) {
-    let var =
-        |name: &str| std::env::var(name).expect("`cargo xtask test` starts the server and says where it is");
-    let options = rfs::StoreOptions::default()
-        .with_endpoint(var("RFS_TEST_S3_ENDPOINT"))
-        .with_region("us-east-1")
-        .with_access_key_id(var("RFS_TEST_S3_ACCESS_KEY"))
-        .with_secret_access_key(var("RFS_TEST_S3_SECRET_KEY"))
-        .with_allow_http(true);
-    (format!("s3://{}/rfs-{}/{test}", var("RFS_TEST_S3_BUCKET"), std::process::id()), options)
-}
+/// With this account the client of GCS asks nobody for a token.
+const GCS_ACCOUNT: &str = r#"{"disable_oauth":true,"client_email":"","private_key":"","private_key_id":""}"#;
 
 /// A URL on one kind of store, fresh for one test.
 #[derive(Clone)]
 pub(crate) struct Place {
     pub(crate) url: String,
-    pub(crate) options: rfs::StoreOptions,
+    pub(crate) options: StoreOptions,
+    kind: &'static str,
+    /// All clients that were made of it.
+    clients: Arc<Mutex<Vec<Store>>>,
     /// Keeps a directory as long as the test needs it.
-    pub(crate) _dir: Option<std::sync::Arc<tempfile::TempDir>>,
+    _dir: Option<Arc<tempfile::TempDir>>,
 }
 
 impl Place {
     pub(crate) fn memory(test: &str) -> Self {
-        Self { url: memory_url(test), options: rfs::StoreOptions::default(), _dir: None }
+        Self::new("memory", memory_url(test), StoreOptions::default())
     }
 
     pub(crate) fn file(_: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let url = format!("file://{}/store", dir.path().display());
-        Self { url, options: rfs::StoreOptions::default(), _dir: Some(std::sync::Arc::new(dir)) }
+        let place =
+            Self::new("file", format!("file://{}/store", dir.path().display()), StoreOptions::default());
+        Self { _dir: Some(Arc::new(dir)), ..place }
     }
+
+    /// On a server of `cargo xtask test`: a prefix of this test alone. `kind` is what stands in the names of its variables.
+    pub(crate) fn server(kind: &'static str, test: &str) -> Self {
+        let var = |what: &str| {
+            let name = format!("RFS_TEST_{}_{what}", kind.to_ascii_uppercase());
+            std::env::var(name).expect("`cargo xtask test` starts the server and says where it is")
+        };
+        let options = StoreOptions::default().with_endpoint(var("ENDPOINT")).with_allow_http(true);
+        let keys = |options: StoreOptions| {
+            options.with_access_key_id(var("ACCESS_KEY")).with_secret_access_key(var("SECRET_KEY"))
+        };
+        let (scheme, options) = match kind {
+            "azure" => ("az", keys(options)),
+            "gcs" => ("gs", options.with_platform("service_account_key", GCS_ACCOUNT)),
+            _ => ("s3", keys(options).with_region("us-east-1")),
+        };
+        let url = format!("{scheme}://{}/rfs-{}/{test}", var("BUCKET"), std::process::id());
+        Self::new(kind, url, options)
+    }
+
+    fn new(kind: &'static str, url: String, options: StoreOptions) -> Self {
+        Self { url, options, kind, clients: Arc::default(), _dir: None }
+    }
+
+    /// Another place in the same store.
+    pub(crate) fn at(&self, url: impl Into<String>) -> Self {
+        Self { url: url.into(), ..self.clone() }
+    }
+
+    /// A client of its own, as on another machine.
+    pub(crate) fn store(&self) -> Store {
+        let store = Store::from_url(&self.url, self.options.clone()).unwrap();
+        self.clients.lock().unwrap().push(store.clone());
+        store
+    }
+
+    /// [`options`] of a volume here, by a client of its own.
+    pub(crate) fn on(&self, seed: u64) -> Options {
+        options(seed).with_store(self.store())
+    }
+
+    /// Leaves what the test cost where `cargo xtask test` finds it.
+    pub(crate) fn report(&self, test: &str, began: Instant) {
+        let Some(file) = std::env::var_os("RFS_TEST_FIGURES") else { return };
+        let (mut requests, mut bytes) = (0, 0);
+        for client in self.clients.lock().unwrap().iter() {
+            let metered = client.meter().snapshot();
+            requests += metered.requests();
+            bytes += metered.bytes();
+        }
+        let line = format!("{} {test} {requests} {bytes} {}\n", self.kind, began.elapsed().as_millis());
+        let mut file = std::fs::OpenOptions::new().append(true).open(file).unwrap();
+        // In one piece: other tests write there too.
+        file.write_all(line.as_bytes()).unwrap();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long a test took is told, and decides nothing")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
 }
 
 /// Makes a test of each function on each kind of store.
@@ -108,23 +163,42 @@ macro_rules! on_each_store {
         mod memory { $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                super::$test(crate::common::Place::memory(concat!(module_path!(), "-", stringify!($test)))).await;
+                let place = crate::common::Place::memory(concat!(module_path!(), "-", stringify!($test)));
+                let began = crate::common::now();
+                super::$test(place.clone()).await;
+                place.report(stringify!($test), began);
             }
         )* }
         mod file { $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                super::$test(crate::common::Place::file(stringify!($test))).await;
+                let place = crate::common::Place::file(stringify!($test));
+                let began = crate::common::now();
+                super::$test(place.clone()).await;
+                place.report(stringify!($test), began);
             }
         )* }
-        mod s3 { $(
+        crate::common::on_server! { s3 $($test)* }
+        crate::common::on_server! { seaweedfs $($test)* }
+        crate::common::on_server! { azure $($test)* }
+        crate::common::on_server! { gcs $($test)* }
+    };
+}
+pub(crate) use on_each_store;
+
+/// Makes a test of each function on one of the servers.
+macro_rules! on_server {
+    ($server:ident $($test:ident)*) => {
+        mod $server { $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            #[ignore = "needs an S3 server: run `cargo xtask test`"]
+            #[ignore = "needs a server: run `cargo xtask test`"]
             async fn $test() {
-                let (url, options) = crate::common::s3(stringify!($test));
-                super::$test(crate::common::Place { url, options, _dir: None }).await;
+                let place = crate::common::Place::server(stringify!($server), stringify!($test));
+                let began = crate::common::now();
+                super::$test(place.clone()).await;
+                place.report(stringify!($test), began);
             }
         )* }
     };
 }
-pub(crate) use on_each_store;
+pub(crate) use on_server;

@@ -13,8 +13,7 @@ on_each_store! {
 }
 
 fn on(place: &Place, seed: u64) -> Options {
-    let options = options(seed).with_store_options(place.options.clone());
-    options.with_retention(1, Duration::ZERO).with_image_every(1 << 20, 3)
+    place.on(seed).with_retention(1, Duration::ZERO).with_image_every(1 << 20, 3)
 }
 
 fn beside(place: &Place, name: &str) -> String {
@@ -41,19 +40,19 @@ async fn fill(volume: &Volume, steps: std::ops::Range<u8>) {
 }
 
 async fn opened(place: &Place, url: &str, seed: u64) -> Volume {
-    Volume::open(url, on(place, seed)).await.unwrap()
+    Volume::open(url, on(&place.at(url), seed)).await.unwrap()
 }
 
 /// What a volume that is opened anew, on another machine, says.
 async fn found(place: &Place, url: &str) -> Vec<String> {
-    let reader = Volume::open_read_only(url, on(place, 77), At::Head).await.unwrap();
+    let reader = Volume::open_read_only(url, on(&place.at(url), 77), At::Head).await.unwrap();
     reader.check().await.unwrap();
     listing(&reader).await
 }
 
 async fn both_go_on(place: Place) {
     for seed in 0..2 {
-        let place = Place { url: beside(&place, &format!("both{seed}")), ..place.clone() };
+        let place = place.at(beside(&place, &format!("both{seed}")));
         let volume = filled(&place, seed).await;
         let middle = Volume::open_read_only(&place.url, on(&place, 9), At::Checkpoint("middle".into()));
         let middle = listing(&middle.await.unwrap()).await;
@@ -111,7 +110,8 @@ async fn forks_of_forks_borrow_from_all(place: Place) {
     // A fork that nobody has written to is forked as well.
     let (fourth_url, fifth_url) = (beside(&place, "fourth"), beside(&place, "fifth"));
     third.fork(&fourth_url, &At::Head).await.unwrap();
-    let unwritten = Volume::open_read_only(&fourth_url, on(&place, 4), At::Head).await.unwrap();
+    let unwritten =
+        Volume::open_read_only(&fourth_url, on(&place.at(&fourth_url), 4), At::Head).await.unwrap();
     unwritten.fork(&fifth_url, &At::Head).await.unwrap();
     assert_eq!(found(&place, &fifth_url).await, expected);
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rfs::Volume;
+use rfs::{Options, Volume};
 use rfs_testkit::{Dump, ModelFs, Profile, Rules, SLOTS, Target, TestOp, Workload};
 
 use crate::common::{memory_url, options};
@@ -16,18 +16,19 @@ fn answers_and_trees_are_the_models() {
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let runs = std::env::var("RFS_TEST_OPS").map_or(20_000_u64, |ops| ops.parse().unwrap()).div_ceil(400);
     for seed in 0..runs {
-        runtime.block_on(run(seed));
+        let small = |writer| options(seed * 2 + writer).with_cut(2_000, 30_000).with_image_every(u64::MAX, 3);
+        runtime.block_on(run(&memory_url(&format!("model{seed}")), small, seed, 400));
     }
 }
 
-async fn run(seed: u64) {
-    let url = memory_url(&format!("model{seed}"));
-    let small = |writer| options(seed * 2 + writer).with_cut(2_000, 30_000).with_image_every(u64::MAX, 3);
-    let mut volume = Volume::create(&url, small(0)).await.unwrap();
+/// So many operations of one seed on a new volume, which is committed, closed and opened again on the way: at first with
+/// the options for 0, then always with those for 1.
+pub(crate) async fn run(url: &str, small: impl Fn(u64) -> Options, seed: u64, operations: usize) {
+    let mut volume = Volume::create(url, small(0)).await.unwrap();
     let mut model = ModelFs::new(Rules::rfs());
     let mut handles = Handles::default();
     let profile = Profile { relative: false, max_xattr_bytes: 3_000, ..Profile::rfs() };
-    for (number, op) in Workload::new(seed, profile).filter_map(expressible).take(400).enumerate() {
+    for (number, op) in Workload::new(seed, profile).filter_map(expressible).take(operations).enumerate() {
         let (got, expected) = (perform(&mut handles, &volume, &op).await.unwrap(), model.run(&op));
         assert_eq!(got, expected, "seed {seed}, operation {number}: {op:?}");
         if number % 90 == 60 {
@@ -41,7 +42,7 @@ async fn run(seed: u64) {
                 assert_eq!(got, expected, "seed {seed}, operation {number}: {close:?}");
             }
             volume.close().await.unwrap();
-            volume = Volume::open(&url, small(1)).await.unwrap();
+            volume = Volume::open(url, small(1)).await.unwrap();
         }
         if number % 50 == 49 {
             let difference = dump(&volume).await.unwrap().diff("volume", &tree_of(&mut model), "model");

@@ -14,8 +14,7 @@ on_each_store! {
 }
 
 fn on(place: &Place, seed: u64) -> Options {
-    let options = options(seed).with_store_options(place.options.clone());
-    options.with_retention(usize::MAX, Duration::ZERO).with_image_every(20 << 10, 4)
+    place.on(seed).with_retention(usize::MAX, Duration::ZERO).with_image_every(20 << 10, 4)
 }
 
 async fn change(volume: &Volume, random: &mut Rng) {
@@ -84,7 +83,7 @@ async fn going_back_can_be_undone(place: Place) {
 /// Random changes, commits, checkpoints, collections and openings: every state that is kept stays as it was.
 async fn what_is_gone_back_to_is_there_for_every_opener(place: Place) {
     for seed in 0..4 {
-        let place = Place { url: format!("{}-{seed}", place.url), ..place.clone() };
+        let place = place.at(format!("{}-{seed}", place.url));
         let dir = tempfile::tempdir().unwrap();
         let mut random = Rng::new(seed);
         let keep = 3;

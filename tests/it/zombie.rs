@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rfs::{At, ErrorKind, Options, Store, Volume};
 
-use crate::common::{Place, listing, on_each_store, options};
+use crate::common::{Place, listing, on_each_store};
 use crate::gate::{Gate, Keeper};
 
 on_each_store! {
@@ -17,8 +17,7 @@ on_each_store! {
 }
 
 fn on(place: &Place, seed: u64) -> Options {
-    let options = options(seed).with_store_options(place.options.clone());
-    options.with_retention(1, Duration::ZERO).with_image_every(u64::MAX, 2)
+    place.on(seed).with_retention(1, Duration::ZERO).with_image_every(u64::MAX, 2)
 }
 
 async fn open(place: &Place, seed: u64) -> Volume {

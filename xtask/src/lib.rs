@@ -6,10 +6,12 @@
 pub mod ci;
 pub mod deps;
 pub mod documents;
+pub mod figures;
 pub mod process;
 pub mod scale;
 pub mod serve;
-pub mod server;
+pub mod servers;
+pub mod stores;
 pub mod suites;
 pub mod tally;
 pub mod test;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use xtask::{Outcome, ci, deps, documents, scale, serve, suites, test};
+use xtask::{Outcome, ci, deps, documents, scale, serve, stores, suites, test};
 
 struct Command {
     name: &'static str,
@@ -38,9 +38,15 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "serve",
-        arguments: "[--port PORT]",
-        summary: "run the S3 server of the tests in the foreground, for use by hand",
+        arguments: serve::USAGE,
+        summary: "run one of the servers of the tests in the foreground, for use by hand",
         run: serve::run,
+    },
+    Command {
+        name: "stores",
+        arguments: stores::USAGE,
+        summary: "run `rfs store check` on each store that starts here and write the table of docs/stores.md",
+        run: stores::run,
     },
     Command {
         name: "deps",

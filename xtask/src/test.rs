@@ -3,7 +3,8 @@
 use std::io::IsTerminal;
 use std::process::{Command, ExitStatus, Stdio};
 
-use crate::server::MINISTACK;
+use crate::figures;
+use crate::servers::{self, OF_TESTS};
 use crate::tally::{self, Runner, Tally};
 use crate::{Outcome, process, workspace};
 
@@ -14,11 +15,19 @@ pub fn run(arguments: &[String]) -> Outcome {
         [separator, rest @ ..] if separator == "--" => rest,
         _ => return Err(format!("takes [-- ARGS], not {arguments:?}")),
     };
-    let server = MINISTACK.start(&workspace::task_directory(), None)?;
-    eprintln!("the S3 server answers at {}", server.endpoint());
-    let outcome = run_all(chosen, &server.test_environment());
-    server.stop()?;
+    let started = servers::start_all(&OF_TESTS, &workspace::task_directory())?;
+    for running in &started {
+        eprintln!("{} answers at {}", running.server.name, running.endpoint());
+    }
+    let figures = figures::Figures::new(&workspace::task_directory())?;
+    let mut environment: Vec<_> = started.iter().flat_map(servers::Running::test_environment).collect();
+    environment.push(figures.variable());
+    let outcome = run_all(chosen, &environment);
+    for running in started {
+        running.stop()?;
+    }
     let total = outcome?;
+    print!("{}", figures.table()?);
     if let Some(Tally { passed, failed, skipped }) = total.tally {
         let skipped = if skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
         println!("{passed} passed, {failed} failed{skipped}");
@@ -49,7 +58,7 @@ impl Total {
     }
 }
 
-fn run_all(chosen: &[String], environment: &[(&str, String)]) -> Result<Total, String> {
+fn run_all(chosen: &[String], environment: &[(String, String)]) -> Result<Total, String> {
     let mut total = Total { tally: Some(Tally::default()), failures: Vec::new() };
     let nextest = has_nextest();
     let mut command = if nextest {
@@ -97,7 +106,7 @@ fn has_nextest() -> bool {
 }
 
 /// A cargo whose tests see the servers and nothing of the machine's own cloud accounts and proxies.
-fn cargo(arguments: &[&str], environment: &[(&str, String)]) -> Command {
+fn cargo(arguments: &[&str], environment: &[(String, String)]) -> Command {
     let mut command = workspace::cargo();
     command.args(arguments);
     for (name, _) in std::env::vars_os() {
@@ -117,10 +126,11 @@ fn cargo(arguments: &[&str], environment: &[(&str, String)]) -> Command {
     command
 }
 
-/// Whether a variable tells an S3 client about an account, an endpoint or a region. Those of the TLS library
+/// Whether a variable tells a client about an account, an endpoint or a region. Those of the TLS library
 /// are for its build only and removing them would build it anew; a bundle of certificates is harmless.
 fn is_cloud_account(name: &str) -> bool {
-    name.starts_with("AWS_") && !name.starts_with("AWS_LC_") && name != "AWS_CA_BUNDLE"
+    let of_s3 = name.starts_with("AWS_") && !name.starts_with("AWS_LC_") && name != "AWS_CA_BUNDLE";
+    of_s3 || name.starts_with("AZURE_") || name.starts_with("GOOGLE_") || name == "IDENTITY_ENDPOINT"
 }
 
 #[cfg(test)]
@@ -131,7 +141,9 @@ mod tests {
 
     #[test]
     fn tests_see_no_cloud_account() {
-        for name in ["AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_ENDPOINT_URL_S3"] {
+        for name in
+            ["AWS_PROFILE", "AWS_ENDPOINT_URL_S3", "AZURE_CLIENT_ID", "GOOGLE_APPLICATION_CREDENTIALS"]
+        {
             assert!(is_cloud_account(name), "{name}");
         }
         for name in ["AWS_CA_BUNDLE", "AWS_LC_SYS_NO_ASM", "PATH"] {

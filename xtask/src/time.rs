@@ -1,12 +1,18 @@
 //! The one place of the tasks that reads the clock or sleeps: tasks wait for processes, which tell nobody
 //! when they are ready.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The time on the monotonic clock.
 #[expect(clippy::disallowed_methods, reason = "tasks measure real processes; nothing here is replayed")]
 pub fn now() -> Instant {
     Instant::now()
+}
+
+/// The time on the machine's clock.
+#[expect(clippy::disallowed_methods, reason = "a server says when an object was written")]
+pub fn since_1970() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// How often [`poll`] looks.

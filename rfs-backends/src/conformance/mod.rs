@@ -15,9 +15,10 @@
 
 mod checks;
 
+use crate::Store;
 use checks::Ground;
 use futures::{FutureExt, future::BoxFuture};
-use object_store::ObjectStore;
+use object_store::{ObjectStore, prefix::PrefixStore};
 use std::{fmt, sync::Arc, time::Duration};
 
 /// How much the suite does.
@@ -171,6 +172,23 @@ pub async fn run_with(store: Arc<dyn ObjectStore>, seed: u64, plan: &Plan) -> Re
     let cleaned = limited(plan.check_limit, ground.clean().boxed()).await;
     checks.push(Check { name: "the suite cleans up after itself", needed: true, failure: cleaned.err() });
     Report { checks }
+}
+
+/// [`run`] on an opened [`Store`], below its prefix. What it does is neither metered nor tried again.
+///
+/// ```
+/// use rfs_backends::{Store, StoreOptions, conformance};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let store = Store::from_url("memory://here/and/there", StoreOptions::default())?;
+/// assert!(conformance::run_on(&store, 1).await.is_safe());
+/// assert!(store.list("", None).await?.is_empty());
+/// # Ok::<(), rfs_backends::StoreError>(())
+/// # }).unwrap();
+/// ```
+pub async fn run_on(store: &Store, seed: u64) -> Report {
+    let backend = PrefixStore::new(Arc::clone(store.inner()), store.prefix().clone());
+    run(Arc::new(backend), seed).await
 }
 
 async fn limited(limit: Duration, check: BoxFuture<'_, checks::Outcome>) -> checks::Outcome {

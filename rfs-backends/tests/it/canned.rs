@@ -13,7 +13,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// Request lines, in the order of arrival.
+/// Heads of requests, in the order of arrival.
 type Heard = Arc<Mutex<Vec<String>>>;
 
 /// An answer: the whole response as sent. The empty one closes the connection.
@@ -35,6 +35,15 @@ impl Canned {
         Self { address, heard, serving }
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The heads of the requests so far, in small letters.
+    pub(crate) fn heads(&self) -> Vec<String> {
+        self.heard.lock().unwrap().iter().map(|head| head.to_ascii_lowercase()).collect()
+    }
+
     pub(crate) fn store(&self) -> Store {
         // None of these tests is meant to come to its deadline.
         store_at(self.address, Duration::from_secs(30))
@@ -53,15 +62,21 @@ impl Drop for Canned {
     }
 }
 
-/// A store at an address on loopback, with short waits.
-pub(crate) fn store_at(address: SocketAddr, deadline: Duration) -> Store {
-    let options = StoreOptions::default()
+/// Options of a store at an address on loopback, with short waits.
+pub(crate) fn options_at(address: SocketAddr) -> StoreOptions {
+    StoreOptions::default()
         .with_endpoint(format!("http://{address}"))
         .with_allow_http(true)
+        .with_backoff(Duration::from_millis(1), Duration::from_millis(5))
+        .with_deadline(Duration::from_secs(30))
+}
+
+/// An S3 store there.
+pub(crate) fn store_at(address: SocketAddr, deadline: Duration) -> Store {
+    let options = options_at(address)
         .with_region("us-east-1")
         .with_access_key_id("key")
         .with_secret_access_key("secret")
-        .with_backoff(Duration::from_millis(1), Duration::from_millis(5))
         .with_deadline(deadline);
     Store::from_url("s3://bucket/volume", options).unwrap()
 }
@@ -105,16 +120,17 @@ async fn serve(listener: TcpListener, mut answers: VecDeque<Answer>, heard: Hear
     }
 }
 
-/// Reads one request and returns its first line.
+/// Reads one request and returns its head.
 async fn request(connection: &mut BufReader<TcpStream>) -> Option<String> {
-    let mut first = String::new();
-    connection.read_line(&mut first).await.ok()?;
+    let mut head = String::new();
+    connection.read_line(&mut head).await.ok()?;
     let mut length = 0;
     loop {
         let mut line = String::new();
         if connection.read_line(&mut line).await.ok()? == 0 {
             return None;
         }
+        head.push_str(&line);
         let line = line.trim().to_ascii_lowercase();
         if let Some(value) = line.strip_prefix("content-length:") {
             length = value.trim().parse().ok()?;
@@ -125,5 +141,5 @@ async fn request(connection: &mut BufReader<TcpStream>) -> Option<String> {
     }
     let mut body = vec![0; length];
     connection.read_exact(&mut body).await.ok()?;
-    Some(first.trim().to_owned())
+    Some(head)
 }

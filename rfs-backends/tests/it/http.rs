@@ -93,7 +93,7 @@ async fn an_answer_without_sense_is_not_taken_for_an_outage() {
     // The whole object where a range was asked for.
     let server = Canned::new([object(b"0123456789")]).await;
     let error = server.store().get_range("a", 2..4).await.unwrap_err();
-    assert_eq!((error.kind(), server.methods().len()), (StoreErrorKind::Other, 3), "{error}");
+    assert_eq!((error.kind(), server.methods().len()), (StoreErrorKind::Other, 6), "{error}");
 }
 
 #[tokio::test]

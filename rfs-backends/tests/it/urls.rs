@@ -40,13 +40,24 @@ fn what_is_not_understood_is_refused_with_what_is() {
         "s3://bucket?x=y",
         "s3://user:secret@bucket/x",
         "s3://bucket/a\nb",
+        "az://",
+        "az://container/../x",
+        "az://container@account/x",
+        "gs:///prefix",
+        "gs://bucket?x=y",
+        "http://",
+        "http:///path",
+        "http://user:secret@host/x",
+        "https://host/../x",
+        "https://host/a%2Fb",
+        "http://host:port/x",
         &long,
     ] {
         let error = open(url).unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::BadUrl, "{url:?}: {error}");
         let text = error.to_string();
         assert!(
-            text.contains("accepted are memory://[name], file:///dir and s3://bucket[/prefix]"),
+            text.contains("accepted are memory://[name], file:///dir, s3://bucket[/prefix], az://"),
             "{text}"
         );
         assert!(text.len() < 1000, "{}", text.len());

@@ -7,4 +7,5 @@ mod copying;
 mod exec;
 mod mount;
 mod reading;
+mod store_check;
 mod transcript;

@@ -1,4 +1,4 @@
-//! What an S3 store answers when it refuses, kept in a form that can be told apart.
+//! What a store behind HTTP answers when it refuses, kept in a form that can be told apart.
 //!
 //! `object_store` folds most refusals into text. [`Connector`] stands between it and the HTTP client and turns those
 //! whose status decides what to do next into a [`Refusal`], found again among the causes of the error. It also bounds
@@ -19,23 +19,33 @@ use object_store::{
 /// How much of an error's body is read, in bytes.
 const LONGEST_BODY: usize = 16 << 10;
 
+/// The codes of S3, GCS and Azure for a bucket, or container, that is not there, or no longer.
+const NO_BUCKET: [&str; 3] = ["NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"];
+
+/// The header in which Azure has its code, also where there is no body.
+const CODE_HEADER: &str = "x-ms-error-code";
+
 /// Answers that mean: there is a server, and it refuses.
 #[derive(Debug, thiserror::Error)]
 #[error("HTTP {status} {code}")]
 pub(crate) struct Refusal {
     status: u16,
-    /// S3's code in the body, or nothing.
+    /// The platform's code for it, or nothing.
     code: String,
 }
 
 impl Refusal {
     pub(crate) fn class(&self) -> (StoreErrorKind, Repeat) {
         match (self.status, self.code.as_str()) {
-            (_, "NoSuchBucket") => (StoreErrorKind::NoBucket, Repeat::Never),
-            (_, "NotImplemented") | (501, _) => (StoreErrorKind::Unsupported, Repeat::Never),
-            (_, "InvalidBucketName") => (StoreErrorKind::BadUrl, Repeat::Never),
+            (_, code) if NO_BUCKET.contains(&code) => (StoreErrorKind::NoBucket, Repeat::Never),
+            (_, "NotImplemented") | (405 | 501, _) => (StoreErrorKind::Unsupported, Repeat::Never),
+            (_, "InvalidBucketName" | "InvalidResourceName" | "OutOfRangeInput") => {
+                (StoreErrorKind::BadUrl, Repeat::Never)
+            }
+            (401 | 403, _) => (StoreErrorKind::Denied, Repeat::Never),
             (507, _) | (_, "XMinioStorageFull") => (StoreErrorKind::Full, Repeat::Never),
-            (408 | 429 | 500.., _) | (_, "RequestTimeout" | "SlowDown") => {
+            (408 | 429 | 500.., _)
+            | (_, "RequestTimeout" | "SlowDown" | "OperationTimedOut" | "ServerBusy") => {
                 (StoreErrorKind::Unreachable, Repeat::UntilDeadline)
             }
             (416, _) => (StoreErrorKind::Truncated, Repeat::Never),
@@ -60,6 +70,8 @@ struct Service(HttpClient);
 #[async_trait]
 impl HttpService for Service {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        // Whether a batch is refused is said of it as a whole, which `object_store` does not tell apart.
+        let batch = request.uri().query().is_some_and(|query| query.contains("comp=batch"));
         let response = self.0.execute(request).await?;
         let status = response.status().as_u16();
         if status < 300 || status == 304 {
@@ -67,9 +79,10 @@ impl HttpService for Service {
         }
         let (parts, body) = response.into_parts();
         let body = beginning(body).await;
-        let code = code_in(&body).unwrap_or_default();
-        let known_to_object_store = matches!(status, 401 | 403 | 404 | 409 | 412);
-        if known_to_object_store && code != "NoSuchBucket" {
+        let header = parts.headers.get(CODE_HEADER).and_then(|value| plain_code(value.to_str().ok()?));
+        let code = header.or_else(|| code_in(&body)).unwrap_or_default();
+        let known_to_object_store = !batch && matches!(status, 404 | 409 | 412);
+        if known_to_object_store && !NO_BUCKET.contains(&code.as_str()) {
             return Ok(HttpResponse::from_parts(parts, body.into()));
         }
         // Of this kind nothing below is tried again: that is the caller's business, under the caller's deadline.
@@ -97,6 +110,11 @@ fn code_in(body: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(body).ok()?;
     let (_, rest) = text.split_once("<Code>")?;
     let (code, _) = rest.split_once("</Code>")?;
+    plain_code(code)
+}
+
+/// A code that may stand in a message.
+fn plain_code(code: &str) -> Option<String> {
     (code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric())).then(|| code.to_owned())
 }
 
@@ -117,6 +135,9 @@ mod tests {
     fn classes() {
         let class = |status, code: &str| Refusal { status, code: code.to_owned() }.class();
         assert_eq!(class(404, "NoSuchBucket"), (StoreErrorKind::NoBucket, Repeat::Never));
+        assert_eq!(class(409, "ContainerBeingDeleted"), (StoreErrorKind::NoBucket, Repeat::Never));
+        assert_eq!(class(403, "AuthenticationFailed"), (StoreErrorKind::Denied, Repeat::Never));
+        assert_eq!(class(405, ""), (StoreErrorKind::Unsupported, Repeat::Never));
         assert_eq!(class(501, ""), (StoreErrorKind::Unsupported, Repeat::Never));
         assert_eq!(class(503, "SlowDown"), (StoreErrorKind::Unreachable, Repeat::UntilDeadline));
         assert_eq!(class(400, "RequestTimeout"), (StoreErrorKind::Unreachable, Repeat::UntilDeadline));
