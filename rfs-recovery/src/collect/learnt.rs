@@ -48,9 +48,19 @@ pub struct Learnt {
     images: BTreeMap<String, Vec<String>>,
     /// How many these are.
     objects: usize,
-    /// What the newest collection keeps, when that was asked; the inner one is none when there was none.
-    kept: Option<Option<Kept>>,
+    /// What the newest collection keeps.
+    kept: KeptBefore,
     pace: Pace,
+}
+
+/// What the newest collection is known to keep.
+#[derive(Debug, Default)]
+enum KeptBefore {
+    #[default]
+    NotAsked,
+    /// There was no collection.
+    All,
+    These(Kept),
 }
 
 /// Beyond these all is forgotten, and asked for again.
@@ -124,17 +134,20 @@ impl Learnt {
 
     /// Whether the newest collection kept the state of a commit of this volume.
     pub(super) async fn was_kept(&mut self, pages: &Pages, id: CommitId) -> Result<bool, RecoveryError> {
-        if self.kept.is_none() {
+        if let KeptBefore::NotAsked = self.kept {
             self.pace.wait().await;
             let home = Home { store: pages.store().clone(), keys: pages.keys() };
-            self.kept = Some(read_kept(&home).await?);
+            self.kept = read_kept(&home).await?.map_or(KeptBefore::All, KeptBefore::These);
         }
-        Ok(self.kept.iter().flatten().all(|kept| kept.keeps(id)))
+        Ok(match &self.kept {
+            KeptBefore::These(kept) => kept.keeps(id),
+            KeptBefore::NotAsked | KeptBefore::All => true,
+        })
     }
 
     /// Notes what a collection keeps.
     pub(super) fn set_kept(&mut self, kept: Kept) {
-        self.kept = Some(Some(kept));
+        self.kept = KeptBefore::These(kept);
     }
 
     /// The objects that an image's state needs: those of the segments with content of it, and those of its pages.
