@@ -67,3 +67,15 @@ pub use meter::{Count, Meter, MeterSnapshot, RequestKind};
 pub use object_store;
 pub use options::StoreOptions;
 pub use store::{ObjectInfo, Store};
+
+/// What fuzz targets reach that nobody else does.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing {
+    use crate::StoreError;
+
+    /// The directory that `rest`, what follows `file://` in the URL, names; it is not made.
+    pub fn directory(url: &str, rest: &str) -> Result<std::path::PathBuf, StoreError> {
+        crate::local::directory(url, rest)
+    }
+}

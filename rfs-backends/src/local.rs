@@ -14,7 +14,7 @@ pub(crate) fn open(url: &str, rest: &str, options: StoreOptions) -> Result<Store
 }
 
 /// The directory that `rest`, the part of the URL after `file://`, names.
-fn directory(url: &str, rest: &str) -> Result<PathBuf, StoreError> {
+pub(crate) fn directory(url: &str, rest: &str) -> Result<PathBuf, StoreError> {
     if !rest.starts_with('/') {
         return Err(StoreError::bad_url(url, "file URLs have three slashes and an absolute path"));
     }

@@ -12,7 +12,7 @@ use rfs_core::{Change, Lsn, Place, SegmentId};
 use serde::{Deserialize, Serialize};
 
 use crate::bytes::Fields;
-use crate::{FORMAT, JournalError, is_known};
+use crate::{FORMAT, JournalError, NUMBER_END, is_known};
 
 /// Bytes of a frame's header.
 pub const FRAME_HEADER_LEN: usize = 88;
@@ -137,7 +137,7 @@ impl FrameHeader {
         let bounded = header.payload_len as usize <= FRAME_PAYLOAD_MAX
             && header.changes_len as usize <= FRAME_CHANGES_MAX
             && header.count <= header.changes_len
-            && header.base.0.checked_add(u64::from(header.count)).is_some();
+            && header.base.0 < NUMBER_END;
         if bounded { HeaderFound::Header(header) } else { HeaderFound::Nothing }
     }
 
@@ -261,6 +261,14 @@ mod tests {
             let mut flipped = bytes;
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(FrameHeader::find(&flipped), HeaderFound::Nothing, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_no_history_reaches_are_no_header() {
+        for (base, found) in [(NUMBER_END - 1, true), (NUMBER_END, false), (u64::MAX, false)] {
+            let header = FrameHeader { base: Lsn(base), ..header() };
+            assert_eq!(FrameHeader::find(&header.encode()) == HeaderFound::Header(header), found, "{base}");
         }
     }
 

@@ -61,6 +61,9 @@ pub use writer::{LogWriter, WriterIdentity};
 /// The version of all formats that this crate writes. It reads this one and every one before.
 pub const FORMAT: u16 = 3;
 
+/// No history gets so far: a greater number is not one of ours, and adding to it must not overflow.
+pub(crate) const NUMBER_END: u64 = 1 << 62;
+
 /// Whether this crate reads what has this format version.
 pub(crate) const fn is_known(version: u16) -> bool {
     version >= 1 && version <= FORMAT

@@ -452,6 +452,8 @@ fn adopt(
     if let Some((name, footer)) = unsealed {
         // Only the run's last segment can be unsealed, and it is in the file that is written to.
         debug_assert_eq!(files.in_use.last().map(|file| &file.name), Some(&name));
+        // Nor must what was given up behind it, in the same file.
+        files.wipe_behind(footer.len() as u64)?;
         files.push(&[&footer])?;
         files.flush()?;
     }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bytes::Fields;
 use crate::frame::decode_records;
-use crate::{ChainHash, FRAME_HEADER_LEN, JournalError, Record, is_known};
+use crate::{ChainHash, FRAME_HEADER_LEN, JournalError, NUMBER_END, Record, is_known};
 
 /// Bytes of a segment's header.
 pub const SEGMENT_HEADER_LEN: usize = 128;
@@ -94,6 +94,9 @@ impl SegmentHeader {
         let (id, epoch) = (SegmentId(fields.u64()), fields.u64());
         let writer = u128::from_be_bytes(fields.take());
         let (base, chain) = (Lsn(fields.u64()), ChainHash(fields.take()));
+        if id.0.max(epoch).max(base.0) >= NUMBER_END {
+            return SegmentFound::Nothing;
+        }
         SegmentFound::Header(Self { version, volume, id, epoch, writer, base, chain })
     }
 
@@ -355,6 +358,26 @@ fn trailer(tail: &[u8]) -> Option<(usize, SegmentHash)> {
 mod tests {
     use super::*;
     use crate::FORMAT;
+
+    #[test]
+    fn numbers_that_no_history_reaches_are_no_header() {
+        let least = SegmentHeader {
+            version: FORMAT,
+            volume: 1,
+            id: SegmentId(0),
+            epoch: 0,
+            writer: 1,
+            base: Lsn(0),
+            chain: ChainHash::default(),
+        };
+        for great in [
+            SegmentHeader { id: SegmentId(u64::MAX), ..least },
+            SegmentHeader { epoch: NUMBER_END, ..least },
+            SegmentHeader { base: Lsn(NUMBER_END), ..least },
+        ] {
+            assert_eq!(SegmentHeader::find(&great.encode()), SegmentFound::Nothing, "{great:?}");
+        }
+    }
 
     #[test]
     fn headers_come_back_and_flips_are_seen() {

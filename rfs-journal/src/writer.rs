@@ -14,8 +14,10 @@ use rfs_core::{Ino, Lsn, SegmentId};
 use crate::appender::{Item, Work};
 use crate::frame::{ClosedFrame, FrameHeader, volume_mark};
 use crate::resident::{FilePart, Residency, Sealed};
-use crate::segment::{ByteSection, FrameInfo, RecordPosition, SEGMENT_HEADER_LEN, SegmentHeader, VolumeId};
-use crate::{ChainHash, Disk, DiskFile, FORMAT, FRAME_HEADER_LEN, Footer, JournalError};
+use crate::segment::{
+    ByteSection, FrameInfo, RecordPosition, SEGMENT_HEADER_LEN, SegmentFound, SegmentHeader, VolumeId,
+};
+use crate::{ChainHash, Disk, DiskFile, FORMAT, FRAME_HEADER_LEN, Footer, JournalError, NUMBER_END};
 
 /// The size of files, unless it is set.
 const FILE_BYTES: u64 = 64 << 20;
@@ -353,6 +355,20 @@ impl Files {
         }
     }
 
+    /// Makes sure that no segment starts `skip` bytes behind the end of what is written, where the next one will.
+    pub(crate) fn wipe_behind(&self, skip: u64) -> Result<(), JournalError> {
+        let Some(file) = self.in_use.last() else { return Ok(()) };
+        let at = file.end + skip;
+        let mut header = [0; SEGMENT_HEADER_LEN];
+        file.file.read_at(&mut header, at).map_err(JournalError::io("read", &file.name))?;
+        if SegmentHeader::find(&header) == SegmentFound::Nothing {
+            return Ok(());
+        }
+        let wiped = file.file.write_all_at(&[0; SEGMENT_HEADER_LEN], at);
+        wiped.map_err(JournalError::io("write", &file.name))?;
+        file.file.sync_data().map_err(JournalError::io("sync", &file.name))
+    }
+
     /// Starts a segment: in the file that is being written, or in the next when that one is full.
     fn begin(&mut self, id: SegmentId, header: &[u8]) -> Result<FilePart, JournalError> {
         if self.in_use.last().is_none_or(|file| file.end + self.buffer.len() as u64 >= self.file_bytes) {
@@ -434,5 +450,5 @@ pub(crate) fn file_name(number: u64) -> String {
 }
 
 pub(crate) fn file_number(name: &str) -> Option<u64> {
-    name.strip_prefix("log-")?.parse().ok()
+    name.strip_prefix("log-")?.parse().ok().filter(|number| *number < NUMBER_END)
 }

@@ -7,7 +7,7 @@
 mod account;
 mod learnt;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use rfs_backends::ObjectInfo;
@@ -18,7 +18,7 @@ pub use self::learnt::{Learnt, LearntCommit, Pace};
 use crate::commit_log::FenceCheck;
 use crate::objects::ImageRef;
 use crate::pins::{Kept, Pin, pins, put_kept};
-use crate::{Home, Keys, Pages, RecoveryError};
+use crate::{Home, Keys, Pages, RecoveryError, protocol};
 
 /// How many requests are under way at a time.
 const REQUESTS: usize = 8;
@@ -182,10 +182,10 @@ impl Listed {
             let id = keys.parse_segment(&object.key);
             id.is_some_and(|id| retention.last_segment.is_some_and(|last| id <= last))
         });
-        let highest = highest_of_each_epoch(ids);
+        let collectable: BTreeSet<CommitId> = protocol::collectable(ids, retention.newest).collect();
         let dead_commits = commits.iter().filter(|object| {
             let id = keys.parse_commit(&object.key);
-            id.is_some_and(|id| id < retention.newest && !highest.contains(&id))
+            id.is_some_and(|id| collectable.contains(&id))
         });
         let dead = dead_images
             .chain(dead_page_objects)
@@ -355,9 +355,4 @@ impl Needed {
         }
         Ok(rewound)
     }
-}
-
-fn highest_of_each_epoch(ids: &BTreeSet<CommitId>) -> BTreeSet<CommitId> {
-    let highest: BTreeMap<u64, CommitId> = ids.iter().map(|id| (id.epoch, *id)).collect();
-    highest.into_values().collect()
 }

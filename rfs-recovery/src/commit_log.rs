@@ -1,13 +1,6 @@
 //! The commit log: who owns the volume, and what is committed.
 //!
-//! Invariants, checked exhaustively by the model that the project keeps with its design:
-//!
-//! - In an epoch the object with the highest number decides: a commit is the head; a fence ends the epoch.
-//! - The highest object of an epoch is never collected, nor is the newest commit.
-//! - An opener puts its fence right above the head, create-only, and then lists once more above it: anything there
-//!   means that it slept, that its fence stands in a collected number, and that it owns nothing.
-//! - A writer has one commit in flight. A put whose answer was lost is put again, byte for byte, until it is known
-//!   whose object stands there.
+//! The requests are here; what is concluded from their answers is in [`crate::protocol`].
 
 use bytes::Bytes;
 use rfs_backends::{PutNew, Store};
@@ -19,6 +12,7 @@ use crate::objects::{
     AddedSegment, Commit, CommitObject, CommitRef, Fence, FetchedCommit, ImageRef, StoredSegment, Superblock,
     decode_commit, encode_commit, fetch_commit, read_superblock_body,
 };
+use crate::protocol::{self, HeadIs, Rival, Top};
 use crate::{Home, Keys, Lineage, RecoveryError, keys};
 
 /// How often an opener tries to take a volume over while others do the same.
@@ -114,25 +108,27 @@ fn decode_superblock(store: &Store, object: &Bytes) -> Result<Superblock, Recove
 pub async fn list(lineage: &Lineage) -> Result<Listing, RecoveryError> {
     let ids = list_ids(lineage).await?;
     let begins_at = lineage.begins_at();
-    let Some(last) = ids.last().copied().filter(|last| Some(*last) != begins_at) else {
-        let origin = lineage.origin().map(|origin| origin.at);
-        let head = match origin {
+    let top = match ids.last().copied().filter(|last| Some(*last) != begins_at) {
+        Some(last) => Some((last, fetch_commit(lineage, last).await?)),
+        None => None,
+    };
+    let seen = top.as_ref().map(|(last, object)| match object {
+        CommitObject::Commit(_) => (*last, Top::Commit),
+        CommitObject::Fence(fence) => (*last, Top::Fence { next_epoch: fence.next_epoch, head: fence.head }),
+    });
+    let (head, slot) = protocol::conclude(seen, lineage.first_slot());
+    let head = match (head, top) {
+        (HeadIs::Top, Some((_, CommitObject::Commit(commit)))) => Some(*commit),
+        (HeadIs::Named(head), _) => {
+            Some(named(lineage, head, "the one that the newest fence names as the head").await?)
+        }
+        (HeadIs::Start, _) => match lineage.origin().map(|origin| origin.at) {
             Some(at) => Some(named(lineage, at, "the one that the superblock says it is a fork of").await?),
             None => None,
-        };
-        return Ok(Listing { ids, head, slot: lineage.first_slot() });
+        },
+        _ => None,
     };
-    let fence = match fetch_commit(lineage, last).await? {
-        CommitObject::Commit(commit) => {
-            let slot = CommitId { epoch: last.epoch, number: last.number + 1 };
-            return Ok(Listing { ids, head: Some(*commit), slot });
-        }
-        CommitObject::Fence(fence) => fence,
-    };
-    let slot = CommitId { epoch: fence.next_epoch, number: 0 };
-    let Some(head) = fence.head else { return Ok(Listing { ids, head: None, slot }) };
-    let head = named(lineage, head, "the one that the newest fence names as the head").await?;
-    Ok(Listing { ids, head: Some(head), slot })
+    Ok(Listing { ids, head, slot })
 }
 
 /// The commit that is named with its hash.
@@ -198,13 +194,13 @@ pub async fn take_over_from(
     mut listing: Listing,
 ) -> Result<Listing, RecoveryError> {
     let (store, keys) = (lineage.store(), lineage.keys());
-    let mut rival = (0, 0);
+    let mut rival = Rival { by: 0, epoch: 0 };
     for attempt in 0..TAKEOVER_TRIES {
         if attempt > 0 {
             listing = list(lineage).await?;
         }
         let slot = listing.slot;
-        let next_epoch = slot.epoch + 1;
+        let next_epoch = protocol::epoch_after(slot);
         let head = listing.head.as_ref().map(FetchedCommit::reference);
         let fence = Fence { volume: keys.0, at: slot, writer, next_epoch, head, time };
         let (object, _) = envelope::seal(ObjectKind::Fence, &fence);
@@ -216,13 +212,13 @@ pub async fn take_over_from(
             }
         }
         let above = store.list(&keys.commits(), Some(&keys.commit(slot))).await?;
-        let mut above = above.iter().filter_map(|object| keys.parse_commit(&object.key));
-        match above.find(|id| id.epoch == slot.epoch && id.number > slot.number) {
+        let above = above.iter().filter_map(|object| keys.parse_commit(&object.key));
+        match protocol::above_fence(slot, above) {
             None => return Ok(listing),
-            Some(id) => rival = (0, id.epoch),
+            Some(id) => rival = Rival { by: 0, epoch: id.epoch },
         }
     }
-    Err(RecoveryError::Fenced { by: rival.0, epoch: rival.1 })
+    Err(rival.into())
 }
 
 /// What a commit is to make durable.
@@ -364,15 +360,13 @@ impl Publisher {
     pub async fn settle(&mut self) -> Result<Published, RecoveryError> {
         let unresolved = self.unresolved.as_ref().expect("a commit was prepared");
         let key = self.keys.commit(unresolved.id);
-        match self.store.put_new(&key, unresolved.object.clone()).await? {
-            PutNew::Created => {}
-            PutNew::Exists(object) => {
-                // Whatever it is, it is not ours: one that cannot be read fences as well.
-                let rival = decode_commit(self.store.url(), self.keys, unresolved.id, &object);
-                let (by, epoch) = rival.map_or((0, unresolved.id.epoch + 1), whose);
-                return Err(RecoveryError::Fenced { by, epoch });
-            }
-        }
+        let stands = match self.store.put_new(&key, unresolved.object.clone()).await? {
+            PutNew::Created => None,
+            PutNew::Exists(object) => Some(object),
+        };
+        protocol::settled(unresolved.id, stands, |object| {
+            decode_commit(self.store.url(), self.keys, unresolved.id, &object).ok().map(whose)
+        })?;
         let Unresolved { id, object, hash, end, segments } =
             self.unresolved.take().expect("a commit was prepared");
         let reference = CommitRef { id, hash };
@@ -386,11 +380,7 @@ impl Publisher {
     #[must_use]
     pub fn fence_check(&self) -> FenceCheck {
         let next = self.next_id();
-        let head = match next.number.checked_sub(1) {
-            Some(number) => CommitId { number, ..next },
-            // Nothing of this epoch is there: our own fence stands above the head of the one before.
-            None => CommitId { epoch: next.epoch - 1, number: u64::MAX },
-        };
+        let head = protocol::listed_from(next);
         FenceCheck { lineage: self.lineage.clone(), writer: self.writer, epoch: next.epoch, head }
     }
 }
@@ -414,23 +404,28 @@ impl FenceCheck {
         let (store, keys) = (self.lineage.store(), self.lineage.keys());
         let above = store.list(&keys.commits(), Some(&keys.commit(listed_from))).await?;
         let ids = above.iter().filter_map(|object| keys.parse_commit(&object.key));
-        // The highest decides: below it there may be commits of our own, made since.
-        let Some(id) = ids.max().filter(|id| *id > listed_from) else { return Ok(()) };
-        let (by, epoch) = match fetch_commit(&self.lineage, id).await {
+        let Some(id) = protocol::deciding(listed_from, ids) else { return Ok(()) };
+        let rival = match fetch_commit(&self.lineage, id).await {
             Ok(object) => whose(object),
             // It may be our own, and damaged.
             Err(error) if id.epoch == self.epoch => return Err(error),
             Err(RecoveryError::Store(error)) => return Err(error.into()),
-            Err(_) => (0, id.epoch + 1),
+            Err(_) => Rival { by: 0, epoch: protocol::epoch_after(id) },
         };
-        if by == self.writer { Ok(()) } else { Err(RecoveryError::Fenced { by, epoch }) }
+        if rival.by == self.writer { Ok(()) } else { Err(rival.into()) }
     }
 }
 
 /// Who put an object, and which epoch is theirs.
-fn whose(object: CommitObject) -> (u128, u64) {
+fn whose(object: CommitObject) -> Rival {
     match object {
-        CommitObject::Fence(fence) => (fence.writer, fence.next_epoch),
-        CommitObject::Commit(commit) => (commit.commit.writer, commit.commit.id.epoch),
+        CommitObject::Fence(fence) => Rival { by: fence.writer, epoch: fence.next_epoch },
+        CommitObject::Commit(commit) => Rival { by: commit.commit.writer, epoch: commit.commit.id.epoch },
+    }
+}
+
+impl From<Rival> for RecoveryError {
+    fn from(Rival { by, epoch }: Rival) -> Self {
+        Self::Fenced { by, epoch }
     }
 }

@@ -2,7 +2,7 @@
 //! is rebuilt from there.
 //!
 //! The commit protocol is in [`commit_log`]: one create-only put makes a commit durable, and a fence object ends the
-//! epoch of a writer that was taken over. [`state`] rebuilds a tree: the newest image, then the journal behind it.
+//! epoch of a writer that was taken over. What is concluded from the objects there is in [`protocol`]. [`state`] rebuilds a tree: the newest image, then the journal behind it.
 //! The crate has no public API for applications; the crate `rfs` is that.
 
 mod cache;
@@ -24,6 +24,7 @@ pub mod objects;
 pub mod page;
 mod pages;
 pub mod pins;
+pub mod protocol;
 pub mod repair;
 pub mod state;
 

@@ -131,6 +131,11 @@ impl Workload {
         Self { rng: Rng::new(seed), profile, guide, paths: Vec::new(), handles: Vec::new(), begun: false }
     }
 
+    /// From now on the operations are drawn from another seed; what there is stays. So a fuzzer chooses each of them.
+    pub const fn reseed(&mut self, seed: u64) {
+        self.rng = Rng::new(seed);
+    }
+
     fn look(&mut self) {
         self.paths = self.guide.paths();
         self.handles = self.guide.handles();

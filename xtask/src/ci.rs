@@ -1,6 +1,6 @@
 //! `cargo xtask ci`: all that must pass before a change goes in, cheapest first.
 
-use crate::{Outcome, deps, documents, process, suites, test, time, workspace};
+use crate::{Outcome, deps, documents, fuzz, model, process, suites, test, time, workspace};
 
 struct Step {
     heading: &'static str,
@@ -8,7 +8,15 @@ struct Step {
 }
 
 const STEPS: &[Step] = &[
-    Step { heading: "format", run: || process::run(workspace::cargo().args(["fmt", "--all", "--check"])) },
+    Step {
+        heading: "format",
+        run: || {
+            ["", "fuzz", "rfs-model"].iter().try_for_each(|directory| {
+                let directory = workspace::root().join(directory);
+                process::run(workspace::cargo().current_dir(directory).args(["fmt", "--all", "--check"]))
+            })
+        },
+    },
     Step {
         heading: "clippy",
         run: || {
@@ -25,15 +33,9 @@ const STEPS: &[Step] = &[
     },
     Step { heading: "deps", run: || deps::run(&[]) },
     Step { heading: "documents", run: || documents::run(&[]) },
-    Step {
-        heading: "model of the commit protocol",
-        run: || {
-            process::run(
-                std::process::Command::new("python3").arg(workspace::root().join("docs/model/fence.py")),
-            )
-        },
-    },
+    Step { heading: "models of the commit protocol", run: || model::run(&[]) },
     Step { heading: "test", run: || test::run(&[]) },
+    Step { heading: "fuzz targets, for a short time", run: fuzz::run_quick },
     Step { heading: "foreign suites, the quick ones", run: suites::run_quick },
 ];
 

@@ -7,6 +7,8 @@ pub mod ci;
 pub mod deps;
 pub mod documents;
 pub mod figures;
+pub mod fuzz;
+pub mod model;
 pub mod process;
 pub mod scale;
 pub mod serve;

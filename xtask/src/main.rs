@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use xtask::{Outcome, ci, deps, documents, scale, serve, stores, suites, test};
+use xtask::{Outcome, ci, deps, documents, fuzz, model, scale, serve, stores, suites, test};
 
 struct Command {
     name: &'static str,
@@ -29,6 +29,18 @@ const COMMANDS: &[Command] = &[
         arguments: suites::USAGE,
         summary: "foreign test suites and programs on a mounted volume; needs root and /dev/fuse",
         run: suites::run,
+    },
+    Command {
+        name: "fuzz",
+        arguments: fuzz::USAGE,
+        summary: "fuzz every decoder and sequences of operations; findings are kept; needs g++",
+        run: fuzz::run,
+    },
+    Command {
+        name: "model",
+        arguments: model::USAGE,
+        summary: "check the commit protocol in every interleaving, within the tests' bounds or those given",
+        run: model::run,
     },
     Command {
         name: "scale",

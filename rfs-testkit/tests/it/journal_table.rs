@@ -195,6 +195,32 @@ fn a_torn_footer_is_written_again() {
 }
 
 #[test]
+fn what_was_given_up_behind_a_torn_footer_does_not_come_back() {
+    let disk = empty_disk();
+    let mut engine = engine_on(&disk);
+    frames(&mut engine, 0, 2, 100, false);
+    engine.seal(false).unwrap();
+    frames(&mut engine, 2, 2, 100, false);
+    let bytes = written(&disk, LOG);
+    assert_eq!(part(&bytes, Kind::SegmentHeader, 1).before, Lsn(4));
+    let footer = part(&bytes, Kind::Footer, 0);
+    disk.flip_bit(LOG, footer.range.start as u64 * 8);
+    for _ in 0..2 {
+        let (_, log) = open_from_start(&shared(&disk), NEXT).unwrap();
+        assert_eq!(log.tail.len(), 4, "the records behind the footer are given up for good");
+    }
+}
+
+#[test]
+fn a_file_whose_number_is_too_great_is_no_log_file() {
+    let disk = empty_disk();
+    let mut engine = engine_on(&disk);
+    frames(&mut engine, 0, 2, 100, true);
+    disk.set_content(&format!("log-{}", u64::MAX), b"of nobody");
+    expect_tail(&disk, &engine, Lsn(4), LogEnd::Clean);
+}
+
+#[test]
 fn a_damaged_middle_is_an_error_when_records_behind_it_were_safe() {
     let (disk, _) = five_frames(true);
     let second = part(&written(&disk, LOG), Kind::Frame, 1);
