@@ -20,7 +20,7 @@ pub enum ErrorKind {
     Fenced,
     /// The store is out of reach, or too slow. Try again: the volume goes on by itself when the store is back.
     Outage,
-    /// The store refuses the credentials.
+    /// The store refuses the credentials, or the machine's clock is too wrong for them.
     Denied,
     /// The bucket does not exist.
     NoBucket,
@@ -139,7 +139,7 @@ impl Error {
 fn store_kind(error: &StoreError) -> ErrorKind {
     match error.kind() {
         StoreErrorKind::Unreachable | StoreErrorKind::Deadline => ErrorKind::Outage,
-        StoreErrorKind::Denied => ErrorKind::Denied,
+        StoreErrorKind::Denied | StoreErrorKind::ClockSkew => ErrorKind::Denied,
         StoreErrorKind::NoBucket => ErrorKind::NoBucket,
         StoreErrorKind::NoPutIfAbsent => ErrorKind::UnsafeStore,
         StoreErrorKind::BadUrl => ErrorKind::Invalid,

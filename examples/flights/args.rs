@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use rfs_testkit::Weather;
+
 use crate::Result;
 
 pub(crate) const HELP: &str = "\
@@ -15,6 +17,9 @@ that of an undisturbed run.
   --seed S              chooses the moments (default: 1)
   --checkpoint-every N  flights between two checkpoints (default: 5000)
   --flights N           only the first N flights
+  --weather W           bad weather between the workers and an s3:// store at an http:// endpoint, by a proxy:
+                        ttfb=MS,fail=PERCENT,lost=PERCENT for how much later answers come, how many requests are
+                        answered by 503, half of them after they were executed, and how many replies are lost
   --help                this text
 
 It exits with 0 if the two results are identical.
@@ -36,6 +41,7 @@ pub(crate) struct Args {
     pub(crate) seed: u64,
     pub(crate) checkpoint_every: u64,
     pub(crate) flights: u64,
+    pub(crate) weather: Option<Weather>,
 }
 
 /// What the supervisor asks of a worker.
@@ -65,7 +71,8 @@ impl Work {
 }
 
 pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Command> {
-    let mut args = Args { store: None, kills: 5, seed: 1, checkpoint_every: 5000, flights: u64::MAX };
+    let mut args =
+        Args { store: None, kills: 5, seed: 1, checkpoint_every: 5000, flights: u64::MAX, weather: None };
     let mut machine = None;
     while let Some(flag) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{flag} takes a value"));
@@ -76,6 +83,10 @@ pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Command> 
             "--seed" => args.seed = number(&flag, &value()?, 0, u64::MAX)?,
             "--checkpoint-every" => args.checkpoint_every = number(&flag, &value()?, 1, u64::MAX)?,
             "--flights" => args.flights = number(&flag, &value()?, 1, u64::MAX)?,
+            "--weather" => {
+                let weather = value()?.parse::<Weather>().map_err(|error| format!("--weather: {error}"))?;
+                args.weather = Some(weather);
+            }
             // From the supervisor only.
             "--worker" => machine = Some(PathBuf::from(value()?)),
             _ => return Err(format!("unknown argument {flag:?}").into()),

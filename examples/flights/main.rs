@@ -10,6 +10,8 @@
 //!
 //! With `--store s3://bucket/prefix` the settings come from `AWS_ENDPOINT_URL` (or `AWS_ENDPOINT`), `AWS_REGION`,
 //! `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` and, for plain HTTP, `AWS_ALLOW_HTTP=true`.
+//!
+//! With `--weather` the workers reach that store through a proxy that delays, fails and loses what they ask.
 
 mod args;
 mod compare;
@@ -27,6 +29,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use rfs_testkit::WeatherCounts;
 
 use args::{Args, Command};
 use place::Place;
@@ -58,10 +61,13 @@ fn main() -> ExitCode {
 
 /// Both runs, the comparison and the table. Returns whether all was as it should be.
 fn supervise(args: &Args) -> Result<bool> {
-    let place = Place::prepare(args.store.as_deref())?;
+    let place = Place::prepare(args.store.as_deref(), args.weather, args.seed)?;
     let flights = input::count(args.flights)?;
     let kills = kills::plan(args.seed, args.kills, flights, args.checkpoint_every);
     println!("{flights} flights, a checkpoint every {}, seed {}", args.checkpoint_every, args.seed);
+    if let Some(weather) = args.weather {
+        println!("weather: {weather}");
+    }
     println!("killed run:      {}", place.killed);
     println!("undisturbed run: {}", place.undisturbed);
 
@@ -78,6 +84,13 @@ fn supervise(args: &Args) -> Result<bool> {
     let applied = states::every_pair(&place.killed, &place.machines)?;
 
     println!("\n{}", Table { kills_planned: args.kills, killed: &killed, undisturbed: &undisturbed });
+    if let Some(proxy) = &place.proxy {
+        let WeatherCounts { requests, failed_before, failed_after, lost } = proxy.counts();
+        println!(
+            "Of {requests} requests through the weather {failed_before} failed before they were executed, \
+             {failed_after} after, and {lost} replies were lost"
+        );
+    }
     println!("{comparison}");
     println!("{applied}");
     let died = killed.died + undisturbed.died;

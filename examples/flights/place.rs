@@ -3,9 +3,11 @@
 use std::env;
 use std::fmt::Write;
 use std::fs::{self, File, TryLockError};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
 use rfs::{Clock, SystemClock};
+use rfs_testkit::{Weather, WeatherProxy};
 
 use crate::Result;
 
@@ -18,17 +20,29 @@ pub(crate) struct Place {
     pub(crate) undisturbed: String,
     /// Each worker gets a directory of its own in here.
     pub(crate) machines: PathBuf,
+    /// What the workers reach the store through.
+    pub(crate) proxy: Option<WeatherProxy>,
     /// Held as long as the default directory is used.
     _lock: Option<File>,
 }
 
 impl Place {
     /// New places below `store`, or, by default, in an emptied directory under the cargo target directory.
-    pub(crate) fn prepare(store: Option<&str>) -> Result<Self> {
-        match store {
-            Some(store) => Self::below(store),
-            None => Self::default_directory(),
+    pub(crate) fn prepare(store: Option<&str>, weather: Option<Weather>, seed: u64) -> Result<Self> {
+        let mut place = match store {
+            Some(store) => Self::below(store)?,
+            None => Self::default_directory()?,
+        };
+        if let Some(weather) = weather {
+            if !place.killed.starts_with("s3://") {
+                return Err(
+                    "--weather: there is none between a worker and its disk; use --store s3://".into()
+                );
+            }
+            let started = WeatherProxy::start(upstream()?, weather, seed);
+            place.proxy = Some(started.map_err(|error| format!("start the proxy for --weather: {error}"))?);
         }
+        Ok(place)
     }
 
     /// Fresh URLs: what is in the store already is left alone.
@@ -51,6 +65,7 @@ impl Place {
             killed: format!("{store}/run-{unique}"),
             undisturbed: format!("{store}/undisturbed-{unique}"),
             machines: env::temp_dir(),
+            proxy: None,
             _lock: None,
         })
     }
@@ -79,9 +94,20 @@ impl Place {
             killed: file_url(&run.join("killed"))?,
             undisturbed: file_url(&run.join("undisturbed"))?,
             machines,
+            proxy: None,
             _lock: Some(lock),
         })
     }
+}
+
+/// The address of the store's server.
+fn upstream() -> Result<SocketAddr> {
+    let endpoint = ["AWS_ENDPOINT_URL", "AWS_ENDPOINT"].into_iter().find_map(|name| env::var(name).ok());
+    let endpoint = endpoint.ok_or("--weather: set AWS_ENDPOINT_URL to the server's http:// address")?;
+    let address = endpoint.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+    let address = address.ok_or_else(|| format!("--weather: {endpoint} is not http://HOST:PORT"))?;
+    let found = address.to_socket_addrs().ok().and_then(|mut found| found.next());
+    found.ok_or_else(|| format!("--weather: {endpoint} is not http://HOST:PORT").into())
 }
 
 fn target_directory() -> Result<PathBuf> {

@@ -72,7 +72,7 @@ impl Supervisor<'_> {
         loop {
             let machine = tempfile::Builder::new().prefix("machine-").tempdir_in(&self.place.machines);
             let machine = machine.map_err(|error| format!("make a worker's local directory: {error}"))?;
-            let mut worker = Worker::start(&self.work(&machine))?;
+            let mut worker = Worker::start(&self.work(&machine), self.place)?;
             run.workers += 1;
             let end = worker.watch(kills.peek().copied(), &mut run, bar)?;
             // The machine is gone, with all that was on it.
@@ -165,13 +165,16 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(work: &Work) -> Result<Self> {
+    fn start(work: &Work, place: &Place) -> Result<Self> {
         let failed = |error: std::io::Error| format!("start a worker: {error}");
         let errors = tempfile::tempfile().map_err(failed)?;
         let program = env::current_exe().map_err(failed)?;
         let mut command = Command::new(program);
         command.args(work.command_line()).stdin(Stdio::null()).stdout(Stdio::piped());
         command.stderr(errors.try_clone().map_err(failed)?);
+        if let Some(proxy) = &place.proxy {
+            command.env("AWS_ENDPOINT_URL", format!("http://{}", proxy.address()));
+        }
         let mut child = command.spawn().map_err(failed)?;
         let out = child.stdout.take().ok_or("start a worker: it has no standard output")?;
         let (sender, reports) = mpsc::channel();

@@ -4,7 +4,10 @@
 //! whose status decides what to do next into a [`Refusal`], found again among the causes of the error. It also bounds
 //! what is read of an error's body: that text comes from outside.
 
-use crate::{StoreErrorKind, classify::Repeat};
+use crate::{
+    StoreErrorKind,
+    policy::{self, Repeat, Row},
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -15,6 +18,7 @@ use object_store::{
         HttpService, ReqwestConnector,
     },
 };
+use std::time::Duration;
 
 /// How much of an error's body is read, in bytes.
 const LONGEST_BODY: usize = 16 << 10;
@@ -32,27 +36,52 @@ pub(crate) struct Refusal {
     status: u16,
     /// The platform's code for it, or nothing.
     code: String,
+    /// How long the server asks to be left alone.
+    retry_after: Option<Duration>,
 }
 
 impl Refusal {
-    pub(crate) fn class(&self) -> (StoreErrorKind, Repeat) {
+    pub(crate) fn class(&self) -> Row {
         match (self.status, self.code.as_str()) {
             (_, code) if NO_BUCKET.contains(&code) => (StoreErrorKind::NoBucket, Repeat::Never),
             (_, "NotImplemented") | (405 | 501, _) => (StoreErrorKind::Unsupported, Repeat::Never),
             (_, "InvalidBucketName" | "InvalidResourceName" | "OutOfRangeInput") => {
                 (StoreErrorKind::BadUrl, Repeat::Never)
             }
-            (401 | 403, _) => (StoreErrorKind::Denied, Repeat::Never),
             (507, _) | (_, "XMinioStorageFull") => (StoreErrorKind::Full, Repeat::Never),
-            (408 | 429 | 500.., _)
-            | (_, "RequestTimeout" | "SlowDown" | "OperationTimedOut" | "ServerBusy") => {
-                (StoreErrorKind::Unreachable, Repeat::UntilDeadline)
+            (_, code) if EXPIRED.contains(&code) => policy::EXPIRED,
+            (_, code) if SKEWED.contains(&code) => policy::SKEWED,
+            (_, code) if DAMAGED.contains(&code) => policy::DAMAGED_ON_THE_WAY,
+            (401 | 403, _) => (StoreErrorKind::Denied, Repeat::Never),
+            (429 | 503, _) | (_, "SlowDown" | "Throttling" | "ThrottlingException" | "ServerBusy") => {
+                policy::THROTTLED
             }
-            (416, _) => (StoreErrorKind::Truncated, Repeat::Never),
+            (408 | 500.., _) | (_, "RequestTimeout" | "OperationTimedOut") => policy::FAILING,
+            (416, _) => policy::PAST_THE_END,
             _ => (StoreErrorKind::Other, Repeat::Never),
         }
     }
+
+    /// How long the server asks to be left alone.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
 }
+
+/// A temporary credential ran out.
+const EXPIRED: [&str; 3] = ["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"];
+
+/// The signature's time is not the server's.
+const SKEWED: [&str; 2] = ["RequestTimeTooSkewed", "RequestExpired"];
+
+/// The body came in otherwise than it was sent.
+const DAMAGED: [&str; 5] = [
+    "BadDigest",
+    "IncompleteBody",
+    "InvalidDigest",
+    "XAmzContentChecksumMismatch",
+    "XAmzContentSHA256Mismatch",
+];
 
 /// The HTTP client of `object_store`, with refusals made out.
 #[derive(Debug)]
@@ -74,6 +103,7 @@ impl HttpService for Service {
         let batch = request.uri().query().is_some_and(|query| query.contains("comp=batch"));
         let response = self.0.execute(request).await?;
         let status = response.status().as_u16();
+        let retry_after = response.headers().get("retry-after").and_then(|value| seconds(value.as_bytes()));
         if status < 300 || status == 304 {
             return Ok(response);
         }
@@ -86,7 +116,7 @@ impl HttpService for Service {
             return Ok(HttpResponse::from_parts(parts, body.into()));
         }
         // Of this kind nothing below is tried again: that is the caller's business, under the caller's deadline.
-        Err(HttpError::new(HttpErrorKind::Unknown, Refusal { status, code }))
+        Err(HttpError::new(HttpErrorKind::Unknown, Refusal { status, code, retry_after }))
     }
 }
 
@@ -103,6 +133,11 @@ async fn beginning(body: HttpResponseBody) -> Bytes {
     }
     // `object_store` gives up on error bodies that are not UTF-8.
     String::from_utf8_lossy(&begun).into_owned().into()
+}
+
+/// `Retry-After` as a number of seconds. A date, its other form, would need a clock that agrees with the server's.
+fn seconds(value: &[u8]) -> Option<Duration> {
+    std::str::from_utf8(value).ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// The text of the first `<Code>` element.
@@ -132,15 +167,28 @@ mod tests {
     }
 
     #[test]
+    fn only_seconds_are_waited_for() {
+        assert_eq!(seconds(b" 7 "), Some(Duration::from_secs(7)));
+        for other in [&b"-1"[..], b"1.5", b"", b"\xff", b"Wed, 21 Oct 2015 07:28:00 GMT"] {
+            assert_eq!(seconds(other), None, "{other:?}");
+        }
+    }
+
+    #[test]
     fn classes() {
-        let class = |status, code: &str| Refusal { status, code: code.to_owned() }.class();
+        let class = |status, code: &str| Refusal { status, code: code.to_owned(), retry_after: None }.class();
         assert_eq!(class(404, "NoSuchBucket"), (StoreErrorKind::NoBucket, Repeat::Never));
         assert_eq!(class(409, "ContainerBeingDeleted"), (StoreErrorKind::NoBucket, Repeat::Never));
         assert_eq!(class(403, "AuthenticationFailed"), (StoreErrorKind::Denied, Repeat::Never));
         assert_eq!(class(405, ""), (StoreErrorKind::Unsupported, Repeat::Never));
         assert_eq!(class(501, ""), (StoreErrorKind::Unsupported, Repeat::Never));
-        assert_eq!(class(503, "SlowDown"), (StoreErrorKind::Unreachable, Repeat::UntilDeadline));
-        assert_eq!(class(400, "RequestTimeout"), (StoreErrorKind::Unreachable, Repeat::UntilDeadline));
+        assert_eq!(class(503, "SlowDown"), policy::THROTTLED);
+        assert_eq!(class(429, ""), policy::THROTTLED);
+        assert_eq!(class(500, "InternalError"), policy::FAILING);
+        assert_eq!(class(400, "RequestTimeout"), policy::FAILING);
+        assert_eq!(class(400, "ExpiredToken"), policy::EXPIRED);
+        assert_eq!(class(403, "RequestTimeTooSkewed"), policy::SKEWED);
+        assert_eq!(class(400, "BadDigest"), policy::DAMAGED_ON_THE_WAY);
         assert_eq!(class(400, "MalformedXML"), (StoreErrorKind::Other, Repeat::Never));
         assert_eq!(class(301, "PermanentRedirect"), (StoreErrorKind::Other, Repeat::Never));
     }

@@ -2,7 +2,9 @@
 
 use crate::{
     StoreError, StoreErrorKind, StoreOptions,
-    classify::{Failure, Repeat},
+    circuit::{Circuit, Turned},
+    classify::Failure,
+    policy::Repeat,
 };
 use std::{
     future::Future,
@@ -10,9 +12,6 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
-
-/// Failures that may be chance are tried this often.
-const FEW: u32 = 3;
 
 /// A call longer than this is none.
 const LONGEST: Duration = Duration::from_hours(365 * 24);
@@ -45,9 +44,10 @@ impl Limit {
         self.extended(self.each)
     }
 
-    /// For what has to be tidied up even where the deadline has passed.
-    pub(crate) fn for_tidying(self) -> Self {
-        Self { deadline: later(Instant::now(), self.each), ..self }
+    /// For one request beside those of a call, also where the call's deadline has passed.
+    pub(crate) fn of_one(options: &StoreOptions) -> Self {
+        let each = options.attempt_timeout;
+        Self { deadline: later(Instant::now(), each), each }
     }
 }
 
@@ -67,7 +67,7 @@ impl Jitter {
     }
 
     /// Between zero and `most`, in steps of a microsecond.
-    fn pause(&self, most: Duration) -> Duration {
+    pub(crate) fn pause(&self, most: Duration) -> Duration {
         let mut z = self.0.fetch_add(Self::STEP, Ordering::Relaxed).wrapping_add(Self::STEP);
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -81,12 +81,14 @@ impl Jitter {
 pub(crate) struct Call<'a> {
     options: &'a StoreOptions,
     jitter: &'a Jitter,
+    circuit: &'a Circuit,
     doing: &'static str,
     target: String,
     body: u64,
     deadline: Instant,
     attempt: u32,
-    by_chance: u32,
+    /// Failures so far of those that have a bound.
+    bounded: u32,
     pauses: u32,
     /// What ended the attempt before this one.
     before: Option<Failure>,
@@ -97,6 +99,7 @@ impl<'a> Call<'a> {
     pub(crate) fn new(
         options: &'a StoreOptions,
         jitter: &'a Jitter,
+        circuit: &'a Circuit,
         doing: &'static str,
         target: String,
         body: u64,
@@ -105,19 +108,34 @@ impl<'a> Call<'a> {
         Self {
             options,
             jitter,
+            circuit,
             doing,
             target,
             body,
             deadline: later(Instant::now(), granted),
             attempt: 0,
-            by_chance: 0,
+            bounded: 0,
             pauses: 0,
             before: None,
         }
     }
 
+    /// The same call as a part of a larger one, which ends at `deadline`.
+    pub(crate) fn by(self, deadline: Instant) -> Self {
+        Self { deadline, ..self }
+    }
+
     /// Attempts until one succeeds, fails for good, or the deadline passes.
-    pub(crate) async fn run<T, F, Fut>(&mut self, mut attempt: F) -> Result<T, StoreError>
+    pub(crate) async fn run<T, F, Fut>(&mut self, attempt: F) -> Result<T, StoreError>
+    where
+        F: FnMut(Limit) -> Fut,
+        Fut: Future<Output = Result<T, Failure>>,
+    {
+        self.attempts(attempt).await.map_err(|failure| self.fail(failure))
+    }
+
+    /// [`run`](Self::run), for a part of a larger call.
+    pub(crate) async fn attempts<T, F, Fut>(&mut self, mut attempt: F) -> Result<T, Failure>
     where
         F: FnMut(Limit) -> Fut,
         Fut: Future<Output = Result<T, Failure>>,
@@ -125,7 +143,7 @@ impl<'a> Call<'a> {
         loop {
             match self.once(&mut attempt).await {
                 Ok(done) => return Ok(done),
-                Err(failure) => self.pause(failure).await?,
+                Err(failure) => self.rest(failure).await?,
             }
         }
     }
@@ -136,8 +154,35 @@ impl<'a> Call<'a> {
         F: FnOnce(Limit) -> Fut,
         Fut: Future<Output = Result<T, Failure>>,
     {
+        let turn = match self.circuit.enter() {
+            Ok(turn) => turn,
+            Err(left) => {
+                let detail = format!(
+                    "it gave no answer for long, and is not asked for another {} ms",
+                    left.as_millis()
+                );
+                return Err(Failure::unasked((StoreErrorKind::Unreachable, Repeat::Never), detail));
+            }
+        };
         self.attempt = self.attempt.saturating_add(1);
-        let outcome = attempt(Limit { deadline: self.deadline, each: self.options.attempt_timeout }).await;
+        let mut outcome =
+            attempt(Limit { deadline: self.deadline, each: self.options.attempt_timeout }).await;
+        let silence = outcome.as_ref().err().map_or(Some(false), |failure| {
+            // What was not asked says neither.
+            failure.asked.then(|| failure.is_silence())
+        });
+        match silence {
+            Some(false) => self.tell(turn.answered()),
+            Some(true) => {
+                if turn.is_probe()
+                    && let Err(failure) = &mut outcome
+                {
+                    failure.repeat = Repeat::Never;
+                }
+                self.tell(turn.failed(self.options, self.jitter));
+            }
+            None => drop(turn),
+        }
         match &outcome {
             Ok(_) => tracing::debug!(
                 doing = self.doing,
@@ -161,25 +206,26 @@ impl<'a> Call<'a> {
     }
 
     /// Waits before the next attempt, or ends the call with `failure` if there is to be none.
-    #[expect(clippy::disallowed_methods, reason = "the call owns the pause between its attempts")]
     pub(crate) async fn pause(&mut self, failure: Failure) -> Result<(), StoreError> {
-        match failure.repeat {
-            Repeat::Never => return Err(self.fail(failure)),
-            Repeat::Few => {
-                self.by_chance += 1;
-                if self.by_chance >= FEW {
-                    return Err(self.fail(failure));
-                }
-            }
-            Repeat::UntilDeadline => {}
+        self.rest(failure).await.map_err(|failure| self.fail(failure))
+    }
+
+    /// [`pause`](Self::pause), for a part of a larger call.
+    #[expect(clippy::disallowed_methods, reason = "the call owns the pause between its attempts")]
+    pub(crate) async fn rest(&mut self, failure: Failure) -> Result<(), Failure> {
+        if !matches!(failure.repeat, Repeat::UntilDeadline | Repeat::Slower) {
+            self.bounded += 1;
+        }
+        if self.bounded >= failure.repeat.most() {
+            return Err(self.conclude(failure));
         }
         let growth = 2_u32.saturating_pow(self.pauses.min(31));
         let most = self.options.backoff_initial.saturating_mul(growth).min(self.options.backoff_max);
         self.pauses = self.pauses.saturating_add(1);
-        // A millisecond at least: a store that fails at once, and a jitter of nothing, must not spin.
-        let pause = self.jitter.pause(most).max(Duration::from_millis(1));
+        let asked = failure.retry_after.unwrap_or_default().min(LONGEST);
+        let pause = self.jitter.pause(most).max(failure.repeat.least_pause(most)).max(asked);
         if Instant::now() + pause >= self.deadline {
-            return Err(self.fail(failure));
+            return Err(self.conclude(failure));
         }
         self.before = Some(failure);
         tokio::time::sleep(pause).await;
@@ -187,7 +233,27 @@ impl<'a> Call<'a> {
     }
 
     /// Ends the call with `failure`.
-    pub(crate) fn fail(&mut self, mut failure: Failure) -> StoreError {
+    pub(crate) fn fail(&mut self, failure: Failure) -> StoreError {
+        if failure.is_silence() {
+            self.tell(self.circuit.call_failed(self.options, self.jitter));
+        }
+        self.conclude(failure).into_error(self.doing, self.target.clone())
+    }
+
+    fn tell(&self, turned: Option<Turned>) {
+        match turned {
+            Some(Turned::Away(pause)) => tracing::warn!(
+                target = %self.target,
+                pause_ms = pause.as_millis() as u64,
+                "the store gives no answer and is left alone for a while"
+            ),
+            Some(Turned::Back) => tracing::info!(target = %self.target, "the store answers again"),
+            None => {}
+        }
+    }
+
+    /// What all attempts together say, where `failure` ended the last one. Doing it twice changes nothing.
+    fn conclude(&mut self, mut failure: Failure) -> Failure {
         // An attempt that the deadline cut short says nothing; the one before may say why none succeeded.
         if failure.kind == StoreErrorKind::Deadline
             && let Some(before) = self.before.take_if(|before| before.kind == StoreErrorKind::Unreachable)
@@ -195,14 +261,20 @@ impl<'a> Call<'a> {
         {
             failure = before;
         }
-        if failure.conflict {
+        if let Some(rest) = failure.retry_after.take() {
+            failure.detail = format!("{}, to be asked again in {} s", failure.detail, rest.as_secs());
+        }
+        if std::mem::take(&mut failure.conflict) {
             // A conflict never ends a call by itself; that time ran out does.
             failure.kind = StoreErrorKind::Deadline;
+            // Nor is it silence.
+            failure.asked = false;
         }
-        if self.attempt > 1 {
-            failure.detail = format!("{} attempts, the last one: {}", self.attempt, failure.detail);
+        let attempts = std::mem::take(&mut self.attempt);
+        if attempts > 1 {
+            failure.detail = format!("{attempts} attempts, the last one: {}", failure.detail);
         }
-        failure.into_error(self.doing, self.target.clone())
+        failure
     }
 }
 
@@ -224,5 +296,28 @@ mod tests {
             draw(7).iter().any(|pause| *pause > most / 2) && draw(7).iter().any(|pause| *pause < most / 2)
         );
         assert_eq!(Jitter::new(1).pause(Duration::ZERO), Duration::ZERO);
+    }
+
+    async fn pauses_of(failures: impl IntoIterator<Item = Failure>) -> Vec<u64> {
+        let options = StoreOptions::default().with_backoff(Duration::from_secs(1), Duration::from_secs(4));
+        let (jitter, circuit) = (Jitter::new(3), Circuit::default());
+        let mut call = Call::new(&options, &jitter, &circuit, "testing", "a".to_owned(), 0);
+        let mut pauses = Vec::new();
+        for failure in failures {
+            let begun = Instant::now();
+            call.pause(failure).await.expect("there is time for one more");
+            pauses.push(begun.elapsed().as_millis() as u64);
+        }
+        pauses
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wish_for_rest_is_respected_and_a_throttled_call_never_hurries() {
+        let throttled = || Failure::new(crate::policy::THROTTLED, "503");
+        let asked = |seconds| Failure { retry_after: Some(Duration::from_secs(seconds)), ..throttled() };
+        assert_eq!(pauses_of([asked(9), asked(20)]).await, [9_000, 20_000]);
+        for (pause, most) in pauses_of((0..5).map(|_| throttled())).await.into_iter().zip([1, 2, 4, 4, 4]) {
+            assert!((most * 500..=most * 1000 + 1).contains(&pause), "{pause} ms of {most} s");
+        }
     }
 }

@@ -1,18 +1,11 @@
 //! From a backend's error to what is to be done next: try again, look again, or give up, and under which kind.
 
-use crate::{StoreError, StoreErrorKind, error::shorten};
-use std::{error::Error, io};
-
-/// How often a failed attempt is worth repeating.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Repeat {
-    /// The same request will fail the same way.
-    Never,
-    /// It may have been chance; if it happens three times it was not.
-    Few,
-    /// As long as the deadline allows.
-    UntilDeadline,
-}
+use crate::{
+    StoreError, StoreErrorKind,
+    error::shorten,
+    policy::{self, Repeat, Row},
+};
+use std::{error::Error, io, time::Duration};
 
 /// One failed attempt.
 #[derive(Debug)]
@@ -22,28 +15,43 @@ pub(crate) struct Failure {
     /// The store refused a create-only put because of an object that is, or is being, written there. That object
     /// may be our own: the answer to an earlier attempt may have been lost.
     pub(crate) conflict: bool,
+    /// The store had the request, as far as is known. What waits in vain for its turn says nothing of the store.
+    pub(crate) asked: bool,
+    /// How long the store asked to be left alone.
+    pub(crate) retry_after: Option<Duration>,
     pub(crate) detail: String,
     pub(crate) source: Option<Box<dyn Error + Send + Sync>>,
 }
 
 impl Failure {
-    pub(crate) fn new(kind: StoreErrorKind, repeat: Repeat, detail: impl AsRef<str>) -> Self {
-        Self { kind, repeat, conflict: false, detail: shorten(detail.as_ref()), source: None }
+    pub(crate) fn new((kind, repeat): Row, detail: impl AsRef<str>) -> Self {
+        let detail = shorten(detail.as_ref());
+        Self { kind, repeat, conflict: false, asked: true, retry_after: None, detail, source: None }
+    }
+
+    /// The request was not sent.
+    pub(crate) fn unasked(row: Row, detail: impl AsRef<str>) -> Self {
+        Self { asked: false, ..Self::new(row, detail) }
+    }
+
+    /// The store gave no answer that would show it alive.
+    pub(crate) fn is_silence(&self) -> bool {
+        self.asked && self.kind.is_transient() && !self.conflict
+    }
+
+    /// A failure that no repetition mends.
+    pub(crate) fn last(kind: StoreErrorKind, detail: impl AsRef<str>) -> Self {
+        Self::new((kind, Repeat::Never), detail)
     }
 
     /// No answer within the time of one attempt. The request may have been executed all the same.
     pub(crate) fn timed_out() -> Self {
-        Self::new(StoreErrorKind::Deadline, Repeat::UntilDeadline, "no answer within the time of one attempt")
-    }
-
-    pub(crate) fn truncated(repeat: Repeat, detail: impl AsRef<str>) -> Self {
-        Self::new(StoreErrorKind::Truncated, repeat, detail)
+        Self::new(policy::SILENT, "no answer within the time of one attempt")
     }
 
     pub(crate) fn too_large(what: &str, size: u64, unit: &str, limit: &str, most: u64) -> Self {
-        Self::new(
+        Self::last(
             StoreErrorKind::TooLarge,
-            Repeat::Never,
             format!("{what} of {size} {unit}; StoreOptions::{limit} allows {most}"),
         )
     }
@@ -60,9 +68,7 @@ impl From<object_store::Error> for Failure {
             E::NotFound { .. } => (StoreErrorKind::NotFound, Repeat::Never),
             E::PermissionDenied { .. } | E::Unauthenticated { .. } => (StoreErrorKind::Denied, Repeat::Never),
             // S3 answers 409 while another put of the same key is under way: the outcome is open.
-            E::AlreadyExists { .. } | E::Precondition { .. } => {
-                (StoreErrorKind::Unreachable, Repeat::UntilDeadline)
-            }
+            E::AlreadyExists { .. } | E::Precondition { .. } => policy::CONFLICT,
             E::NotSupported { .. } | E::NotImplemented { .. } => (StoreErrorKind::Unsupported, Repeat::Never),
             E::InvalidPath { .. } => (StoreErrorKind::BadKey, Repeat::Never),
             E::UnknownConfigurationKey { .. } => (StoreErrorKind::BadUrl, Repeat::Never),
@@ -73,6 +79,8 @@ impl From<object_store::Error> for Failure {
             kind,
             repeat,
             conflict: matches!(error, E::AlreadyExists { .. } | E::Precondition { .. }),
+            asked: true,
+            retry_after: retry_after(&error),
             detail: shorten(&root(&error).to_string()),
             source: Some(Box::new(error)),
         }
@@ -80,8 +88,7 @@ impl From<object_store::Error> for Failure {
 }
 
 /// A backend's catch-all error says nothing by itself; the causes below it may.
-fn by_cause(error: &object_store::Error) -> (StoreErrorKind, Repeat) {
-    let unknown = (StoreErrorKind::Unreachable, Repeat::UntilDeadline);
+fn by_cause(error: &object_store::Error) -> Row {
     let mut of_transport = None;
     for cause in causes(error) {
         #[cfg(feature = "http-client")]
@@ -90,7 +97,7 @@ fn by_cause(error: &object_store::Error) -> (StoreErrorKind, Repeat) {
         }
         #[cfg(feature = "http-client")]
         if cause.is::<object_store::client::HttpError>() {
-            of_transport = Some(unknown);
+            of_transport = Some(policy::BROKEN);
         }
         if let Some(failure) = cause.downcast_ref::<io::Error>() {
             of_transport.get_or_insert(by_io(failure.kind()));
@@ -99,15 +106,26 @@ fn by_cause(error: &object_store::Error) -> (StoreErrorKind, Repeat) {
     of_transport.unwrap_or(match error {
         // Their connections fail with a cause of their own: this is an answer that makes no sense.
         object_store::Error::Generic { store: "S3" | "MicrosoftAzure" | "GCS" | "HTTP", .. } => {
-            (StoreErrorKind::Other, Repeat::Few)
+            policy::SENSELESS
         }
-        _ => unknown,
+        _ => policy::BROKEN,
     })
+}
+
+/// How long the store asked to be left alone, as far as the causes tell.
+#[cfg(feature = "http-client")]
+fn retry_after(error: &object_store::Error) -> Option<Duration> {
+    causes(error).find_map(|cause| cause.downcast_ref::<crate::answer::Refusal>()?.retry_after())
+}
+
+#[cfg(not(feature = "http-client"))]
+fn retry_after(_: &object_store::Error) -> Option<Duration> {
+    None
 }
 
 /// Failures of the network pass. Failures of a disk are final: after a failed flush nobody knows what the disk
 /// holds, and a repeated put that finds its bytes in the page cache would call them durable.
-fn by_io(kind: io::ErrorKind) -> (StoreErrorKind, Repeat) {
+fn by_io(kind: io::ErrorKind) -> Row {
     use io::ErrorKind as K;
     match kind {
         K::ConnectionRefused
@@ -122,7 +140,7 @@ fn by_io(kind: io::ErrorKind) -> (StoreErrorKind, Repeat) {
         | K::AddrNotAvailable
         | K::HostUnreachable
         | K::NetworkUnreachable
-        | K::NetworkDown => (StoreErrorKind::Unreachable, Repeat::UntilDeadline),
+        | K::NetworkDown => policy::BROKEN,
         K::PermissionDenied | K::ReadOnlyFilesystem => (StoreErrorKind::Denied, Repeat::Never),
         K::StorageFull | K::QuotaExceeded | K::FileTooLarge => (StoreErrorKind::Full, Repeat::Never),
         K::NotFound => (StoreErrorKind::Unreachable, Repeat::Few),

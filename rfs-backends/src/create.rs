@@ -1,11 +1,6 @@
 //! Creating an object only if it is absent, and finding out whether a store can.
 
-use crate::{
-    Store, StoreError, StoreErrorKind,
-    call::Call,
-    classify::{Failure, Repeat},
-    store::Inner,
-};
+use crate::{Store, StoreError, StoreErrorKind, call::Call, classify::Failure, store::Inner};
 use bytes::Bytes;
 use futures::future::join_all;
 use object_store::{PutMode, path::Path};
@@ -105,7 +100,7 @@ impl Store {
     async fn race(&self, key: &str, nonce: u128) -> Result<(), StoreError> {
         let bytes_of = |creator: u64| Bytes::from(format!("rfs probe {nonce:032x} creator {creator}"));
         let refuse = |detail: String| {
-            let failure = Failure::new(StoreErrorKind::NoPutIfAbsent, Repeat::Never, detail);
+            let failure = Failure::last(StoreErrorKind::NoPutIfAbsent, detail);
             Err(failure.into_error("probing", format!("{} with {key}", self.url())))
         };
         let outcomes = join_all((0..RACERS).map(|creator| self.put_new(key, bytes_of(creator)))).await;

@@ -15,6 +15,8 @@ pub enum StoreErrorKind {
     Unreachable,
     /// The store refused the credentials or the permission. Mend them.
     Denied,
+    /// The store refused a signature because its clock and this machine's are too far apart. Set the clock.
+    ClockSkew,
     /// The store has no working create-only put. Choose another store, or opt out by name.
     NoPutIfAbsent,
     /// The call's deadline passed before its outcome was known. Call again later; a put is repeated with the same
@@ -55,6 +57,7 @@ impl StoreErrorKind {
             Self::NoBucket => "no such bucket",
             Self::Unreachable => "the store gives no usable answer",
             Self::Denied => "access denied",
+            Self::ClockSkew => "the clocks of store and machine are too far apart",
             Self::NoPutIfAbsent => "the store does not keep create-only puts",
             Self::Deadline => "the deadline passed before the outcome was known",
             Self::Truncated => "fewer bytes than there should be",
@@ -75,6 +78,9 @@ impl StoreErrorKind {
                 "check endpoint and network, then try again; a put is repeated with the same bytes"
             }
             Self::Denied => "check credentials and permissions",
+            Self::ClockSkew => {
+                "set this machine's clock, for instance by NTP; signatures hold for some minutes"
+            }
             Self::NoPutIfAbsent => {
                 "use a store with put-if-absent, or, if there is only ever one writer, opt out with \
                  StoreOptions::with_assume_put_if_absent"

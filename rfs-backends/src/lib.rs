@@ -7,6 +7,8 @@
 //!   when the answer was lost on the way;
 //! * [`Store::probe`]: refuse a store whose create-only put does not hold;
 //! * retries with a deadline, capped exponential backoff and full jitter ([`StoreOptions`]);
+//! * a pause for a store that is dead, and one try at a time until it is back;
+//! * a second request for a read whose answer is late;
 //! * a count of requests and bytes by kind ([`Meter`]);
 //! * errors whose kind says what the caller can do ([`StoreErrorKind`]);
 //! * a public suite that tells whether a store is fit for rfs ([`conformance`]).
@@ -38,6 +40,7 @@ mod answer;
 #[cfg(feature = "azure")]
 mod azure;
 mod call;
+mod circuit;
 mod classify;
 pub mod conformance;
 mod create;
@@ -45,6 +48,7 @@ mod error;
 mod flushed;
 #[cfg(feature = "gcs")]
 mod gcs;
+mod hedge;
 #[cfg(feature = "http-client")]
 mod labelled;
 mod local;
@@ -53,10 +57,12 @@ mod meter;
 mod options;
 #[cfg(feature = "http-client")]
 mod platform;
+mod policy;
 #[cfg(feature = "http")]
 mod read_only;
 #[cfg(feature = "s3")]
 mod s3;
+mod shared;
 mod store;
 mod upload;
 mod url;

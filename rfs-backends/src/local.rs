@@ -10,6 +10,7 @@ pub(crate) fn open(url: &str, rest: &str, options: StoreOptions) -> Result<Store
     let backend = LocalFileSystem::new_with_prefix(&dir).map_err(|error| {
         StoreError::new(StoreErrorKind::Other, "opening", url, error.to_string(), Some(error.into()))
     })?;
+    let options = options.with_hedging(0, 0);
     Ok(Store::new(Arc::new(Flushed::new(backend)), url, Path::default(), options))
 }
 

@@ -18,5 +18,6 @@ pub(crate) fn open(url: &str, rest: &str, options: StoreOptions) -> Result<Store
         let mut named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
         (Arc::clone(named.entry(name.to_owned()).or_default()), prefix)
     };
-    Ok(Store::new(backend, url, prefix, options))
+    let options = options.with_hedging(0, 0);
+    Ok(Store::new(Arc::<InMemory>::clone(&backend), url, prefix, options).with_multipart(backend))
 }

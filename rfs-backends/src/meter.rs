@@ -21,13 +21,16 @@ pub enum RequestKind {
     Head,
     /// Starting, completing or aborting a multipart upload, or one part of it. Bytes: the part's body.
     Multipart,
+    /// A second get of what a first one was late to answer. Bytes: the body received, where this answer won.
+    Hedge,
 }
 
 impl RequestKind {
     /// Every kind, in the order of the variants.
-    pub const ALL: [Self; 6] = [Self::Put, Self::Get, Self::List, Self::Delete, Self::Head, Self::Multipart];
+    pub const ALL: [Self; 7] =
+        [Self::Put, Self::Get, Self::List, Self::Delete, Self::Head, Self::Multipart, Self::Hedge];
 
-    /// The kind's name in tables and traces: `put`, `get`, `list`, `delete`, `head`, `multipart`.
+    /// The kind's name in tables and traces: `put`, `get`, `list`, `delete`, `head`, `multipart`, `hedge`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Put => "put",
@@ -36,6 +39,7 @@ impl RequestKind {
             Self::Delete => "delete",
             Self::Head => "head",
             Self::Multipart => "multipart",
+            Self::Hedge => "hedge",
         }
     }
 }

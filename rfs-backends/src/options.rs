@@ -30,6 +30,10 @@ pub struct StoreOptions {
     pub(crate) multipart_threshold: u64,
     pub(crate) part_bytes: u64,
     pub(crate) concurrency: usize,
+    pub(crate) hedge_percentile: u8,
+    pub(crate) hedge_extra_percent: u8,
+    pub(crate) circuit_calls: u32,
+    pub(crate) circuit_pause: Duration,
     pub(crate) max_object_bytes: u64,
     pub(crate) max_listed: usize,
     pub(crate) assume_put_if_absent: bool,
@@ -48,6 +52,10 @@ impl Default for StoreOptions {
             multipart_threshold: 8 << 20,
             part_bytes: 8 << 20,
             concurrency: 64,
+            hedge_percentile: 95,
+            hedge_extra_percent: 5,
+            circuit_calls: 3,
+            circuit_pause: Duration::from_secs(30),
             max_object_bytes: 1 << 30,
             max_listed: 4_000_000,
             assume_put_if_absent: false,
@@ -114,6 +122,27 @@ impl StoreOptions {
     #[must_use]
     pub fn with_concurrency(mut self, requests: usize) -> Self {
         self.concurrency = requests.clamp(1, 1 << 16);
+        self
+    }
+
+    /// When a read is asked for a second time: when its answer has not begun after the time in which `percentile` of
+    /// the recent ones had (95), and not before 50 ms. The first answer wins. Second requests are at most
+    /// `extra_percent` of the first ones (5); with 0 there are none, nor on `memory://` and `file://`.
+    #[must_use]
+    pub fn with_hedging(mut self, percentile: u8, extra_percent: u8) -> Self {
+        self.hedge_percentile = percentile.min(100);
+        self.hedge_extra_percent = extra_percent.min(100);
+        self
+    }
+
+    /// When a dead store is left alone: after so many calls in a row that ended, with all their attempts, without an
+    /// answer (3; with 0 never). Calls then fail at once as [`Unreachable`](crate::StoreErrorKind::Unreachable). After a
+    /// pause one of them may try; if it gets no answer either, the pause doubles, up to `longest_pause` (30 s). The
+    /// first answer, also a refusal, ends it.
+    #[must_use]
+    pub fn with_circuit(mut self, calls: u32, longest_pause: Duration) -> Self {
+        self.circuit_calls = calls;
+        self.circuit_pause = longest_pause.min(Duration::from_hours(24));
         self
     }
 
@@ -236,6 +265,10 @@ impl fmt::Debug for StoreOptions {
             .field("multipart_threshold", &self.multipart_threshold)
             .field("part_bytes", &self.part_bytes)
             .field("concurrency", &self.concurrency)
+            .field("hedge_percentile", &self.hedge_percentile)
+            .field("hedge_extra_percent", &self.hedge_extra_percent)
+            .field("circuit_calls", &self.circuit_calls)
+            .field("circuit_pause", &self.circuit_pause)
             .field("max_object_bytes", &self.max_object_bytes)
             .field("max_listed", &self.max_listed)
             .field("assume_put_if_absent", &self.assume_put_if_absent)

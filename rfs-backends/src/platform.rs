@@ -4,7 +4,9 @@ use crate::{
     Store, StoreError, StoreErrorKind, StoreOptions,
     labelled::{Labelled, Labels},
 };
-use object_store::{Certificate, ClientOptions, ObjectStore, RetryConfig, TagSet, path::Path};
+use object_store::{
+    Certificate, ClientOptions, ObjectStore, RetryConfig, TagSet, multipart::MultipartStore, path::Path,
+};
 use std::{collections::BTreeMap, env, fs::File, io::Read, sync::Arc, time::Duration};
 
 /// A setting's name, and the variables that complete it, the first that is set.
@@ -205,19 +207,27 @@ pub(crate) fn no_retries() -> RetryConfig {
 }
 
 /// The store over what a builder made.
-pub(crate) fn finish<S: ObjectStore>(
+pub(crate) fn finish<S: ObjectStore + MultipartStore>(
     url: &str,
     built: object_store::Result<S>,
     labels: Labels,
     prefix: Path,
     options: StoreOptions,
 ) -> Result<Store, StoreError> {
-    let backend = built.map_err(|error| {
+    let backend = accepted(url, built)?;
+    if labels.is_empty() {
+        let backend = Arc::new(backend);
+        return Ok(Store::new(Arc::<S>::clone(&backend), url, prefix, options).with_multipart(backend));
+    }
+    // Its uploads begin again where the others go on: parts are asked for without attributes.
+    Ok(Store::new(Arc::new(Labelled::new(backend, labels)), url, prefix, options))
+}
+
+/// The backend, if its settings were in order.
+pub(crate) fn accepted<S>(url: &str, built: object_store::Result<S>) -> Result<S, StoreError> {
+    built.map_err(|error| {
         StoreError::new(StoreErrorKind::BadUrl, "opening", url, error.to_string(), Some(error.into()))
-    })?;
-    let backend: Arc<dyn ObjectStore> =
-        if labels.is_empty() { Arc::new(backend) } else { Arc::new(Labelled::new(backend, labels)) };
-    Ok(Store::new(backend, url, prefix, options))
+    })
 }
 
 #[cfg(test)]

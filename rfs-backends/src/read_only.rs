@@ -3,8 +3,7 @@
 use crate::{
     Store, StoreError, StoreOptions,
     answer::Connector,
-    labelled::Labels,
-    platform::{Platform, finish, no_retries},
+    platform::{Platform, accepted, no_retries},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,7 +14,7 @@ use object_store::{
     http::{HttpBuilder, HttpStore},
     path::Path,
 };
-use std::{fmt, ops::Range};
+use std::{fmt, ops::Range, sync::Arc};
 
 const HTTP: Platform =
     Platform { prefixes: &[], aliases: &[], credential: &[], others: &[], has_tags: false };
@@ -47,7 +46,8 @@ pub(crate) fn open(url: &str, rest: &str, options: StoreOptions) -> std::result:
         .with_client_options(client)
         .with_http_connector(Connector);
     let builder = settings.apply(builder, &[] as &[ClientConfigKey], HttpBuilder::with_config)?;
-    finish(url, builder.build().map(ReadOnly), Labels::default(), prefix, options)
+    let backend = ReadOnly(accepted(url, builder.build())?);
+    Ok(Store::new(Arc::new(backend), url, prefix, options))
 }
 
 /// Whether host, port and path are such that nothing about them can be understood in two ways.

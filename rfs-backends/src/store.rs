@@ -3,14 +3,19 @@
 use crate::{
     Meter, RequestKind, StoreError, StoreErrorKind, StoreOptions,
     call::{Call, Jitter, Limit},
-    classify::{Failure, Repeat},
+    classify::Failure,
+    policy::{self, Repeat},
+    shared::Shared,
     url,
 };
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
+use futures::{
+    StreamExt, TryStreamExt,
+    future::{Either, select},
+};
 use object_store::{
     GetOptions, GetResult, GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload,
-    path::Path,
+    multipart::MultipartStore, path::Path,
 };
 use std::{fmt, future::Future, ops::Range, sync::Arc, time::Duration};
 use tokio::{
@@ -45,7 +50,7 @@ pub(crate) struct Inner {
     url: String,
     prefix: Path,
     pub(crate) options: StoreOptions,
-    pub(crate) meter: Arc<Meter>,
+    pub(crate) shared: Arc<Shared>,
     permits: Semaphore,
     jitter: Jitter,
 }
@@ -84,6 +89,25 @@ impl Store {
         Self::assemble(inner, url_for_messages.to_owned(), prefix, options, Arc::default(), permits)
     }
 
+    /// The same store, begun anew, with the backend's interface for uploads that can be resumed: parts that fail are
+    /// sent again, instead of the whole object. Stores of [`from_url`](Self::from_url) have it where there is one.
+    ///
+    /// ```
+    /// use rfs_backends::{Store, StoreOptions, object_store::{memory::InMemory, path::Path}};
+    /// use std::sync::Arc;
+    ///
+    /// let backend = Arc::new(InMemory::new());
+    /// let store = Store::new(backend.clone(), "mine://", Path::from("jobs"), StoreOptions::default());
+    /// let store = store.with_multipart(backend);
+    /// ```
+    #[must_use]
+    pub fn with_multipart(self, backend: Arc<dyn MultipartStore>) -> Self {
+        let Inner { backend: inner, url, prefix, options, .. } = &*self.inner;
+        let shared = Arc::new(Shared { parts: Some(backend), ..Shared::default() });
+        let permits = options.concurrency;
+        Self::assemble(Arc::clone(inner), url.clone(), prefix.clone(), options.clone(), shared, permits)
+    }
+
     /// Opens the store that a URL names.
     ///
     /// * `memory://name[/prefix]`: in this process, shared by all who open the same name, until the process ends.
@@ -115,12 +139,12 @@ impl Store {
         url: String,
         prefix: Path,
         options: StoreOptions,
-        meter: Arc<Meter>,
+        shared: Arc<Shared>,
         permits: usize,
     ) -> Self {
         let jitter = Jitter::new(options.jitter_seed);
         let permits = Semaphore::new(permits);
-        Self { inner: Arc::new(Inner { backend, url, prefix, options, meter, permits, jitter }) }
+        Self { inner: Arc::new(Inner { backend, url, prefix, options, shared, permits, jitter }) }
     }
 
     /// The same store with its own limit on concurrent requests.
@@ -131,7 +155,7 @@ impl Store {
             inner.url.clone(),
             inner.prefix.clone(),
             inner.options.clone(),
-            Arc::clone(&inner.meter),
+            Arc::clone(&inner.shared),
             permits,
         )
     }
@@ -162,10 +186,10 @@ impl Store {
     /// The same backend at another prefix. `url_for_messages` names it in errors.
     #[must_use]
     pub fn at_prefix(&self, url_for_messages: &str, prefix: Path) -> Self {
-        let Inner { backend, options, meter, .. } = &*self.inner;
+        let Inner { backend, options, shared, .. } = &*self.inner;
         let permits = options.concurrency;
-        let (backend, meter) = (Arc::clone(backend), Arc::clone(meter));
-        Self::assemble(backend, url_for_messages.to_owned(), prefix, options.clone(), meter, permits)
+        let (backend, shared) = (Arc::clone(backend), Arc::clone(shared));
+        Self::assemble(backend, url_for_messages.to_owned(), prefix, options.clone(), shared, permits)
     }
 
     /// Whether both are places of one backend in this process.
@@ -198,7 +222,13 @@ impl Store {
 
     /// Requests and bytes so far, of all clones of this store.
     pub fn meter(&self) -> &Meter {
-        &self.inner.meter
+        &self.inner.shared.meter
+    }
+
+    /// How long calls on this store fail at once, because it gave no answer for long; none while it is asked as usual.
+    /// See [`StoreOptions::with_circuit`].
+    pub fn left_alone_for(&self) -> Option<Duration> {
+        self.inner.shared.circuit.left()
     }
 
     /// The backend below. What is done through it is neither metered nor retried, and sees keys with their prefix.
@@ -261,7 +291,7 @@ impl Store {
         let call = |bytes| inner.call("reading", key, bytes);
         let Some(length) = range.end.checked_sub(range.start) else {
             let detail = format!("the range {}..{} ends before it begins", range.start, range.end);
-            return Err(call(0).fail(Failure::new(StoreErrorKind::BadKey, Repeat::Never, detail)));
+            return Err(call(0).fail(Failure::last(StoreErrorKind::BadKey, detail)));
         };
         if length == 0 {
             return Ok(Bytes::new());
@@ -343,7 +373,7 @@ impl fmt::Debug for Store {
 
 impl Inner {
     pub(crate) fn call(&self, doing: &'static str, key: &str, body: u64) -> Call<'_> {
-        Call::new(&self.options, &self.jitter, doing, self.target(key), body)
+        Call::new(&self.options, &self.jitter, &self.shared.circuit, doing, self.target(key), body)
     }
 
     /// The backend's path of a key. Refused is what some store can't take, so that a volume can move to any store.
@@ -407,9 +437,8 @@ impl Inner {
         match permit {
             // A turn that comes with the deadline comes too late: nobody would wait for the answer.
             Ok(Ok(permit)) if Instant::now() < limit.deadline() => Ok(permit),
-            _ => Err(Failure::new(
-                StoreErrorKind::Deadline,
-                Repeat::UntilDeadline,
+            _ => Err(Failure::unasked(
+                policy::SILENT,
                 format!("all {} concurrent requests are busy", self.options.concurrency),
             )),
         }
@@ -424,7 +453,7 @@ impl Inner {
     ) -> Result<(), Failure> {
         let _permit = self.permit(limit).await?;
         let bytes = payload.content_length() as u64;
-        self.meter.request(RequestKind::Put, bytes);
+        self.shared.meter.request(RequestKind::Put, bytes);
         let put = self.backend.put_opts(path, payload, mode.into());
         within(limit.until(self.options.allowance(bytes)), put).await?;
         Ok(())
@@ -439,10 +468,10 @@ impl Inner {
     ) -> Result<Bytes, Failure> {
         let ranged = range.is_some();
         let permit = self.permit(limit).await?;
-        self.meter.request(RequestKind::Get, 0);
+        self.shared.meter.request(RequestKind::Get, 0);
         let options = GetOptions::new().with_range(range.clone());
-        let answer = match within(limit.until(Duration::ZERO), self.backend.get_opts(path, options)).await {
-            Ok(answer) => answer,
+        let (answer, kind) = match within(limit.until(Duration::ZERO), self.answer(path, options)).await {
+            Ok(answered) => answered,
             Err(failure) => {
                 drop(permit);
                 return Err(match range {
@@ -462,7 +491,7 @@ impl Inner {
         let further = self.options.allowance(length);
         // The length of a range was known, and granted, when the call began.
         let limit = if ranged { limit } else { limit.extended(further) };
-        match tokio::time::timeout_at(limit.until(further), self.body(answer, length)).await {
+        match tokio::time::timeout_at(limit.until(further), self.body(answer, length, kind)).await {
             Ok(body) => body,
             Err(_) => Err(Failure::timed_out()),
         }
@@ -479,7 +508,8 @@ impl Inner {
     ) -> Failure {
         use StoreErrorKind::{Other, Truncated, Unreachable};
         let open = matches!(failure.kind, Unreachable | Truncated | Other);
-        if !open {
+        // Who asks for rest knows the request, and is not asked more.
+        if !open || failure.repeat == Repeat::Slower {
             return failure;
         }
         match self.attempt_head(path, limit).await {
@@ -488,14 +518,63 @@ impl Inner {
         }
     }
 
-    async fn body(&self, answer: GetResult, length: u64) -> Result<Bytes, Failure> {
-        let short = |got: u64| Failure::truncated(Repeat::Few, format!("{got} of {length} bytes came"));
+    /// The first answer to a get, and which request it came to: a second one is made if the first is late.
+    async fn answer(
+        &self,
+        path: &Path,
+        options: GetOptions,
+    ) -> object_store::Result<(GetResult, RequestKind)> {
+        let hedges = &self.shared.hedges;
+        let begun = Instant::now();
+        let patience = hedges.patience(&self.options);
+        let mut first = self.backend.get_opts(path, options.clone());
+        let answered = match patience {
+            None => first.await.map(|answer| (answer, RequestKind::Get)),
+            Some(patience) => match tokio::time::timeout(patience, &mut first).await {
+                Ok(outcome) => outcome.map(|answer| (answer, RequestKind::Get)),
+                Err(_) => self.hedged(path, options, first).await,
+            },
+        };
+        if answered.is_ok() {
+            hedges.note(begun.elapsed());
+        }
+        answered
+    }
+
+    /// Asks once more for what `first` asked, if the limits allow for it, and takes the first answer.
+    async fn hedged(
+        &self,
+        path: &Path,
+        options: GetOptions,
+        first: impl Future<Output = object_store::Result<GetResult>> + Unpin,
+    ) -> object_store::Result<(GetResult, RequestKind)> {
+        let by_first = |answer| (answer, RequestKind::Get);
+        let by_second = |answer| (answer, RequestKind::Hedge);
+        // Where requests wait for their turn already, more of them make nothing faster.
+        let Ok(_permit) = self.permits.try_acquire() else { return first.await.map(by_first) };
+        if !self.shared.hedges.pay() {
+            return first.await.map(by_first);
+        }
+        tracing::debug!(%path, "the answer is late and is asked for once more");
+        self.shared.meter.request(RequestKind::Hedge, 0);
+        let second = self.backend.get_opts(path, options);
+        match select(first, second).await {
+            Either::Left((Ok(answer), _)) => Ok(by_first(answer)),
+            Either::Right((Ok(answer), _)) => Ok(by_second(answer)),
+            // One that failed is no answer as long as the other may succeed; of two failures the first one counts.
+            Either::Left((Err(failed), second)) => second.await.map(by_second).map_err(|_| failed),
+            Either::Right((Err(failed), first)) => first.await.map(by_first).map_err(|_| failed),
+        }
+    }
+
+    async fn body(&self, answer: GetResult, length: u64, kind: RequestKind) -> Result<Bytes, Failure> {
+        let short = |got: u64| Failure::new(policy::CUT_SHORT, format!("{got} of {length} bytes came"));
         let mut stream = match answer.payload {
             GetResultPayload::Stream(stream) => stream,
             // One read of a length that is known to be allowed.
             GetResultPayload::File(..) => {
                 let bytes = answer.bytes().await?;
-                self.meter.bytes(RequestKind::Get, bytes.len() as u64);
+                self.shared.meter.bytes(kind, bytes.len() as u64);
                 return if bytes.len() as u64 == length { Ok(bytes) } else { Err(short(bytes.len() as u64)) };
             }
         };
@@ -503,11 +582,11 @@ impl Inner {
         let mut rest = Vec::new();
         let mut got = 0_u64;
         while let Some(chunk) = stream.try_next().await? {
-            self.meter.bytes(RequestKind::Get, chunk.len() as u64);
+            self.shared.meter.bytes(kind, chunk.len() as u64);
             got = got.saturating_add(chunk.len() as u64);
             if got > length {
                 let detail = format!("more than the {length} bytes announced came");
-                return Err(Failure::new(StoreErrorKind::Other, Repeat::Few, detail));
+                return Err(Failure::new(policy::SENSELESS, detail));
             }
             if first.is_empty() {
                 first = chunk;
@@ -527,9 +606,9 @@ impl Inner {
         }
     }
 
-    async fn attempt_head(&self, path: &Path, limit: Limit) -> Result<ObjectMeta, Failure> {
+    pub(crate) async fn attempt_head(&self, path: &Path, limit: Limit) -> Result<ObjectMeta, Failure> {
         let _permit = self.permit(limit).await?;
-        self.meter.request(RequestKind::Head, 0);
+        self.shared.meter.request(RequestKind::Head, 0);
         within(limit.until(Duration::ZERO), self.backend.head(path)).await
     }
 
@@ -540,7 +619,7 @@ impl Inner {
         mut limit: Limit,
     ) -> Result<Vec<ObjectInfo>, Failure> {
         let _permit = self.permit(limit).await?;
-        self.meter.request(RequestKind::List, 0);
+        self.shared.meter.request(RequestKind::List, 0);
         let below = (!below.as_ref().is_empty()).then_some(below);
         let mut stream = match after {
             Some(after) => self.backend.list_with_offset(below, after),
@@ -552,11 +631,11 @@ impl Inner {
             within(limit.until(Duration::ZERO), async { stream.next().await.transpose() }).await?
         {
             if received > 0 && received.is_multiple_of(KEYS_PER_PAGE) {
-                self.meter.request(RequestKind::List, 0);
+                self.shared.meter.request(RequestKind::List, 0);
                 limit = limit.extended_by_one();
             }
             received += 1;
-            self.meter.bytes(RequestKind::List, meta.location.as_ref().len() as u64);
+            self.shared.meter.bytes(RequestKind::List, meta.location.as_ref().len() as u64);
             if received > self.options.max_listed {
                 return Err(Failure::too_large(
                     "a listing of at least",
@@ -580,7 +659,7 @@ impl Inner {
 
     async fn attempt_delete(&self, path: &Path, limit: Limit) -> Result<(), Failure> {
         let _permit = self.permit(limit).await?;
-        self.meter.request(RequestKind::Delete, 0);
+        self.shared.meter.request(RequestKind::Delete, 0);
         match within(limit.until(Duration::ZERO), self.backend.delete(path)).await {
             Err(failure) if failure.kind == StoreErrorKind::NotFound => Ok(()),
             outcome => outcome,
@@ -590,7 +669,7 @@ impl Inner {
 
 fn short_object(range: &Range<u64>, size: u64) -> Failure {
     let detail = format!("bytes {}..{} of an object of {size} bytes", range.start, range.end);
-    Failure::truncated(Repeat::Never, detail)
+    Failure::new(policy::PAST_THE_END, detail)
 }
 
 /// A request's outcome, or that there was none in time.

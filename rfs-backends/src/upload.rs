@@ -1,15 +1,14 @@
 //! Objects too large for one request.
 
-use crate::{
-    RequestKind, Store, StoreError,
-    call::Limit,
-    classify::Failure,
-    store::{Inner, within},
-};
+use crate::{Store, StoreError};
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
-use object_store::{MultipartUpload, ObjectStoreExt, PutPayload, path::Path};
-use std::time::Duration;
+use object_store::PutPayload;
+
+mod begun_again;
+mod resumed;
+mod unfinished;
+
+pub(crate) use unfinished::Leftovers;
 
 /// The most parts that S3 takes.
 const MOST_PARTS: u64 = 10_000;
@@ -22,11 +21,12 @@ impl Store {
     ///
     /// Below [`StoreOptions::with_multipart_threshold`](crate::StoreOptions::with_multipart_threshold) this is one
     /// [`put`](Self::put). From there on the object goes up in parts, several at once, and appears when all are there.
-    /// If a part fails, the upload is aborted and, while the deadline allows, begun again. No chunk is copied.
+    /// A part that fails is sent again, on backends of [`with_multipart`](Self::with_multipart); on others the upload is
+    /// aborted and, while the deadline allows, begun again. No chunk is copied.
     ///
-    /// No store can upload in parts only if the key is absent: use names that only one writer uses. A process that
-    /// dies, or drops the call's future, can leave parts behind that cost space unseen; on S3 a lifecycle rule for
-    /// incomplete uploads removes them.
+    /// No store can upload in parts only if the key is absent: use names that only one writer uses. An upload that
+    /// fails, or whose future is dropped, is aborted, if need be with the next one that succeeds. Only a process that
+    /// dies leaves parts behind, which cost space unseen; on S3 a lifecycle rule for incomplete uploads removes them.
     ///
     /// ```
     /// use rfs_backends::{Store, StoreOptions};
@@ -38,57 +38,20 @@ impl Store {
     /// # }).unwrap();
     /// ```
     pub async fn put_large(&self, key: &str, chunks: Vec<Bytes>) -> Result<(), StoreError> {
-        let inner = &*self.inner;
+        let inner = &self.inner;
         let total = chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
         if total < inner.options.multipart_threshold {
             return self.put_payload("writing", key, chunks.into_iter().collect()).await;
         }
         let path = inner.path("uploading", key)?;
         let parts = cut(chunks, inner.options.part_bytes.max(total.div_ceil(MOST_PARTS)));
-        inner.call("uploading", key, total).run(|limit| inner.attempt_upload(&path, &parts, limit)).await
-    }
-}
-
-impl Inner {
-    async fn attempt_upload(&self, path: &Path, parts: &[PutPayload], limit: Limit) -> Result<(), Failure> {
-        let mut upload = {
-            let _permit = self.permit(limit).await?;
-            self.meter.request(RequestKind::Multipart, 0);
-            within(limit.until(Duration::ZERO), self.backend.put_multipart(path)).await?
-        };
-        let outcome = self.send(upload.as_mut(), parts, limit).await;
-        if outcome.is_err() {
-            self.meter.request(RequestKind::Multipart, 0);
-            if let Err(failure) = within(limit.for_tidying().until(Duration::ZERO), upload.abort()).await {
-                tracing::debug!(%path, detail = %failure.detail, "an upload could not be aborted");
+        let mut call = inner.call("uploading", key, total);
+        match &inner.shared.parts {
+            Some(backend) => {
+                call.run(|limit| resumed::attempt(inner, backend, (key, &path), &parts, limit)).await
             }
+            None => call.run(|limit| begun_again::attempt(inner, &path, &parts, limit)).await,
         }
-        outcome
-    }
-
-    async fn send(
-        &self,
-        upload: &mut dyn MultipartUpload,
-        parts: &[PutPayload],
-        limit: Limit,
-    ) -> Result<(), Failure> {
-        let total = parts.iter().map(|part| part.content_length() as u64).sum();
-        // The futures are made in the order of the parts, which is what numbers them.
-        let mut sent = Vec::with_capacity(parts.len());
-        for part in parts {
-            let bytes = part.content_length() as u64;
-            let put = upload.put_part(part.clone());
-            sent.push(async move {
-                let _permit = self.permit(limit).await?;
-                self.meter.request(RequestKind::Multipart, bytes);
-                within(limit.until(self.options.allowance(bytes)), put).await
-            });
-        }
-        stream::iter(sent).buffer_unordered(PARTS_AT_ONCE).try_collect::<()>().await?;
-        let _permit = self.permit(limit).await?;
-        self.meter.request(RequestKind::Multipart, 0);
-        within(limit.until(self.options.allowance(total)), upload.complete()).await?;
-        Ok(())
     }
 }
 

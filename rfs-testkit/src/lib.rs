@@ -30,6 +30,7 @@ mod rng;
 mod store;
 mod target;
 mod testop;
+mod weather;
 mod whole;
 mod workload;
 
@@ -51,5 +52,6 @@ pub use rng::Rng;
 pub use store::{SimStore, StoreCounts};
 pub use target::{Answer, Attr, CLOCK_NANOS, Dump, Identities, Node, Target, Value, compare, set_time};
 pub use testop::{Condition, Data, LinkTarget, Path, Slot, TestOp, What, XattrText};
+pub use weather::{Weather, WeatherCounts, WeatherProxy};
 pub use whole::{loaded, posix};
 pub use workload::{Profile, SLOTS, Workload};

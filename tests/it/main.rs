@@ -26,6 +26,7 @@ mod local_cache;
 mod local_log;
 mod locks;
 mod model;
+mod outage;
 mod owners;
 mod ranges;
 mod read_ahead;

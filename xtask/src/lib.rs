@@ -18,6 +18,7 @@ pub mod suites;
 pub mod tally;
 pub mod test;
 pub mod time;
+pub mod weather;
 pub mod workspace;
 
 /// What a task ends with: nothing, or one message for whoever started it.

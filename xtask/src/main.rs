@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use xtask::{Outcome, ci, deps, documents, fuzz, model, scale, serve, stores, suites, test};
+use xtask::{Outcome, ci, deps, documents, fuzz, model, scale, serve, stores, suites, test, weather};
 
 struct Command {
     name: &'static str,
@@ -47,6 +47,12 @@ const COMMANDS: &[Command] = &[
         arguments: scale::USAGE,
         summary: "what volumes with many files cost to build, open and commit, side by side",
         run: scale::run,
+    },
+    Command {
+        name: "flights-weather",
+        arguments: weather::USAGE,
+        summary: "the example flights, 10 kills, on an S3 server behind 30 ms, 2 % failed and 1 % lost replies",
+        run: weather::run,
     },
     Command {
         name: "serve",

@@ -106,7 +106,7 @@ fn has_nextest() -> bool {
 }
 
 /// A cargo whose tests see the servers and nothing of the machine's own cloud accounts and proxies.
-fn cargo(arguments: &[&str], environment: &[(String, String)]) -> Command {
+pub(crate) fn cargo(arguments: &[&str], environment: &[(String, String)]) -> Command {
     let mut command = workspace::cargo();
     command.args(arguments);
     for (name, _) in std::env::vars_os() {

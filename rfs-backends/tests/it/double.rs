@@ -4,9 +4,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
-    UploadPart, memory::InMemory, path::Path,
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartId, MultipartUpload,
+    ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    Result, UploadPart,
+    memory::InMemory,
+    multipart::{MultipartStore, PartId},
+    path::Path,
 };
 use rfs_backends::{Store, StoreOptions, object_store};
 use std::{
@@ -17,6 +20,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 /// What happens to one request. Requests for which nothing is scripted are served.
@@ -27,13 +31,15 @@ pub(crate) enum Fault {
     LoseReply,
     /// Executed, then nothing is ever heard.
     LoseReplySilently,
+    /// Executed, and answered after so long.
+    Delay(Duration),
     /// Not executed; the connection breaks.
     Fail,
     /// Not executed; refused for good.
     Deny,
     /// Not executed; refused as if the object, or a put of it, were there.
     Conflict,
-    /// Another writes these bytes just before.
+    /// Another writes these bytes just before. Of a part: the store forgets the upload.
     Overtake(Bytes),
     Unimplemented,
 }
@@ -60,8 +66,14 @@ pub(crate) struct Double {
     /// Faults of all puts after the scripted ones.
     then: Mutex<Fault>,
     parts: Arc<Mutex<VecDeque<Fault>>>,
+    completions: Mutex<VecDeque<Fault>>,
+    abortions: Mutex<VecDeque<Fault>>,
     requests: AtomicU64,
     aborts: Arc<AtomicU64>,
+    /// Uploads that hold parts.
+    open: Arc<AtomicU64>,
+    /// The numbers of the parts that arrived.
+    arrived: Mutex<Vec<usize>>,
 }
 
 impl Double {
@@ -73,8 +85,12 @@ impl Double {
             gets: Mutex::default(),
             then: Mutex::new(Fault::Serve),
             parts: Arc::default(),
+            completions: Mutex::default(),
+            abortions: Mutex::default(),
             requests: AtomicU64::new(0),
             aborts: Arc::default(),
+            open: Arc::default(),
+            arrived: Mutex::default(),
         })
     }
 
@@ -96,6 +112,14 @@ impl Double {
         *self.parts.lock().unwrap() = faults.into_iter().collect();
     }
 
+    pub(crate) fn script_completions(&self, faults: impl IntoIterator<Item = Fault>) {
+        *self.completions.lock().unwrap() = faults.into_iter().collect();
+    }
+
+    pub(crate) fn script_abortions(&self, faults: impl IntoIterator<Item = Fault>) {
+        *self.abortions.lock().unwrap() = faults.into_iter().collect();
+    }
+
     /// What happens to puts once the script is through.
     pub(crate) fn then(&self, fault: Fault) {
         *self.then.lock().unwrap() = fault;
@@ -105,6 +129,11 @@ impl Double {
         Store::new(Arc::<Self>::clone(self), "double://", Path::from("volume"), options)
     }
 
+    /// The same store, where parts can be sent again.
+    pub(crate) fn resumable(self: &Arc<Self>, options: StoreOptions) -> Store {
+        self.store(options).with_multipart(Arc::<Self>::clone(self))
+    }
+
     /// Requests that arrived, parts of uploads excepted.
     pub(crate) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
@@ -112,6 +141,16 @@ impl Double {
 
     pub(crate) fn aborts(&self) -> u64 {
         self.aborts.load(Ordering::Relaxed)
+    }
+
+    /// Uploads that were begun, and neither completed nor aborted.
+    pub(crate) fn open(&self) -> u64 {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// The numbers of the parts that a resumable upload sent, in the order of their arrival.
+    pub(crate) fn parts(&self) -> Vec<usize> {
+        self.arrived.lock().unwrap().clone()
     }
 
     /// What stands at a key of the store that [`store`](Self::store) made.
@@ -143,7 +182,9 @@ fn refusal(fault: &Fault, path: &Path) -> Option<Error> {
         Fault::Unimplemented => {
             Some(Error::NotImplemented { operation: "this".into(), implementer: "double".into() })
         }
-        Fault::Serve | Fault::LoseReply | Fault::LoseReplySilently | Fault::Overtake(_) => None,
+        Fault::Serve | Fault::LoseReply | Fault::LoseReplySilently | Fault::Delay(_) | Fault::Overtake(_) => {
+            None
+        }
     }
 }
 
@@ -151,8 +192,17 @@ async fn reply<T>(fault: &Fault, outcome: Result<T>) -> Result<T> {
     match fault {
         Fault::LoseReply => Err(broken()),
         Fault::LoseReplySilently => pending().await,
+        Fault::Delay(time) => {
+            pause(*time).await;
+            outcome
+        }
         _ => outcome,
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a delay that passes at once where time is paused")]
+async fn pause(time: Duration) {
+    tokio::time::sleep(time).await;
 }
 
 impl fmt::Display for Double {
@@ -195,8 +245,9 @@ impl ObjectStore for Double {
     ) -> Result<Box<dyn MultipartUpload>> {
         self.arrived();
         let upload = self.memory.put_multipart_opts(path, options).await?;
+        self.open.fetch_add(1, Ordering::Relaxed);
         let (faults, aborts) = (Arc::clone(&self.parts), Arc::clone(&self.aborts));
-        Ok(Box::new(Upload { sink: upload, faults, aborts }))
+        Ok(Box::new(Upload { sink: upload, faults, aborts, open: Arc::clone(&self.open) }))
     }
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
@@ -247,6 +298,7 @@ struct Upload {
     sink: Box<dyn MultipartUpload>,
     faults: Arc<Mutex<VecDeque<Fault>>>,
     aborts: Arc<AtomicU64>,
+    open: Arc<AtomicU64>,
 }
 
 #[async_trait]
@@ -261,11 +313,71 @@ impl MultipartUpload for Upload {
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        self.sink.complete().await
+        let done = self.sink.complete().await?;
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        Ok(done)
     }
 
     async fn abort(&mut self) -> Result<()> {
         self.aborts.fetch_add(1, Ordering::Relaxed);
+        self.open.fetch_sub(1, Ordering::Relaxed);
         self.sink.abort().await
+    }
+}
+
+#[async_trait]
+impl MultipartStore for Double {
+    async fn create_multipart(&self, path: &Path) -> Result<MultipartId> {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        self.memory.create_multipart(path).await
+    }
+
+    async fn put_part(
+        &self,
+        path: &Path,
+        id: &MultipartId,
+        number: usize,
+        data: PutPayload,
+    ) -> Result<PartId> {
+        self.arrived.lock().unwrap().push(number);
+        let fault = self.parts.lock().unwrap().pop_front().unwrap_or(Fault::Serve);
+        if let Some(error) = refusal(&fault, path) {
+            return Err(error);
+        }
+        // As if the store had forgotten the upload.
+        if let Fault::Overtake(_) = fault {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            self.memory.abort_multipart(path, id).await?;
+            return Err(Error::NotFound { path: path.to_string(), source: "NoSuchUpload".into() });
+        }
+        reply(&fault, self.memory.put_part(path, id, number, data).await).await
+    }
+
+    async fn complete_multipart(
+        &self,
+        path: &Path,
+        id: &MultipartId,
+        parts: Vec<PartId>,
+    ) -> Result<PutResult> {
+        let fault = self.completions.lock().unwrap().pop_front().unwrap_or(Fault::Serve);
+        if let Some(error) = refusal(&fault, path) {
+            return Err(error);
+        }
+        let gone = |_| Error::NotFound { path: path.to_string(), source: "NoSuchUpload".into() };
+        let completed = self.memory.complete_multipart(path, id, parts).await.map_err(gone)?;
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        reply(&fault, Ok(completed)).await
+    }
+
+    async fn abort_multipart(&self, path: &Path, id: &MultipartId) -> Result<()> {
+        self.aborts.fetch_add(1, Ordering::Relaxed);
+        let fault = self.abortions.lock().unwrap().pop_front().unwrap_or(Fault::Serve);
+        if let Some(error) = refusal(&fault, path) {
+            return Err(error);
+        }
+        let gone = |_| Error::NotFound { path: path.to_string(), source: "NoSuchUpload".into() };
+        self.memory.abort_multipart(path, id).await.map_err(gone)?;
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        Ok(())
     }
 }

@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
 mod canned;
+mod circuit;
 mod conformance;
 mod create;
 mod double;
+mod hedge;
 mod http;
 mod platforms;
+mod policy;
 mod servers;
 mod store;
 mod upload;

@@ -11,3 +11,4 @@ mod journal_parts;
 mod journal_table;
 mod linux;
 mod store;
+mod weather;
