@@ -383,8 +383,9 @@ fn choose(walks: &[Walk], head: &Head<'_>) -> Option<Vec<(usize, usize)>> {
         to = found(after).end();
         run.push(*after);
     }
-    let last = by_end.iter().max_by_key(|((lsn, _), _)| *lsn);
-    let all_committed = last.is_none_or(|((lsn, chain), at)| {
+    // Two histories may end at the same position: each of them counts.
+    let end = by_end.keys().map(|(lsn, _)| *lsn).max();
+    let all_committed = by_end.iter().filter(|((lsn, _), _)| Some(*lsn) == end).all(|((lsn, chain), at)| {
         (head.is_committed)(*lsn, *chain) || (head.is_committed_segment)(&found(at).header)
     });
     (!run.is_empty() || all_committed).then_some(run)

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use tokio::time::Instant;
+
 /// A clock for tests. Clones show the same time.
 ///
 /// ```
@@ -17,13 +19,15 @@ use std::sync::atomic::{AtomicI64, Ordering};
 pub struct ManualClock {
     nanos: Arc<AtomicI64>,
     tick_nanos: i64,
+    /// It goes with tokio's clock since then.
+    since: Option<Instant>,
 }
 
 impl ManualClock {
     /// A clock that shows `nanos` nanoseconds after 1970-01-01 UTC.
     #[must_use]
     pub fn new(nanos: i64) -> Self {
-        Self { nanos: Arc::new(AtomicI64::new(nanos)), tick_nanos: 0 }
+        Self { nanos: Arc::new(AtomicI64::new(nanos)), tick_nanos: 0, since: None }
     }
 
     /// A clock that goes on by a microsecond with every look at it, so that no two looks show the same time.
@@ -32,10 +36,18 @@ impl ManualClock {
         Self { tick_nanos: 1_000, ..Self::new(nanos) }
     }
 
+    /// The same; beside that it goes with tokio's clock, which a test may pause.
+    #[must_use]
+    pub fn with_tokio(nanos: i64) -> Self {
+        Self { since: Some(Instant::now()), ..Self::ticking(nanos) }
+    }
+
     /// The time, in nanoseconds after 1970-01-01 UTC.
     #[must_use]
     pub fn now_nanos(&self) -> i64 {
-        self.nanos.fetch_add(self.tick_nanos, Ordering::SeqCst)
+        let passed = self.since.map_or(0, |since| since.elapsed().as_nanos());
+        let passed = i64::try_from(passed).unwrap_or(i64::MAX);
+        self.nanos.fetch_add(self.tick_nanos, Ordering::SeqCst).saturating_add(passed)
     }
 
     /// Lets the clock go on.

@@ -27,6 +27,7 @@ mod journal;
 mod linux;
 mod model;
 mod rng;
+pub mod sim;
 mod store;
 mod target;
 mod testop;

@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use xtask::{Outcome, ci, deps, documents, fuzz, model, scale, serve, stores, suites, test, weather};
+use xtask::{
+    Outcome, ci, deps, documents, fuzz, model, mutate, scale, serve, simulate, stores, suites, test, weather,
+};
 
 struct Command {
     name: &'static str,
@@ -53,6 +55,18 @@ const COMMANDS: &[Command] = &[
         arguments: weather::USAGE,
         summary: "the example flights, 10 kills, on an S3 server behind 30 ms, 2 % failed and 1 % lost replies",
         run: weather::run,
+    },
+    Command {
+        name: "simulate",
+        arguments: simulate::USAGE,
+        summary: "several machines on one volume while everything fails that can, once for each seed",
+        run: simulate::run,
+    },
+    Command {
+        name: "mutate",
+        arguments: mutate::USAGE,
+        summary: "break rfs on purpose, and see that the simulator finds out",
+        run: mutate::run,
     },
     Command {
         name: "serve",
