@@ -136,7 +136,7 @@ impl Volume {
     /// [`ErrorKind::Invalid`] when there is a volume already; otherwise as [`Volume::open`].
     pub async fn create(url: &str, options: Options) -> Result<Self> {
         let store = store(url, &options)?;
-        if !make(&store, &options).await? {
+        if !Box::pin(make(&store, &options)).await? {
             let what =
                 format!("create {}: there is a volume already; open it, or choose another URL", store.url());
             return Err(Error::new(ErrorKind::Invalid, what));
@@ -165,10 +165,10 @@ impl Volume {
     /// As [`Volume::open`].
     pub async fn open_or_create(url: &str, options: Options) -> Result<Self> {
         let store = store(url, &options)?;
-        match commit_log::read_superblock(&store).await {
+        match Box::pin(commit_log::read_superblock(&store)).await {
             Ok(_) => {}
             Err(rfs_recovery::RecoveryError::NoVolume { .. }) => {
-                make(&store, &options).await?;
+                Box::pin(make(&store, &options)).await?;
             }
             Err(error) => return Err(Error::recovery(format!("open {}", store.url()), error)),
         }
@@ -181,12 +181,13 @@ impl Volume {
     /// [`ErrorKind::NoSuchState`]; otherwise as [`Volume::open`].
     pub async fn open_read_only(url: &str, options: Options, at: At) -> Result<Self> {
         let store = store(url, &options)?;
-        let shared = open_reader(store, options, &at).await?;
+        let shared = Box::pin(open_reader(store, options, &at)).await?;
         Ok(Self { handle: Arc::new(Handle { shared, report: None }) })
     }
 
     async fn open_store(store: Store, options: Options) -> Result<Self> {
-        let (shared, report) = open_writer(store, options).await?;
+        // Opening is long and seldom: what it needs on its way is not carried by every future that opens a volume.
+        let (shared, report) = Box::pin(open_writer(store, options)).await?;
         Ok(Self { handle: Arc::new(Handle { shared, report: Some(report) }) })
     }
 

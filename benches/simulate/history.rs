@@ -191,7 +191,7 @@ impl History {
     }
 
     /// The volume went back to a state.
-    pub(crate) fn went_back(&self, epoch: u64, from: Lsn, position: Lsn, model: ModelFs) {
+    pub(crate) fn went_back(&self, epoch: u64, from: Lsn, position: Lsn, model: &ModelFs) {
         let mut known = self.0.lock();
         let session = known.session(epoch);
         session.model = model.clone();

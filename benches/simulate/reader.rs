@@ -53,7 +53,7 @@ async fn read_head(setting: &Setting, process: &Process, rng: &mut Rng) {
         }
         Err(error) => {
             // It has the grace, less what clocks differ by.
-            let took = setting.world.elapsed() - began;
+            let took = setting.world.elapsed().saturating_sub(began);
             let outlived = took + Duration::from_secs(300) > setting.grace;
             let explained = Setting::is_explained(process, &error)
                 || matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NoSuchState) && outlived;

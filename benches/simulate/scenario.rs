@@ -20,10 +20,8 @@ pub(crate) async fn run(world: World) {
     let setting = Arc::new(Setting::new(world.clone()));
     let mut rng = world.rng();
     Writers::new(&setting, "maker").create().await;
-    let writers: Vec<_> = WRITERS[..1 + rng.index(3)]
-        .iter()
-        .map(|name| world.spawn(Writers::new(&setting, name).run()))
-        .collect();
+    let writers: Vec<_> =
+        WRITERS[..=rng.index(3)].iter().map(|name| world.spawn(Writers::new(&setting, name).run())).collect();
     let mut others = vec![
         world.spawn(sky(Arc::clone(&setting))),
         world.spawn(forks::tend(Arc::clone(&setting), world.machine("forks"), world.rng())),

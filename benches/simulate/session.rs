@@ -172,7 +172,7 @@ impl Session {
         // Nobody else changes anything meanwhile: so it went back if there is something new.
         let after = self.volume.position();
         if after > before {
-            history.went_back(self.epoch, before, after, model);
+            history.went_back(self.epoch, before, after, &model);
             self.setting.world.count("rewinds");
         }
         let receipt = done?;

@@ -68,11 +68,10 @@ impl Setting {
     pub(crate) fn options(&self, process: &Process, url: &str, patient: bool, rng: &mut Rng) -> Options {
         let number = self.openings.fetch_add(1, Ordering::Relaxed);
         let hours = |hours| Duration::from_hours(hours);
-        let (deadline, attempt) = match patient {
-            true => (hours(24 * 40), hours(24 * 20)),
-            false => {
-                (Duration::from_secs(10 + rng.below(50)), Duration::from_millis(2_000 + rng.below(10_000)))
-            }
+        let (deadline, attempt) = if patient {
+            (hours(24 * 40), hours(24 * 20))
+        } else {
+            (Duration::from_secs(10 + rng.below(50)), Duration::from_millis(2_000 + rng.below(10_000)))
         };
         let store_options = StoreOptions::default()
             .with_deadline(deadline)
