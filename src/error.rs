@@ -143,7 +143,8 @@ fn store_kind(error: &StoreError) -> ErrorKind {
         StoreErrorKind::NoBucket => ErrorKind::NoBucket,
         StoreErrorKind::NoPutIfAbsent => ErrorKind::UnsafeStore,
         StoreErrorKind::BadUrl => ErrorKind::Invalid,
-        StoreErrorKind::NotFound | StoreErrorKind::Truncated => ErrorKind::Damaged,
+        StoreErrorKind::NotFound | StoreErrorKind::Truncated | StoreErrorKind::Damaged => ErrorKind::Damaged,
+        StoreErrorKind::WrongKey => ErrorKind::Denied,
         _ => ErrorKind::Store,
     }
 }

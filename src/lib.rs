@@ -67,7 +67,7 @@ pub use restore::{RestoreOptions, RestoreProgress, Restored, Unrestored};
 pub use stored::{LogEntry, LoggedCommit, ObjectRole, Objects, StoredObject};
 pub use volume::{At, CheckError, Commit, Volume};
 
-pub use rfs_backends::{self as backends, Store, StoreOptions};
+pub use rfs_backends::{self as backends, Encryption, Store, StoreOptions};
 pub use rfs_core::{
     self as model, Access, Allocate, AtimePolicy, Attr, Capabilities, Change, Checkpoint, CommitId, Cookie,
     Credential, Errno, HeldRange, Ino, Kind, Limits, LockMode, LockOwner, LockRange, Lsn, Name, Node, Op,

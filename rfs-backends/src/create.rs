@@ -46,6 +46,11 @@ impl Store {
     pub async fn put_new(&self, key: &str, bytes: Bytes) -> Result<PutNew, StoreError> {
         let inner = &*self.inner;
         let path = inner.path("creating", key)?;
+        let bytes = match inner.cipher(true).await? {
+            // One block mostly; sealed the same each time, so that what stands there can be compared.
+            Some(cipher) => cipher.seal(key, &[bytes]).concat().into(),
+            None => bytes,
+        };
         let mut call = inner.call("creating", key, bytes.len() as u64);
         loop {
             let put = call
@@ -58,7 +63,7 @@ impl Store {
             if failure.conflict {
                 match read_back(inner, &path, &mut call).await? {
                     Some(found) if found == bytes => return Ok(PutNew::Created),
-                    Some(found) => return Ok(PutNew::Exists(found)),
+                    Some(found) => return Ok(PutNew::Exists(inner.unsealed(key, found).await?)),
                     // Refused for a put that was under way and came to nothing: the key is free again.
                     None => call.pause(failure).await?,
                 }

@@ -25,6 +25,10 @@ pub enum StoreErrorKind {
     /// Fewer bytes came back than the object, or the range asked for, should have. The object is damaged, or the
     /// reader holds a wrong length.
     Truncated,
+    /// The key that was given does not open the volume, or none was given and it is encrypted, or one was given and it is not.
+    WrongKey,
+    /// An encrypted object was changed, moved or cut.
+    Damaged,
     /// An object, a range or a listing is larger than the options allow. Raise the limit named in the message.
     TooLarge,
     /// The URL, or an option that goes with it, is malformed. Mend it.
@@ -61,6 +65,8 @@ impl StoreErrorKind {
             Self::NoPutIfAbsent => "the store does not keep create-only puts",
             Self::Deadline => "the deadline passed before the outcome was known",
             Self::Truncated => "fewer bytes than there should be",
+            Self::WrongKey => "the key does not open it",
+            Self::Damaged => "it is not what was written",
             Self::TooLarge => "too large",
             Self::BadUrl => "bad store URL",
             Self::BadKey => "bad key or range",
@@ -89,6 +95,8 @@ impl StoreErrorKind {
                 "try again later, a put with the same bytes, or raise StoreOptions::with_deadline"
             }
             Self::Truncated => "the object is damaged or shorter than its index says",
+            Self::WrongKey => "give the volume's key, in StoreOptions::with_encryption",
+            Self::Damaged => "restore it from a copy, or repair the volume",
             Self::TooLarge => "raise the limit in StoreOptions",
             Self::BadUrl => {
                 "accepted are memory://[name], file:///dir, s3://bucket[/prefix], az://container[/prefix], \

@@ -62,6 +62,7 @@ mod policy;
 mod read_only;
 #[cfg(feature = "s3")]
 mod s3;
+mod seal;
 mod shared;
 mod store;
 mod upload;
@@ -72,6 +73,7 @@ pub use error::{StoreError, StoreErrorKind};
 pub use meter::{Count, Meter, MeterSnapshot, RequestKind};
 pub use object_store;
 pub use options::StoreOptions;
+pub use seal::{Algorithm, Encryption, KeyWrapper};
 pub use store::{ObjectInfo, Store};
 
 /// What fuzz targets reach that nobody else does.

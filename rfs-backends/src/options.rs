@@ -1,5 +1,6 @@
 //! Deadlines, limits and platform settings of a store.
 
+use crate::Encryption;
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 /// The smallest part that S3 takes, the last one excepted.
@@ -38,6 +39,7 @@ pub struct StoreOptions {
     pub(crate) max_listed: usize,
     pub(crate) assume_put_if_absent: bool,
     pub(crate) platform: BTreeMap<String, String>,
+    pub(crate) encryption: Option<Encryption>,
 }
 
 impl Default for StoreOptions {
@@ -60,11 +62,20 @@ impl Default for StoreOptions {
             max_listed: 4_000_000,
             assume_put_if_absent: false,
             platform: BTreeMap::new(),
+            encryption: None,
         }
     }
 }
 
 impl StoreOptions {
+    /// Objects are sealed before they are put, by a key that the volume has of its own and that is wrapped by the caller's
+    /// (none: they are put as they are). See [`Encryption`].
+    #[must_use]
+    pub fn with_encryption(mut self, encryption: Encryption) -> Self {
+        self.encryption = Some(encryption);
+        self
+    }
+
     /// How long one call may take with all its retries, in the absence of large bodies (60 s).
     /// See [`with_min_bytes_per_second`](Self::with_min_bytes_per_second) for what bodies add.
     #[must_use]
@@ -273,6 +284,7 @@ impl fmt::Debug for StoreOptions {
             .field("max_listed", &self.max_listed)
             .field("assume_put_if_absent", &self.assume_put_if_absent)
             .field("platform", &self.platform.keys())
+            .field("encryption", &self.encryption)
             .finish()
     }
 }

@@ -5,6 +5,7 @@ use crate::{
     call::{Call, Jitter, Limit},
     classify::Failure,
     policy::{self, Repeat},
+    seal::Cipher,
     shared::Shared,
     url,
 };
@@ -19,7 +20,7 @@ use object_store::{
 };
 use std::{fmt, future::Future, ops::Range, sync::Arc, time::Duration};
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
+    sync::{OnceCell, Semaphore, SemaphorePermit},
     time::Instant,
 };
 
@@ -53,6 +54,8 @@ pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
     permits: Semaphore,
     jitter: Jitter,
+    /// What objects are sealed with, once it was needed.
+    pub(crate) cipher: OnceCell<Cipher>,
 }
 
 /// What a listing says of an object.
@@ -144,7 +147,8 @@ impl Store {
     ) -> Self {
         let jitter = Jitter::new(options.jitter_seed);
         let permits = Semaphore::new(permits);
-        Self { inner: Arc::new(Inner { backend, url, prefix, options, shared, permits, jitter }) }
+        let cipher = OnceCell::new();
+        Self { inner: Arc::new(Inner { backend, url, prefix, options, shared, permits, jitter, cipher }) }
     }
 
     /// The same store with its own limit on concurrent requests.
@@ -240,17 +244,18 @@ impl Store {
     ///
     /// Meant for names that only one writer uses, where writing the same bytes twice does no harm.
     pub async fn put(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
-        self.put_payload("writing", key, bytes.into()).await
+        self.put_chunks("writing", key, vec![bytes]).await
     }
 
-    pub(crate) async fn put_payload(
+    pub(crate) async fn put_chunks(
         &self,
         doing: &'static str,
         key: &str,
-        payload: PutPayload,
+        chunks: Vec<Bytes>,
     ) -> Result<(), StoreError> {
         let inner = &*self.inner;
         let path = inner.path(doing, key)?;
+        let payload: PutPayload = inner.sealed(key, chunks).await?.into_iter().collect();
         let mut call = inner.call(doing, key, payload.content_length() as u64);
         call.run(|limit| inner.attempt_put(&path, payload.clone(), PutMode::Overwrite, limit)).await
     }
@@ -264,7 +269,8 @@ impl Store {
     pub async fn get(&self, key: &str) -> Result<Bytes, StoreError> {
         let inner = &*self.inner;
         let path = inner.path("reading", key)?;
-        inner.call("reading", key, 0).run(|limit| inner.attempt_get(&path, None, limit)).await
+        let got = inner.call("reading", key, 0).run(|limit| inner.attempt_get(&path, None, limit)).await;
+        inner.unsealed(key, got?).await
     }
 
     /// Reads exactly the bytes of `range`. An empty range is answered without asking the store.
@@ -299,7 +305,13 @@ impl Store {
         if length > inner.options.max_object_bytes {
             return Err(call(0).fail(inner.too_large("a range", length)));
         }
-        call(length).run(|limit| inner.attempt_get(&path, Some(range.clone()), limit)).await
+        let Some(cipher) = inner.cipher(false).await? else {
+            return call(length).run(|limit| inner.attempt_get(&path, Some(range.clone()), limit)).await;
+        };
+        let blocks = Inner::sealed_range(&range);
+        let mut call = call(blocks.end - blocks.start);
+        let stored = call.run(|limit| inner.attempt_get_up_to(&path, blocks.clone(), limit)).await?;
+        inner.unsealed_range(cipher, key, &range, &stored)
     }
 
     /// The size and time of an object, without its bytes.
@@ -309,7 +321,7 @@ impl Store {
         let meta = inner.call("looking at", key, 0).run(|limit| inner.attempt_head(&path, limit)).await?;
         Ok(ObjectInfo {
             key: key.to_owned(),
-            size: meta.size,
+            size: inner.content_len(key, meta.size),
             last_modified_ms: meta.last_modified.timestamp_millis(),
         })
     }
@@ -466,6 +478,26 @@ impl Inner {
         range: Option<Range<u64>>,
         limit: Limit,
     ) -> Result<Bytes, Failure> {
+        self.attempt_read(path, range, true, limit).await
+    }
+
+    /// Reads a range of an object, or what there is of it before the object ends.
+    pub(crate) async fn attempt_get_up_to(
+        &self,
+        path: &Path,
+        range: Range<u64>,
+        limit: Limit,
+    ) -> Result<Bytes, Failure> {
+        self.attempt_read(path, Some(range), false, limit).await
+    }
+
+    async fn attempt_read(
+        &self,
+        path: &Path,
+        range: Option<Range<u64>>,
+        exactly: bool,
+        limit: Limit,
+    ) -> Result<Bytes, Failure> {
         let ranged = range.is_some();
         let permit = self.permit(limit).await?;
         self.shared.meter.request(RequestKind::Get, 0);
@@ -482,7 +514,9 @@ impl Inner {
         };
         let length = answer.range.end.saturating_sub(answer.range.start);
         if let Some(range) = range {
-            if answer.range != range {
+            let is_whole = answer.range.end == range.end
+                || (!exactly && answer.range.end == answer.meta.size.min(range.end));
+            if answer.range.start != range.start || !is_whole {
                 return Err(short_object(&range, answer.meta.size));
             }
         } else if length > self.options.max_object_bytes {
@@ -651,7 +685,8 @@ impl Inner {
             }
             if let Some(key) = self.key_of(&meta.location) {
                 let last_modified_ms = meta.last_modified.timestamp_millis();
-                listed.push(ObjectInfo { key, size: meta.size, last_modified_ms });
+                let size = self.content_len(&key, meta.size);
+                listed.push(ObjectInfo { key, size, last_modified_ms });
             }
         }
         Ok(listed)

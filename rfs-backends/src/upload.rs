@@ -41,9 +41,11 @@ impl Store {
         let inner = &self.inner;
         let total = chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
         if total < inner.options.multipart_threshold {
-            return self.put_payload("writing", key, chunks.into_iter().collect()).await;
+            return self.put_chunks("writing", key, chunks).await;
         }
         let path = inner.path("uploading", key)?;
+        let chunks = inner.sealed(key, chunks).await?;
+        let total = chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
         let parts = cut(chunks, inner.options.part_bytes.max(total.div_ceil(MOST_PARTS)));
         let mut call = inner.call("uploading", key, total);
         match &inner.shared.parts {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rfs::{Entropy, Fs, Options, Store, StoreOptions, Volume};
+use rfs::{Encryption, Entropy, Fs, Options, Store, StoreOptions, Volume};
 use rfs_testkit::{CrashPlan, SimStore};
 
 /// Options under which one seed replays one run, and nothing is committed unless asked for.
@@ -87,6 +87,12 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn memory(test: &str) -> Self {
         Self::new("memory", memory_url(test), StoreOptions::default())
+    }
+
+    /// In memory, and encrypted.
+    pub(crate) fn encrypted(test: &str) -> Self {
+        let options = StoreOptions::default().with_encryption(Encryption::by_key([7; 32]));
+        Self::new("encrypted", memory_url(test), options)
     }
 
     pub(crate) fn file(_: &str) -> Self {
@@ -173,6 +179,16 @@ macro_rules! on_each_store {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
                 let place = crate::common::Place::file(stringify!($test));
+                let began = crate::common::now();
+                super::$test(place.clone()).await;
+                place.report(stringify!($test), began);
+            }
+        )* }
+        mod encrypted { $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                let name = concat!(module_path!(), "-", stringify!($test));
+                let place = crate::common::Place::encrypted(name);
                 let began = crate::common::now();
                 super::$test(place.clone()).await;
                 place.report(stringify!($test), began);

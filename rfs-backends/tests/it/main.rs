@@ -11,6 +11,7 @@ mod hedge;
 mod http;
 mod platforms;
 mod policy;
+mod seal;
 mod servers;
 mod store;
 mod upload;

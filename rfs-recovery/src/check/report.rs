@@ -272,7 +272,12 @@ pub(crate) fn told(error: RecoveryError, fallback: &str) -> Result<(String, Prob
         }
         RecoveryError::Diverged { what, .. } => (fallback.to_owned(), Problem::Unsound, what),
         RecoveryError::NoSuchState { what, .. } => (fallback.to_owned(), Problem::Missing, what),
-        RecoveryError::Store(error) if error.kind() == rfs_backends::StoreErrorKind::Truncated => {
+        RecoveryError::Store(error)
+            if matches!(
+                error.kind(),
+                rfs_backends::StoreErrorKind::Truncated | rfs_backends::StoreErrorKind::Damaged
+            ) =>
+        {
             (fallback.to_owned(), Problem::Damaged, "it is cut".to_owned())
         }
         error => return Err(error),

@@ -206,7 +206,11 @@ async fn entry(lineage: &Lineage, id: CommitId, size: Option<u64>) -> Result<Opt
     match read_entry(&store, keys, id, size).await {
         Ok(entry) => Ok(Some(entry)),
         Err(RecoveryError::Missing { .. }) => Ok(None),
-        Err(RecoveryError::Store(error)) if error.kind() != StoreErrorKind::Truncated => Err(error.into()),
+        Err(RecoveryError::Store(error))
+            if !matches!(error.kind(), StoreErrorKind::Truncated | StoreErrorKind::Damaged) =>
+        {
+            Err(error.into())
+        }
         Err(RecoveryError::Store(_)) => {
             let error = envelope::damaged(store.url(), &key, "it is shorter than it was listed");
             Ok(Some(Entry::Unreadable(error)))
