@@ -139,12 +139,11 @@ impl Error {
 fn store_kind(error: &StoreError) -> ErrorKind {
     match error.kind() {
         StoreErrorKind::Unreachable | StoreErrorKind::Deadline => ErrorKind::Outage,
-        StoreErrorKind::Denied | StoreErrorKind::ClockSkew => ErrorKind::Denied,
+        StoreErrorKind::Denied | StoreErrorKind::ClockSkew | StoreErrorKind::WrongKey => ErrorKind::Denied,
         StoreErrorKind::NoBucket => ErrorKind::NoBucket,
         StoreErrorKind::NoPutIfAbsent => ErrorKind::UnsafeStore,
         StoreErrorKind::BadUrl => ErrorKind::Invalid,
         StoreErrorKind::NotFound | StoreErrorKind::Truncated | StoreErrorKind::Damaged => ErrorKind::Damaged,
-        StoreErrorKind::WrongKey => ErrorKind::Denied,
         _ => ErrorKind::Store,
     }
 }

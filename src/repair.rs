@@ -33,6 +33,6 @@ pub async fn repair(url: &str, options: Options, repair: RepairOptions) -> Resul
     let writer =
         writer.map_err(|error| Error::caused(ErrorKind::Bug, "drawing a writer's identity", error))?;
     let by = Repairer { writer, time: options.clock.now(), pages_bytes: options.tree_bytes };
-    let report = rfs_recovery::repair::repair(&store, by, repair).await;
+    let report = Box::pin(rfs_recovery::repair::repair(&store, by, repair)).await;
     report.map_err(|error| Error::recovery(format!("repair {}", store.url()), error))
 }

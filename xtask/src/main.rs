@@ -22,8 +22,8 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "test",
-        arguments: "[-- ARGS]",
-        summary: "every test and doc test, with the servers they need; ARGS go to the test runner, then without doc tests",
+        arguments: test::USAGE,
+        summary: "every test and doc test, with an S3 server, or all servers; ARGS go to the test runner, then without doc tests",
         run: test::run,
     },
     Command {

@@ -4,25 +4,36 @@ use std::io::IsTerminal;
 use std::process::{Command, ExitStatus, Stdio};
 
 use crate::figures;
-use crate::servers::{self, OF_TESTS};
+use crate::servers::{self, MINISTACK, OF_TESTS};
 use crate::tally::{self, Runner, Tally};
 use crate::{Outcome, process, workspace};
 
+/// The arguments as the list of commands shows them.
+pub const USAGE: &str = "[--all-servers] [-- ARGS]";
+
+/// The modules of tests on servers that are started when they are asked for only: they take long.
+const FURTHER: [&str; 3] = ["seaweedfs", "azure", "gcs"];
+
 /// Starts the servers, runs the tests, stops the servers.
 pub fn run(arguments: &[String]) -> Outcome {
-    let chosen = match arguments {
-        [] => arguments,
-        [separator, rest @ ..] if separator == "--" => rest,
-        _ => return Err(format!("takes [-- ARGS], not {arguments:?}")),
+    let (all, rest) = match arguments {
+        [first, rest @ ..] if first == "--all-servers" => (true, rest),
+        rest => (false, rest),
     };
-    let started = servers::start_all(&OF_TESTS, &workspace::task_directory())?;
+    let chosen = match rest {
+        [] => rest,
+        [separator, rest @ ..] if separator == "--" => rest,
+        _ => return Err(format!("takes {USAGE}, not {arguments:?}")),
+    };
+    let servers = if all { &OF_TESTS[..] } else { &[&MINISTACK][..] };
+    let started = servers::start_all(servers, &workspace::task_directory())?;
     for running in &started {
         eprintln!("{} answers at {}", running.server.name, running.endpoint());
     }
     let figures = figures::Figures::new(&workspace::task_directory())?;
     let mut environment: Vec<_> = started.iter().flat_map(servers::Running::test_environment).collect();
     environment.push(figures.variable());
-    let outcome = run_all(chosen, &environment);
+    let outcome = run_all(chosen, all, &environment);
     for running in started {
         running.stop()?;
     }
@@ -58,7 +69,7 @@ impl Total {
     }
 }
 
-fn run_all(chosen: &[String], environment: &[(String, String)]) -> Result<Total, String> {
+fn run_all(chosen: &[String], all: bool, environment: &[(String, String)]) -> Result<Total, String> {
     let mut total = Total { tally: Some(Tally::default()), failures: Vec::new() };
     let nextest = has_nextest();
     let mut command = if nextest {
@@ -73,12 +84,19 @@ fn run_all(chosen: &[String], environment: &[(String, String)]) -> Result<Total,
         command.arg("--workspace");
     }
     command.args(chosen);
+    // Several filters of nextest add up: who gives one chooses all by it.
+    let filtered = chosen.iter().any(|word| word.starts_with("-E") || word.starts_with("--filter"));
+    if nextest && !all && !filtered {
+        command.arg("-E").arg(format!("not test(/::({})::[^:]+$/)", FURTHER.join("|")));
+    }
     if !nextest {
-        command.args(if chosen.iter().any(|word| word == "--") {
-            &["--include-ignored"][..]
-        } else {
-            &["--", "--include-ignored"]
-        });
+        if !chosen.iter().any(|word| word == "--") {
+            command.arg("--");
+        }
+        command.arg("--include-ignored");
+        if !all {
+            command.args(FURTHER.iter().flat_map(|server| ["--skip".to_owned(), format!("::{server}::")]));
+        }
     }
     let runner = if nextest { Runner::Nextest } else { Runner::Libtest };
     total.run(command, runner)?;
