@@ -378,7 +378,7 @@ impl Volume {
     /// [`ErrorKind::Fenced`] before anything is deleted, when another writer took over.
     pub async fn collect_garbage(&self) -> Result<Collected> {
         self.writable("collect garbage")?;
-        collect_now(self.shared()).await
+        Box::pin(collect_now(self.shared())).await
     }
 
     /// How much of the tree is in memory, by what it is of: inodes, entries, listings, links (the names of an inode),
