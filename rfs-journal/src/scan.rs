@@ -25,7 +25,7 @@ use crate::reader::{frame_info, index_of, unknown};
 use crate::resident::{FilePart, Residency};
 use crate::segment::{SEGMENT_HEADER_LEN, SEGMENT_MAGIC, SegmentFound, SegmentHeader, VolumeId};
 use crate::writer::{Current, Files, LogFile, LogWriter, WriterIdentity, file_number};
-use crate::{Disk, FRAME_HEADER_LEN, JournalError, Record};
+use crate::{Disk, DiskFile, FRAME_HEADER_LEN, JournalError, Record};
 
 const MARKER: &str = "volume";
 const MARKER_MAGIC: [u8; 8] = *b"RFS-DIR\0";
@@ -506,7 +506,8 @@ fn claim(disk: &Arc<dyn Disk>, volume: VolumeId) -> Result<(), JournalError> {
     wanted.extend(volume.to_be_bytes());
     wanted.extend(crc32c::crc32c(&wanted).to_le_bytes());
     if bytes[..] == wanted[..] {
-        return Ok(());
+        // Whoever wrote it may have died, or failed, before it was on the disk: the log files would be, and it would not.
+        return write_marker(&**disk, &*file, &wanted);
     }
     let whole = read == MARKER_LEN
         && bytes[..8] == MARKER_MAGIC
@@ -526,7 +527,11 @@ fn claim(disk: &Arc<dyn Disk>, volume: VolumeId) -> Result<(), JournalError> {
     if file.len().map_err(JournalError::io("opening", MARKER))? > MARKER_LEN as u64 {
         return Err(JournalError::damaged(MARKER, 0, "it is longer than any that rfs wrote"));
     }
-    file.write_all_at(&wanted, 0).map_err(JournalError::io("write", MARKER))?;
+    write_marker(&**disk, &*file, &wanted)
+}
+
+fn write_marker(disk: &dyn Disk, file: &dyn DiskFile, marker: &[u8]) -> Result<(), JournalError> {
+    file.write_all_at(marker, 0).map_err(JournalError::io("write", MARKER))?;
     file.sync_data().map_err(JournalError::io("sync", MARKER))?;
     disk.sync_dir().map_err(JournalError::io("sync", "the local log's directory"))
 }

@@ -583,3 +583,21 @@ fn after_a_failed_write_or_sync_nothing_more_is_taken_until_the_log_is_opened_ag
         assert!(replay(&Snapshot::empty(), &log) == engine.snapshots()[&Lsn(log.tail.len() as u64)]);
     }
 }
+
+/// Found by the simulator: the one who wrote the marker failed before it was on the disk, and the next one believed it.
+#[test]
+fn a_directory_is_marked_again_by_whoever_opens_it() {
+    for seed in 0..20 {
+        let disk = empty_disk();
+        disk.fail_sync(0);
+        JournalEngine::on_disk(&shared(&disk), Cut::default(), Pace::Full).unwrap_err();
+        let mut engine = engine_on(&disk);
+        frames(&mut engine, 0, 2, 100, true);
+        let end = *engine.snapshots().last_key_value().expect("something was written").0;
+        drop(engine);
+        let disk = disk.after_power_loss(seed, CrashPlan::never());
+        let (_, log) =
+            open_from_start(&shared(&disk), NEXT).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert_eq!(log.writer.end().0, end, "seed {seed}");
+    }
+}
