@@ -156,7 +156,6 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
     }
     let owner = options.owner.unwrap_or(OwnerId(VOLUME_GIVEN | epoch));
     let report = report(epoch, &state, &log, held(&tree, owner));
-    let head = state.commit.map(|commit| commit.id);
     let lsn = log.writer.end().0;
     let cut = Cut { frame_bytes: options.frame_bytes, segment_bytes: options.segment_bytes };
     let front = Front {
@@ -193,7 +192,7 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
         }
     }
     begin_session(&shared, &doing).await?;
-    drop_unmade_checkpoints(&shared, head, &doing).await?;
+    drop_unmade_checkpoints(&shared, &doing).await?;
     drop_inherited_checkpoints(&shared, &doing).await?;
     Driver::start(&shared)?;
     if !log.tail.is_empty() {
@@ -219,11 +218,14 @@ pub(super) async fn begin_session(shared: &Shared, doing: &str) -> Result<()> {
     }
 }
 
-/// Drops the names of commits that the last writer's local log announces and that were never made.
-async fn drop_unmade_checkpoints(shared: &Shared, head: Option<CommitId>, doing: &str) -> Result<()> {
+/// Drops the names of commits that the last writer's local log announces and that were never made: a commit that was made
+/// has its own name. By its number alone one is not known: a fence may stand there, and the head be of a later epoch.
+async fn drop_unmade_checkpoints(shared: &Shared, doing: &str) -> Result<()> {
     let unmade: Vec<String> = {
-        let live = shared.live.read();
-        let named = live.tree.checkpoints().iter().filter(|(_, checkpoint)| Some(checkpoint.commit) > head);
+        let guard = shared.publisher.lock().await;
+        let Some(committer) = guard.as_ref() else { return Ok(()) };
+        let (live, made) = (shared.live.read(), committer.tree.checkpoints());
+        let named = live.tree.checkpoints().iter().filter(|(name, named)| made.get(*name) != Some(*named));
         named.map(|(name, _)| name.clone()).collect()
     };
     for name in unmade {

@@ -362,3 +362,32 @@ async fn a_restarted_process_finds_what_it_held() {
     assert!(volume.held_files().is_empty() && volume.held_locks().is_empty());
     volume.check().await.unwrap();
 }
+
+/// Found by the simulator: where the commit of a checkpoint would have been made stands the fence of a writer that went
+/// on with the same history, and whose head has a later number.
+#[tokio::test]
+async fn a_checkpoint_that_was_fenced_is_not_found() {
+    let (sim, store) = crate::common::sim();
+    let dir = tempfile::tempdir().unwrap();
+    let client = sim.client(rfs_testkit::CrashPlan::never());
+    let local = |seed| {
+        let store = crate::common::store_on(&client);
+        options(seed).with_store(store).with_local_dir(dir.path()).with_image_every(u64::MAX, 1)
+    };
+    let volume = Volume::create("sim://", local(1)).await.unwrap();
+    volume.fs().write("/a", b"1").await.unwrap();
+    volume.commit().await.unwrap();
+    client.set_offline(true);
+    let named = volume.checkpoint("fenced").await.unwrap();
+    volume.wait(volume.position(), Level::Local).await.unwrap();
+    drop((named, volume));
+    client.set_offline(false);
+    // It changes nothing, and makes commits all the same: they name its image.
+    let other =
+        Volume::open("sim://", options(3).with_store(store).with_image_every(u64::MAX, 1)).await.unwrap();
+    other.close().await.unwrap();
+    let volume = Volume::open("sim://", local(5)).await.unwrap();
+    assert_eq!(volume.checkpoints(), []);
+    volume.commit().await.unwrap();
+    volume.check().await.unwrap();
+}
