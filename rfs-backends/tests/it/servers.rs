@@ -55,7 +55,7 @@ macro_rules! on_each_server {
     (@ $server:ident [$($test:ident)*]) => {
         mod $server { $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            #[ignore = "needs a server: run `cargo xtask test`"]
+            #[ignore = "needs a server: run `cargo xtask test --all-servers`"]
             async fn $test() {
                 super::$test(super::server(stringify!($server))).await;
             }
