@@ -51,6 +51,8 @@ struct Session {
     opened: Lsn,
     model: ModelFs,
     steps: Vec<(Lsn, Step)>,
+    /// It is going back to a state: what it writes from here on has that, which others may find before it is told.
+    going_back: Option<(Lsn, Box<ModelFs>)>,
 }
 
 enum Step {
@@ -167,6 +169,7 @@ impl History {
             opened: now,
             model: model.clone(),
             steps: Vec::new(),
+            going_back: None,
         };
         known.durable.extend(head);
         known.opened += 1;
@@ -190,14 +193,23 @@ impl History {
         self.0.lock().session(epoch).steps.push((position, Step::Nothing));
     }
 
-    /// The volume went back to a state.
-    pub(crate) fn went_back(&self, epoch: u64, from: Lsn, position: Lsn, model: &ModelFs) {
+    /// The volume is about to go back to a state.
+    pub(crate) fn goes_back(&self, epoch: u64, from: Lsn, model: &ModelFs) {
+        self.0.lock().session(epoch).going_back = Some((from, Box::new(model.clone())));
+    }
+
+    /// The volume went back, if it is further than it was, and else it did not.
+    pub(crate) fn went_back(&self, epoch: u64, position: Lsn) {
         let mut known = self.0.lock();
         let session = known.session(epoch);
-        session.model = model.clone();
+        let (from, model) = session.going_back.take().expect("it was about to go back");
+        if position == from {
+            return;
+        }
+        session.model = (*model).clone();
         // The first of these Changes goes back, those behind it release what is held.
         for lsn in from.0 + 1..=position.0 {
-            session.steps.push((Lsn(lsn), Step::State(Box::new(model.clone()))));
+            session.steps.push((Lsn(lsn), Step::State(model.clone())));
         }
     }
 
@@ -340,6 +352,11 @@ impl Known {
         if position < session.base {
             let before = session.before.ok_or_else(|| format!("{position}, which is before all"))?;
             return self.model_at(before, position);
+        }
+        if let Some((from, model)) = &session.going_back
+            && position > *from
+        {
+            return Ok((**model).clone());
         }
         let mut model = session.base_model.clone();
         let (mut at, mut last) = (session.opened, session.opened);

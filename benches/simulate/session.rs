@@ -86,6 +86,7 @@ impl Session {
                 {
                     tail.local = tail.local.max(position);
                 }
+                self.setting.world.note(&format!("{}: {position} is safe at Local", self.process.name()));
                 self.setting.world.count("positions acknowledged at Local");
                 Ok(())
             }
@@ -168,11 +169,12 @@ impl Session {
         let model = history.checkpoints().into_iter().find(|(other, _)| *other == name);
         let Some((_, model)) = model else { return Ok(()) };
         let before = self.volume.position();
+        history.goes_back(self.epoch, before, &model);
         let done = self.volume.rewind(&At::Checkpoint(name)).await;
         // Nobody else changes anything meanwhile: so it went back if there is something new.
         let after = self.volume.position();
+        history.went_back(self.epoch, after);
         if after > before {
-            history.went_back(self.epoch, before, after, &model);
             self.setting.world.count("rewinds");
         }
         let receipt = done?;

@@ -156,13 +156,13 @@ impl Writers {
         let Ok(session) = Arc::try_unwrap(session) else { panic!("all of its tasks are done") };
         let (position, epoch) = (session.volume.position(), session.epoch);
         let Session { volume, process, .. } = session;
-        let superseded = self.setting.history.is_superseded(session.opening);
         match volume.close().await {
             Ok(()) => {
                 self.setting.world.note(&format!("{} closed epoch {epoch} at {position}", process.name()));
                 self.setting.world.count("volumes closed");
             }
             Err(error) => {
+                let superseded = self.setting.history.is_superseded(session.opening);
                 let explained = Setting::is_explained(&process, &error)
                     || matches!(error.kind(), ErrorKind::Fenced | ErrorKind::Damaged) && superseded
                     || error.kind() == ErrorKind::LocalDisk && *session.faulty.lock();
@@ -206,20 +206,23 @@ impl Fate {
                 }
                 20..24 => {
                     *self.faulty.lock() = true;
-                    match rng.below(3) {
+                    let disk = self.process.disk();
+                    let fault = match rng.below(3) {
                         0 => {
-                            world.count("disks that fill up");
-                            self.process.disk().set_capacity(Some(rng.below(60_000)));
+                            disk.set_capacity(Some(rng.below(60_000)));
+                            "disks that fill up"
                         }
                         1 => {
-                            world.count("syncs that fail");
-                            self.process.disk().fail_sync(rng.below(3));
+                            disk.fail_sync(rng.below(3));
+                            "syncs that fail"
                         }
                         _ => {
-                            world.count("writes that fail");
-                            self.process.disk().fail_write(rng.below(3));
+                            disk.fail_write(rng.below(3));
+                            "writes that fail"
                         }
-                    }
+                    };
+                    world.note(&format!("{}: {fault}", self.process.name()));
+                    world.count(fault);
                 }
                 _ => {}
             }
