@@ -407,8 +407,8 @@ fn adopt(
     let mut unsealed = None;
     let mut next_segment = head.next_segment;
     for (file_at, walk) in walks.into_iter().enumerate() {
-        let mut file =
-            LogFile { name: walk.name, file: walk.file, segments: Vec::new(), end: 0, len: walk.len };
+        let Walk { name, file, len, .. } = walk;
+        let mut file = LogFile { name, file, segments: Vec::new(), end: 0, len, full: false };
         let mut first = None;
         let found_end = walk.segments.iter().map(|found| found.end().0).max().unwrap_or_default();
         for (number, found) in walk.segments.into_iter().enumerate() {
@@ -458,6 +458,7 @@ fn adopt(
         files.push(&[&footer])?;
         files.flush()?;
     }
+    files.write_again(residency)?;
     files.sync_all()?;
     let writer = LogWriter::on_disk(identity, Arc::clone(residency), files, lsn, chain);
     Ok((writer, tail.into_iter().flat_map(|(_, records)| records).collect(), next_segment))

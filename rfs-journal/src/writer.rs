@@ -23,6 +23,8 @@ use crate::{ChainHash, Disk, DiskFile, FORMAT, FRAME_HEADER_LEN, Footer, Journal
 const FILE_BYTES: u64 = 64 << 20;
 /// How far a growing file is filled with zeros ahead of what is written, so that the next syncs find their blocks.
 const FILL_AHEAD: u64 = 1 << 20;
+/// Of a file without anything that is needed, no more than this is written again to go on in it.
+const WRITTEN_AGAIN_TO_GO_ON: u64 = 4 << 20;
 /// Buffered bytes are handed to the disk from this size on.
 const BUFFER_BYTES: usize = 1 << 20;
 
@@ -92,6 +94,8 @@ pub(crate) struct LogFile {
     /// Where the next byte goes, buffered ones not counted.
     pub(crate) end: u64,
     pub(crate) len: u64,
+    /// It takes no further segment, whatever room it has.
+    pub(crate) full: bool,
 }
 
 impl LogWriter {
@@ -188,7 +192,7 @@ impl LogWriter {
             for id in file.segments.drain(..) {
                 self.residency.forget(id);
             }
-            file.end = 0;
+            (file.end, file.full) = (0, false);
             files.free.push(file);
         }
     }
@@ -334,6 +338,26 @@ impl LogFile {
         wiped.map_err(JournalError::io("write", &self.name))?;
         self.file.sync_data().map_err(JournalError::io("sync", &self.name))
     }
+
+    fn write_again(&self) -> Result<(), JournalError> {
+        let mut piece = vec![0; BUFFER_BYTES];
+        let mut at = 0;
+        while at < self.end {
+            let len = usize::try_from(self.end - at).map_or(BUFFER_BYTES, |left| left.min(BUFFER_BYTES));
+            let read =
+                self.file.read_at(&mut piece[..len], at).map_err(JournalError::io("read", &self.name))?;
+            if read < len {
+                return Err(JournalError::damaged(
+                    &self.name,
+                    at + read as u64,
+                    "it ends before what was found in it",
+                ));
+            }
+            self.file.write_all_at(&piece[..len], at).map_err(JournalError::io("write", &self.name))?;
+            at += len as u64;
+        }
+        Ok(())
+    }
 }
 
 impl Files {
@@ -371,7 +395,8 @@ impl Files {
 
     /// Starts a segment: in the file that is being written, or in the next when that one is full.
     fn begin(&mut self, id: SegmentId, header: &[u8]) -> Result<FilePart, JournalError> {
-        if self.in_use.last().is_none_or(|file| file.end + self.buffer.len() as u64 >= self.file_bytes) {
+        let buffered = self.buffer.len() as u64;
+        if self.in_use.last().is_none_or(|file| file.full || file.end + buffered >= self.file_bytes) {
             self.flush()?;
             let next = self.next_file()?;
             self.in_use.push(next);
@@ -394,7 +419,7 @@ impl Files {
         let file = self.disk.open(&name, true).map_err(JournalError::io("creation", &name))?;
         let len = file.len().map_err(JournalError::io("opening", &name))?;
         self.dir_dirty = true;
-        Ok(LogFile { name, file, segments: Vec::new(), end: 0, len })
+        Ok(LogFile { name, file, segments: Vec::new(), end: 0, len, full: false })
     }
 
     pub(crate) fn push(&mut self, pieces: &[&[u8]]) -> Result<(), JournalError> {
@@ -421,6 +446,28 @@ impl Files {
         self.buffer.clear();
         if !self.dirty.iter().any(|dirty| Arc::ptr_eq(dirty, &file.file)) {
             self.dirty.push(Arc::clone(&file.file));
+        }
+        Ok(())
+    }
+
+    /// Writes again, in its place, what an earlier writer left and what later records need: those of a file are found by
+    /// walking it from its start.
+    ///
+    /// What was read may be in the system's memory only, and taken for written there: so it is after a sync that failed,
+    /// which no later sync makes up for.
+    pub(crate) fn write_again(&mut self, residency: &Residency) -> Result<(), JournalError> {
+        let last = self.in_use.len().saturating_sub(1);
+        for (number, file) in self.in_use.iter_mut().enumerate() {
+            if file.segments.iter().all(|id| residency.is_committed(*id)) {
+                if number < last {
+                    continue;
+                }
+                if file.end > WRITTEN_AGAIN_TO_GO_ON {
+                    file.full = true;
+                    continue;
+                }
+            }
+            file.write_again()?;
         }
         Ok(())
     }

@@ -601,3 +601,40 @@ fn a_directory_is_marked_again_by_whoever_opens_it() {
         assert_eq!(log.writer.end().0, end, "seed {seed}");
     }
 }
+
+/// Found by the simulator: what the one before wrote and could not sync was read from the system's memory, and a sync
+/// does not write it again. With the next loss of power it was gone, and what was acknowledged behind it with it.
+#[test]
+fn what_an_earlier_writer_could_not_sync_is_written_again() {
+    // Whether it is committed by the next writer, so that it is no tail; and how much stands before it.
+    for (is_head, files) in [(false, 3), (true, 3), (true, 40)] {
+        for seed in 0..6 {
+            let disk = empty_disk();
+            let mut engine = engine_on(&disk);
+            frames(&mut engine, 0, files, 200_000, true);
+            disk.fail_sync(0);
+            write_a_file(&mut engine, "unsure", 5_000);
+            engine.flush(true).unwrap_err();
+            let end = engine.end();
+            let snapshot = end_of(&engine).clone();
+            drop(engine);
+
+            let disk = disk.after_kill(CrashPlan::never());
+            let (head, segment) =
+                if is_head { (end, SegmentId(1)) } else { ((Lsn(0), ChainHash::default()), SegmentId(0)) };
+            let (residency, log) = open_at(&disk, head, segment, &[]).unwrap();
+            let found = (log.writer.end(), log.tail.is_empty());
+            assert_eq!(found, (end, is_head), "the machine lived on, so all is there");
+            let mut engine = JournalEngine::reopened(snapshot, residency, log, Cut::default(), Pace::Full);
+            write_a_file(&mut engine, "acknowledged", 10);
+            engine.flush(true).unwrap();
+            let acknowledged = engine.end();
+            drop(engine);
+
+            let disk = disk.after_power_loss(seed, CrashPlan::never());
+            let (_, log) = open_at(&disk, head, segment, &[])
+                .unwrap_or_else(|error| panic!("{files} files, seed {seed}: {error}"));
+            assert_eq!(log.writer.end(), acknowledged, "{files} files, seed {seed}");
+        }
+    }
+}
