@@ -102,8 +102,8 @@ impl Volume {
     /// the store's.
     pub async fn pin(&self, at: &At, owner: &str, expires: Option<Timestamp>) -> Result<Pin> {
         let shared = self.shared();
-        let _no_collection = shared.collector.lock().await;
-        let at = resolve(shared, at).await?;
+        let mut learnt = shared.collector.lock().await;
+        let at = resolve(shared, &mut learnt, at).await?;
         if shared.pages.lineage().begins_at().is_some_and(|origin| at.id.epoch <= origin.epoch) {
             let what = format!(
                 "pin commit {} of {}: it is of the volume that this one was forked from; pin it there, or commit something first",

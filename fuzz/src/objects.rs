@@ -5,7 +5,7 @@ use rfs_core::{CommitId, StateHash, Timestamp};
 use rfs_recovery::commit_log::read_superblock;
 use rfs_recovery::image::{ImageBody, Section, read_image, read_image_segments};
 use rfs_recovery::objects::{Commit, CommitObject, Fence, WholeImage, decode_commit};
-use rfs_recovery::pins::{Kept, Pin, read_kept, read_pin};
+use rfs_recovery::pins::{FoundKept, Kept, Pin, read_kept, read_pin};
 use rfs_recovery::{Home, Keys, Lineage, ObjectHash, SUPERBLOCK, dump_object};
 
 use crate::store::{wait, with};
@@ -38,8 +38,8 @@ pub fn object(input: &[u8]) {
     }
     let volume = postcard::take_from_bytes::<Kept>(body).map_or(VOLUME, |(kept, _)| kept.volume);
     let keys = Keys(volume);
-    let home = Home { store: with(&keys.kept(), &object), keys };
-    if let Ok(Some(kept)) = wait(read_kept(&home)) {
+    let home = Home { store: with(&keys.kept(7), &object), keys };
+    if let Ok(FoundKept { kept: Some(kept), .. }) = wait(read_kept(&home)) {
         let _ = kept.keeps(ELSEWHERE);
         comes_back(&kept);
     }

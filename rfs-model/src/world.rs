@@ -327,9 +327,9 @@ impl World {
         None
     }
 
-    /// What the newest collections keep, of each epoch whose owner made one.
-    pub(crate) fn all_keep(&self, id: CommitId) -> bool {
-        self.kept.values().all(|said| said.keeps(id))
+    /// Whether the newest collection of the newest epoch in which there was one keeps it.
+    pub(crate) fn is_said_to_be_kept(&self, id: CommitId) -> bool {
+        self.kept.last_key_value().is_none_or(|(_, said)| said.keeps(id))
     }
 
     fn go_on_pinning(&mut self, protocol: &Protocol) {
@@ -338,9 +338,9 @@ impl World {
                 self.pins.insert(at);
                 Some(Pinning::Put(at))
             }
-            Some(Pinning::Begun(at)) => self.all_keep(at).then_some(Pinning::Put(at)),
+            Some(Pinning::Begun(at)) => self.is_said_to_be_kept(at).then_some(Pinning::Put(at)),
             Some(Pinning::Put(at)) if protocol.has(Without::PinFirst) => {
-                if self.all_keep(at) {
+                if self.is_said_to_be_kept(at) {
                     Some(Pinning::Done(at))
                 } else {
                     self.pins.remove(&at);

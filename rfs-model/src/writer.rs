@@ -115,7 +115,7 @@ impl World {
         if used.rewinds < rewinds && self.writers[writer].collection.is_none() {
             let asks = protocol.has(Without::RewindAsks);
             let older = self.readable().filter(|id| Some(*id) != owner.head);
-            for to in older.filter(|id| !asks || self.all_keep(*id)) {
+            for to in older.filter(|id| !asks || self.is_said_to_be_kept(*id)) {
                 may(true, Kind::Rewind(to));
             }
         }

@@ -229,8 +229,8 @@ impl<'a> Checker<'a> {
         let keys = self.survey.keys;
         let below =
             |key: &str, prefix: &str| key.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'));
-        let aside = [keys.all_aside(), keys.receipts(), keys.pins()];
-        let kept = |key: &str| key == keys.kept() || aside.iter().any(|prefix| below(key, prefix));
+        let aside = [keys.all_aside(), keys.receipts(), keys.pins(), keys.all_kept()];
+        let kept = |key: &str| key == keys.kept_v4() || aside.iter().any(|prefix| below(key, prefix));
         self.needed.extend(std::mem::take(&mut self.for_history));
         let objects = &self.survey.objects;
         let unreferenced =

@@ -77,7 +77,8 @@ pub async fn collect(
     let mut expired = Vec::new();
     // A fork also passes on what it borrows.
     if pages.lineage().pin().is_some() || !listed.dead(keys, retention, &needed).is_empty() {
-        expired = needed.mark_pins(pages, retention, learnt).await?;
+        expired = needed.mark_pins(pages, fence.epoch(), retention, learnt).await?;
+        expired.extend(learnt.take_said_before());
     }
     let dead = listed.dead(keys, retention, &needed);
     learnt.forget_all_but(pages.lineage(), &needed.keys, retention.newest);
@@ -102,8 +103,8 @@ pub async fn collect(
         gone.push(object.key);
     }
     pages.local().forget(gone).await;
-    for pin in expired {
-        store.delete(&pin).await?;
+    for key in expired {
+        store.delete(&key).await?;
     }
     Ok(collected)
 }
@@ -117,12 +118,14 @@ pub struct Borrowed {
     pub by_forks: BTreeSet<String>,
 }
 
-/// What a volume needs of others, as of the newest commit of `retention`. From here on nothing else is kept of it.
+/// What a volume needs of others, as of the newest commit of `retention`; the caller's is this epoch. From here on nothing
+/// else is kept of it.
 ///
 /// # Errors
 /// `Missing`, `Damaged`, or the store's.
 pub async fn borrowed(
     pages: &Pages,
+    epoch: u64,
     retention: &Retention,
     learnt: &mut Learnt,
 ) -> Result<Borrowed, RecoveryError> {
@@ -130,7 +133,7 @@ pub async fn borrowed(
     let commits = store.list(&keys.commits(), None).await?;
     let ids = commits.iter().filter_map(|object| keys.parse_commit(&object.key)).collect();
     let mut needed = Needed::mark(pages, &ids, retention, learnt).await?;
-    needed.mark_pins(pages, retention, learnt).await?;
+    needed.mark_pins(pages, epoch, retention, learnt).await?;
     let by_forks = needed.by_pins.iter().filter(|key| !keys.is_named(key)).cloned().collect();
     let objects = needed.keys.iter().filter(|key| pages.lineage().is_borrowed(key)).cloned().collect();
     Ok(Borrowed { objects, by_forks })
@@ -267,14 +270,15 @@ impl Needed {
     async fn mark_pins(
         &mut self,
         pages: &Pages,
+        epoch: u64,
         retention: &Retention,
         learnt: &mut Learnt,
     ) -> Result<Vec<String>, RecoveryError> {
         let (store, keys) = (pages.store(), pages.keys());
         let (newest, states) = (retention.newest, self.states.iter().copied().collect());
         let kept = Kept { volume: keys.0, newest, states };
-        put_kept(store, keys, &kept).await?;
-        learnt.set_kept(kept);
+        put_kept(store, keys, epoch, &kept).await?;
+        learnt.set_kept(kept, &keys.kept(epoch));
         let mut over = Vec::new();
         for pin in pins(&Home { store: store.clone(), keys }).await? {
             if pin.is_over(retention.now) {

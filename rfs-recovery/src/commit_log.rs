@@ -395,6 +395,12 @@ pub struct FenceCheck {
 }
 
 impl FenceCheck {
+    /// The epoch of the writer that asks.
+    #[must_use]
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// Looks, with one list.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::RecoveryError;
 
 /// The version of all object formats that this crate writes. It reads this one and every one before.
-pub const FORMAT: u16 = 4;
+pub const FORMAT: u16 = 5;
 /// Bytes of an envelope's header.
 pub(crate) const ENVELOPE_HEADER_LEN: usize = 48;
 /// Largest body of an envelope, in bytes.
@@ -173,6 +173,6 @@ mod tests {
         let (header, body) = (bytes[..16].to_vec(), bytes[ENVELOPE_HEADER_LEN..].to_vec());
         bytes[16..48].copy_from_slice(&hash(&header, &body).0);
         let error = open("s", "k", &bytes.into()).err().unwrap();
-        assert!(matches!(error, RecoveryError::UnknownFormat { version: 5, newest: 4, .. }), "{error}");
+        assert!(matches!(error, RecoveryError::UnknownFormat { version: 6, newest: 5, .. }), "{error}");
     }
 }

@@ -7,7 +7,8 @@
 //! <volume>/images/<epoch>-<number>-<writer>   (before format version 3)
 //! <volume>/pages/<epoch>-<number>
 //! <volume>/pins/<pin>
-//! <volume>/kept
+//! <volume>/kept-by/<epoch>
+//! <volume>/kept   (before format version 5)
 //! <volume>/aside/<name of an object that was put aside>
 //! <volume>/receipts/<epoch>-<number>-<time>
 //! ```
@@ -57,9 +58,27 @@ impl Keys {
         if plain { u128::from_str_radix(id, 16).ok() } else { None }
     }
 
-    /// What the newest collection keeps.
+    /// What the names start with under which collections say what they keep.
     #[must_use]
-    pub fn kept(self) -> String {
+    pub fn all_kept(self) -> String {
+        format!("{:032x}/kept-by", self.0)
+    }
+
+    /// Where the newest collection of an epoch says what it keeps.
+    #[must_use]
+    pub fn kept(self, epoch: u64) -> String {
+        format!("{}/{epoch:016x}", self.all_kept())
+    }
+
+    /// The epoch whose collection `key` is of.
+    #[must_use]
+    pub fn parse_kept(self, key: &str) -> Option<u64> {
+        hex16(key.strip_prefix(&self.all_kept())?.strip_prefix('/')?)
+    }
+
+    /// What the newest collection kept, whoever made it, before format version 5.
+    #[must_use]
+    pub fn kept_v4(self) -> String {
         format!("{:032x}/kept", self.0)
     }
 

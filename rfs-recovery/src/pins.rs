@@ -84,7 +84,7 @@ pub async fn is_kept(
     but: Option<u128>,
     now: Timestamp,
 ) -> Result<bool, RecoveryError> {
-    if read_kept(home).await?.is_none_or(|kept| kept.keeps(id)) {
+    if read_kept(home).await?.kept.is_none_or(|kept| kept.keeps(id)) {
         return Ok(true);
     }
     let pins = pins(home).await?;
@@ -136,22 +136,50 @@ pub async fn pins(home: &Home) -> Result<Vec<Pin>, RecoveryError> {
     Ok(read.into_iter().flatten().collect())
 }
 
-/// Says what a collection keeps.
-pub(crate) async fn put_kept(store: &Store, keys: Keys, kept: &Kept) -> Result<(), RecoveryError> {
+/// Says what a collection of this epoch keeps. Each epoch has a place of its own: a writer that was taken over, and does not
+/// know it yet, replaces nothing that its successor says.
+pub(crate) async fn put_kept(
+    store: &Store,
+    keys: Keys,
+    epoch: u64,
+    kept: &Kept,
+) -> Result<(), RecoveryError> {
     let (object, _) = envelope::seal(ObjectKind::Kept, kept);
-    Ok(store.put(&keys.kept(), object.into()).await?)
+    Ok(store.put(&keys.kept(epoch), object.into()).await?)
 }
 
-/// What the newest collection keeps; none when there was none.
+/// What is found where collections say what they keep.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FoundKept {
+    /// What that of the newest epoch keeps; none when there was none. A state that an older one does not keep, it does
+    /// not keep either.
+    pub kept: Option<Kept>,
+    /// The names of all objects that say such a thing, the newest last.
+    pub keys: Vec<String>,
+}
+
+/// What the newest collection keeps.
 ///
 /// # Errors
 /// `Damaged`, `UnknownFormat`, or the store's.
-pub async fn read_kept(home: &Home) -> Result<Option<Kept>, RecoveryError> {
-    let key = home.keys.kept();
-    let kept: Option<Kept> = read(&home.store, &key, ObjectKind::Kept).await?;
-    match kept {
-        Some(kept) if kept.volume != home.keys.0 => Err(misplaced(&home.store, &key)),
-        kept => Ok(kept),
+pub async fn read_kept(home: &Home) -> Result<FoundKept, RecoveryError> {
+    let Home { store, keys } = home;
+    // Who collects next takes away what the ones before said: then there is a newer one.
+    loop {
+        let listed = store.list(&keys.all_kept(), None).await?;
+        let said = listed.into_iter().map(|object| object.key);
+        let mut found: Vec<String> = said.filter(|key| keys.parse_kept(key).is_some()).collect();
+        let is_old = found.is_empty();
+        if is_old {
+            found.push(keys.kept_v4());
+        }
+        let newest = &found[found.len() - 1];
+        match read::<Kept>(store, newest, ObjectKind::Kept).await? {
+            Some(kept) if kept.volume != keys.0 => return Err(misplaced(store, newest)),
+            Some(kept) => return Ok(FoundKept { kept: Some(kept), keys: found }),
+            None if is_old => return Ok(FoundKept::default()),
+            None => {}
+        }
     }
 }
 
@@ -169,4 +197,51 @@ async fn read<T: serde::de::DeserializeOwned>(
 
 fn misplaced(store: &Store, key: &str) -> RecoveryError {
     envelope::damaged(store.url(), key, "it says that it is another volume's, or stands elsewhere")
+}
+
+#[cfg(test)]
+mod tests {
+    use rfs_backends::StoreOptions;
+
+    use super::*;
+
+    fn kept(epoch: u64, numbers: &[u64]) -> Kept {
+        let id = |number| CommitId { epoch, number };
+        Kept { volume: 7, newest: id(9), states: numbers.iter().map(|number| id(*number)).collect() }
+    }
+
+    async fn home() -> Home {
+        Home { store: Store::from_url("memory://", StoreOptions::default()).unwrap(), keys: Keys(7) }
+    }
+
+    /// Found by the model: a collector that was taken over while it slept replaced what its successor had said.
+    #[tokio::test]
+    async fn what_the_newest_epoch_keeps_counts_whoever_says_something_later() {
+        let home = home().await;
+        assert_eq!(read_kept(&home).await.unwrap(), FoundKept::default());
+        let say = |epoch, kept| {
+            let home = &home;
+            async move { put_kept(&home.store, home.keys, epoch, &kept).await.unwrap() }
+        };
+        say(3, kept(1, &[1, 2])).await;
+        say(4, kept(1, &[2])).await;
+        say(3, kept(1, &[1, 2, 3])).await;
+        let found = read_kept(&home).await.unwrap();
+        assert_eq!(found.kept, Some(kept(1, &[2])));
+        assert_eq!(found.keys, [home.keys.kept(3), home.keys.kept(4)]);
+        let now = Timestamp::from_nanos(0);
+        assert!(!is_kept(&home, CommitId { epoch: 1, number: 1 }, None, now).await.unwrap());
+        assert!(is_kept(&home, CommitId { epoch: 1, number: 2 }, None, now).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn what_was_said_before_version_5_counts_until_something_else_is() {
+        let home = home().await;
+        let (object, _) = envelope::seal(ObjectKind::Kept, &kept(1, &[1]));
+        home.store.put(&home.keys.kept_v4(), object.into()).await.unwrap();
+        let found = read_kept(&home).await.unwrap();
+        assert_eq!((found.kept, found.keys), (Some(kept(1, &[1])), vec![home.keys.kept_v4()]));
+        put_kept(&home.store, home.keys, 2, &kept(1, &[])).await.unwrap();
+        assert_eq!(read_kept(&home).await.unwrap().kept, Some(kept(1, &[])));
+    }
 }

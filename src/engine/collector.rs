@@ -69,6 +69,13 @@ impl Collector {
         self.learnt.lock().await
     }
 
+    /// Adds the commits that were made to what collections go by.
+    pub(super) fn tell(&self, learnt: &mut Learnt) {
+        for (id, commit) in std::mem::take(&mut *self.published.lock()) {
+            learnt.add(id, commit);
+        }
+    }
+
     /// From now on nothing is compacted.
     pub(crate) fn end_compaction(&self) {
         self.ending.store(true, Ordering::Release);
@@ -97,8 +104,10 @@ pub(crate) async fn collect_now(shared: &Shared) -> Result<Collected> {
 /// What the volume needs of others.
 pub(super) async fn borrowed_now(shared: &Shared, learnt: &mut Learnt) -> Result<Borrowed> {
     let doing = || format!("find what {} borrows", shared.store.url());
-    let Some((retention, _)) = retention(shared, doing).await? else { return Ok(Borrowed::default()) };
-    borrowed(&shared.pages, &retention, learnt).await.map_err(|error| Error::recovery(doing(), error))
+    let Some((retention, fence)) = retention(shared, doing).await? else { return Ok(Borrowed::default()) };
+    borrowed(&shared.pages, fence.epoch(), &retention, learnt)
+        .await
+        .map_err(|error| Error::recovery(doing(), error))
 }
 
 /// What is kept as of the newest commit; none before there is one.
@@ -128,9 +137,7 @@ pub(super) async fn retention(
 async fn collect_with(shared: &Shared, mut learnt: MutexGuard<'_, Learnt>) -> Result<Collected> {
     let doing = || format!("collect garbage in {}", shared.store.url());
     let Some((retention, fence)) = retention(shared, doing).await? else { return Ok(Collected::default()) };
-    for (id, commit) in std::mem::take(&mut *shared.collector.published.lock()) {
-        learnt.add(id, commit);
-    }
+    shared.collector.tell(&mut learnt);
     let owed = shared.collector.owed.swap(false, Ordering::AcqRel);
     let collected = collect(&shared.pages, &fence, &retention, &mut learnt).await;
     let collected = collected.map_err(|error| Error::recovery(doing(), error));

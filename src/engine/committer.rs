@@ -435,6 +435,7 @@ impl Committer {
         info!(commit = %receipt.commit, lsn = receipt.position.0, bytes = receipt.bytes, "committed");
         let journal_bytes: u64 = published.segments.iter().map(|stored| stored.len).sum();
         let learnt = LearntCommit {
+            hash: published.reference.hash,
             previous: published.previous,
             image,
             segments: published.segments.iter().map(|stored| stored.key.clone()).collect(),

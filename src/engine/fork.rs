@@ -28,8 +28,8 @@ pub(crate) async fn fork(shared: &Shared, url: &str, at: &At) -> Result<Forked> 
         return Err(Error::new(ErrorKind::Invalid, what));
     }
     // What is pinned is still there: no collection of this writer runs meanwhile.
-    let _learnt = shared.collector.lock().await;
-    let at = resolve(shared, at).await.map_err(|error| error.during(doing()))?;
+    let mut learnt = shared.collector.lock().await;
+    let at = resolve(shared, &mut learnt, at).await.map_err(|error| error.during(doing()))?;
     let fail = |error: RecoveryError| Error::recovery(doing(), error);
     let volume = identity(&shared.options)?;
     if !store.is_same_backend(&shared.store) && !store.assumes_put_if_absent() {
@@ -63,8 +63,8 @@ pub(crate) async fn detach(shared: &Arc<Shared>) -> Result<Detached> {
     let lineage = shared.pages.lineage();
     let mut detached = Detached::default();
     let Some((home, pin)) = lineage.pin() else { return Ok(detached) };
-    resolve(shared, &At::Head).await.map_err(|error| error.during(doing()))?;
     let mut learnt = shared.collector.lock().await;
+    resolve(shared, &mut learnt, &At::Head).await.map_err(|error| error.during(doing()))?;
     let borrowed = borrowed_now(shared, &mut learnt).await.map_err(|error| error.during(doing()))?;
     let copy = |key: String| {
         let from = lineage.of_key(&key).store;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use rfs_core::{CommitId, Timestamp};
 use rfs_recovery::RecoveryError;
+use rfs_recovery::collect::Learnt;
 use rfs_recovery::commit_log::{list_ids, read_commit};
 use rfs_recovery::objects::CommitRef;
 use rfs_recovery::pins::{Pin, is_kept, put_pin, read_pin, remove_pin};
@@ -11,14 +12,14 @@ use rfs_recovery::pins::{Pin, is_kept, put_pin, read_pin, remove_pin};
 use super::Shared;
 use super::at_time::commit_at;
 use super::committer::commit_now;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::volume::At;
 
 /// The commit that `at` names. Of a writer, the head is everything up to now, and is committed first.
 ///
 /// # Errors
 /// `NoSuchState`, and those of a commit.
-pub(crate) async fn resolve(shared: &Shared, at: &At) -> Result<CommitRef> {
+pub(crate) async fn resolve(shared: &Shared, learnt: &mut Learnt, at: &At) -> Result<CommitRef> {
     let id = find(shared, at).await?;
     if shared.driver.is_some() {
         // Nothing has to be read to know the newest.
@@ -27,6 +28,10 @@ pub(crate) async fn resolve(shared: &Shared, at: &At) -> Result<CommitRef> {
         if let Some(head) = head.filter(|head| head.id == id) {
             return Ok(head);
         }
+    }
+    shared.collector.tell(learnt);
+    if let Some(known) = learnt.reference(id) {
+        return Ok(known);
     }
     let read = read_commit(shared.pages.lineage(), id).await;
     Ok(read.map_err(|error| Error::recovery(doing(shared, at), error))?.reference())
@@ -57,11 +62,12 @@ fn doing(shared: &Shared, at: &At) -> String {
     format!("find {at} of {}", shared.store.url())
 }
 
-/// Keeps a commit's state until the pin is removed, or ends. No collection of this writer runs meanwhile; of those of
-/// another it is asked what they keep.
+/// Keeps a commit's state until the pin is removed, or ends. No collection of this writer runs meanwhile, and none of
+/// another: it is seen whether there is one, once the pin is there. Who does not write the volume asks what collections
+/// keep.
 ///
 /// # Errors
-/// `NoSuchState` when it is not kept any more.
+/// `NoSuchState` when it is not kept any more; `Fenced`.
 pub(crate) async fn pin(
     shared: &Shared,
     at: CommitId,
@@ -77,28 +83,54 @@ pub(crate) async fn pin(
     let (volume, owner) = (home.keys.0, owner.to_owned());
     let pin = Pin { volume, id, owner, fork, at, made, expires, objects: None };
     put_pin(&home, &pin).await.map_err(fail)?;
-    if !is_kept_here(shared, at, Some(id)).await.map_err(fail)? {
-        remove_pin(&home, id).await.map_err(fail)?;
-        return Err(fail(not_kept(shared, at)));
+    let kept = if is_known_to_be_kept(shared, at) {
+        // By this writer. Another one's collection, which would begin with a fence, then sees the pin.
+        still_owns(shared).await.map(|()| true)
+    } else {
+        is_kept(&home, at, Some(id), made).await.map_err(fail)
+    };
+    match kept {
+        Ok(true) => return Ok(pin),
+        // It may be kept, or not: whoever wants to know asks again.
+        Err(error) if error.kind() != ErrorKind::Fenced => return Err(error),
+        _ => {}
     }
-    Ok(pin)
+    remove_pin(&home, id).await.map_err(fail)?;
+    Err(kept.err().map_or_else(|| fail(not_kept(shared, at)), |fenced| fenced.during(doing())))
 }
 
-/// Whether the state of a commit is kept, without the pin `but`, or of a writer: as long as no collection of it runs.
-pub(super) async fn is_kept_here(
-    shared: &Shared,
-    id: CommitId,
-    but: Option<u128>,
-) -> std::result::Result<bool, RecoveryError> {
-    let home = shared.pages.lineage().keeper_of_epoch(id.epoch);
-    if shared.driver.is_some() && home.keys == shared.keys {
-        let is_newest = shared.commits.borrow().receipt.as_ref().is_some_and(|receipt| receipt.commit == id);
-        let is_named = || shared.live.read().tree.checkpoints().iter().any(|(_, named)| named.commit == id);
-        if is_newest || is_named() {
-            return Ok(true);
-        }
+/// Sees that no other writer took the volume over.
+async fn still_owns(shared: &Shared) -> Result<()> {
+    let doing = || format!("look who writes {}", shared.store.url());
+    let fence = shared.publisher.lock().await.as_ref().map(|committer| committer.publisher.fence_check());
+    let Some(fence) = fence else { return Ok(()) };
+    let owned = fence.run().await.map_err(|error| Error::recovery(doing(), error));
+    if let Err(error) = &owned
+        && error.kind() == ErrorKind::Fenced
+    {
+        shared.fail(error);
     }
-    is_kept(&home, id, but, shared.options.clock.now()).await
+    owned
+}
+
+/// Whether this writer keeps the state of a commit: as long as no collection of it runs, and as long as it is the writer.
+fn is_known_to_be_kept(shared: &Shared, id: CommitId) -> bool {
+    let home = shared.pages.lineage().keeper_of_epoch(id.epoch);
+    if shared.driver.is_none() || home.keys != shared.keys {
+        return false;
+    }
+    let is_newest = shared.commits.borrow().receipt.as_ref().is_some_and(|receipt| receipt.commit == id);
+    let is_named = || shared.live.read().tree.checkpoints().iter().any(|(_, named)| named.commit == id);
+    is_newest || is_named()
+}
+
+/// Whether the state of a commit is kept, as far as this writer knows, or by what collections say.
+pub(super) async fn is_kept_here(shared: &Shared, id: CommitId) -> std::result::Result<bool, RecoveryError> {
+    if is_known_to_be_kept(shared, id) {
+        return Ok(true);
+    }
+    let home = shared.pages.lineage().keeper_of_epoch(id.epoch);
+    is_kept(&home, id, None, shared.options.clock.now()).await
 }
 
 /// The error that says that it is not.

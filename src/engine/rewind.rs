@@ -102,7 +102,7 @@ async fn older_state(shared: &Shared, at: &At, doing: impl Fn() -> String) -> Re
     }
     let commit = find(shared, at).await.map_err(during)?;
     // Some of a state that is not kept may still be there: the volume would go back to what cannot be read.
-    if !is_kept_here(shared, commit, None).await.map_err(fail)? {
+    if !is_kept_here(shared, commit).await.map_err(fail)? {
         return Err(fail(not_kept(shared, commit)));
     }
     let state = load_at(&shared.pages, commit).await.map_err(fail)?;

@@ -323,3 +323,28 @@ async fn what_is_kept_for_a_fork_can_be_forked() {
     volume.collect_garbage().await.unwrap();
     assert_eq!(found(&place, &second).await, expected);
 }
+
+/// Found by the simulator: a writer that was taken over, and did not know it, forked a state of which it knew that it is
+/// kept, and which its successor had collected.
+#[tokio::test]
+async fn a_writer_that_was_taken_over_forks_and_pins_nothing() {
+    let place = Place::memory("a_writer_that_was_taken_over_forks_and_pins_nothing");
+    let volume = filled(&place, 1).await;
+    volume.commit().await.unwrap();
+    let next = Volume::open(&place.url, on(&place, 2)).await.unwrap();
+    next.drop_checkpoint("middle").await.unwrap();
+    next.commit().await.unwrap();
+    next.collect_garbage().await.unwrap();
+
+    let middle = At::Checkpoint("middle".to_owned());
+    let url = beside(&place, "late");
+    let error = volume.fork(&url, &middle).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
+    let error = volume.pin(&middle, "a test", None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
+    let late = place.at(url);
+    let error = Volume::open_read_only(&late.url, on(&late, 3), At::Head).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoVolume, "{error}");
+    assert_eq!(next.pins().await.unwrap(), [], "what was put was taken away");
+    next.close().await.unwrap();
+}

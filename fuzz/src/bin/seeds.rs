@@ -175,7 +175,7 @@ fn names() {
         keys.image(commit, 7),
         keys.pages_of(PageObject { epoch: 3, number: 4 }),
         keys.pin(9),
-        keys.kept(),
+        keys.kept(3),
         keys.receipt(commit, 12),
     ];
     for (number, key) in made.iter().enumerate() {

@@ -11,9 +11,9 @@ use rfs_core::{CommitId, PageObject, SegmentId};
 
 use super::REQUESTS;
 use crate::image::{read_head, read_image_segments};
-use crate::objects::{CommitObject, ImageRef, PagedImage, fetch_commit};
+use crate::objects::{CommitObject, CommitRef, FetchedCommit, ImageRef, PagedImage, fetch_commit};
 use crate::pins::{Kept, read_kept};
-use crate::{Home, Lineage, Pages, RecoveryError};
+use crate::{Home, Lineage, ObjectHash, Pages, RecoveryError};
 
 /// How fast collections go: it is waited for before each object that is deleted, and each commit or image that is read.
 #[derive(Clone, Default)]
@@ -50,6 +50,8 @@ pub struct Learnt {
     objects: usize,
     /// What the newest collection keeps.
     kept: KeptBefore,
+    /// The names of the objects in which collections of epochs before said what they keep.
+    said_before: Vec<String>,
     pace: Pace,
 }
 
@@ -70,6 +72,8 @@ const OBJECTS_MAX: usize = 1 << 18;
 /// Of a commit, what a collection goes by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LearntCommit {
+    /// The hash of its object.
+    pub hash: ObjectHash,
     /// The one that it extends.
     pub previous: Option<CommitId>,
     /// The image that it names.
@@ -87,6 +91,13 @@ impl Learnt {
     #[must_use]
     pub fn paced(pace: Pace) -> Self {
         Self { pace, ..Self::default() }
+    }
+
+    /// The commit, if it is known: the store is not asked.
+    #[must_use]
+    pub fn reference(&self, id: CommitId) -> Option<CommitRef> {
+        let hash = self.commits.get(&id)?.as_ref()?.hash;
+        Some(CommitRef { id, hash })
     }
 
     pub(super) const fn pace(&self) -> &Pace {
@@ -137,7 +148,9 @@ impl Learnt {
         if let KeptBefore::NotAsked = self.kept {
             self.pace.wait().await;
             let home = Home { store: pages.store().clone(), keys: pages.keys() };
-            self.kept = read_kept(&home).await?.map_or(KeptBefore::All, KeptBefore::These);
+            let found = read_kept(&home).await?;
+            self.kept = found.kept.map_or(KeptBefore::All, KeptBefore::These);
+            self.said_before = found.keys;
         }
         Ok(match &self.kept {
             KeptBefore::These(kept) => kept.keeps(id),
@@ -145,9 +158,15 @@ impl Learnt {
         })
     }
 
-    /// Notes what a collection keeps.
-    pub(super) fn set_kept(&mut self, kept: Kept) {
+    /// Notes what a collection keeps, and has said in the object `key`.
+    pub(super) fn set_kept(&mut self, kept: Kept, key: &str) {
         self.kept = KeptBefore::These(kept);
+        self.said_before.retain(|before| before.as_str() < key);
+    }
+
+    /// The names of the objects in which it was said before what is kept: nobody goes by them once it was said again.
+    pub(super) fn take_said_before(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.said_before)
     }
 
     /// The objects that an image's state needs: those of the segments with content of it, and those of its pages.
@@ -217,8 +236,9 @@ async fn objects_of_pages(pages: &Pages, image: &PagedImage) -> Result<BTreeSet<
 
 fn learn(object: CommitObject) -> Option<LearntCommit> {
     let CommitObject::Commit(commit) = object else { return None };
-    let commit = commit.commit;
+    let FetchedCommit { commit, hash, .. } = *commit;
     Some(LearntCommit {
+        hash,
         previous: commit.previous.map(|previous| previous.id),
         image: commit.image,
         segments: commit.segments.into_iter().filter_map(|added| added.key).collect(),

@@ -79,7 +79,7 @@ impl Volume {
 
     /// How many objects there are, but for what collections say that they keep.
     fn objects(&self) -> usize {
-        self.run.sim.paths().iter().filter(|path| path.as_ref() != KEYS.kept()).count()
+        self.run.sim.paths().iter().filter(|path| KEYS.parse_kept(path.as_ref()).is_none()).count()
     }
 
     /// The page objects that these states need.

@@ -18,7 +18,7 @@ use rfs_recovery::objects::{
 use rfs_recovery::page::page_ref;
 use rfs_recovery::pins::{Pin, pins, put_pin};
 use rfs_recovery::state::{fetch_footer, load};
-use rfs_recovery::{Home, RecoveryError, SUPERBLOCK, dump_object};
+use rfs_recovery::{FORMAT, Home, RecoveryError, SUPERBLOCK, dump_object};
 use rfs_testkit::{CrashPlan, SimStore, loaded};
 
 use crate::sample::{self, FIRST, FIRST_PAGES, KEYS, NEXT_WRITER, PAGES, Sample, VOLUME, WRITER, time};
@@ -49,7 +49,12 @@ async fn superblock_v3() {
 
 #[tokio::test]
 async fn superblock_v4() {
-    let sample = sample::version_4().await;
+    superblock(&sample::version_4().await).await;
+}
+
+#[tokio::test]
+async fn superblock_v5() {
+    let sample = sample::version_5().await;
     let superblock = superblock(&sample).await;
     let empty = sample::store_on(&SimStore::new(CrashPlan::never()));
     create(&empty, superblock.volume, superblock.created).await.unwrap();
@@ -59,9 +64,36 @@ async fn superblock_v4() {
 /// What is there since version 4 only: a fork's superblock, and a pin.
 #[tokio::test]
 async fn forks_v4() {
+    let store = sample::store_on(&SimStore::new(CrashPlan::never()));
+    let shipped = |name| std::fs::read(sample::golden_path(name)).unwrap();
+    store.put(SUPERBLOCK, shipped("superblock-fork-v4.bin").into()).await.unwrap();
+    store.put(&KEYS.pin(0xf0), shipped("pin-v4.bin").into()).await.unwrap();
+    let found = (read_superblock(&store).await.unwrap(), pins(&Home { store, keys: KEYS }).await.unwrap());
+    let (superblock, pin) = fork_and_pin(&sample::version_4().await);
+    assert_eq!(found, (superblock, vec![pin]));
+}
+
+#[tokio::test]
+async fn forks_v5() {
+    let (superblock, pin) = fork_and_pin(&sample::version_5().await);
+    let store = sample::store_on(&SimStore::new(CrashPlan::never()));
+    assert!(create_fork(&store, &superblock).await.unwrap());
+    assert_eq!(
+        store.get(SUPERBLOCK).await.unwrap(),
+        sample::golden("superblock-fork-v5.bin", &store, SUPERBLOCK).await
+    );
+    assert_eq!(read_superblock(&store).await.unwrap(), superblock);
+    let home = Home { store: store.clone(), keys: KEYS };
+    put_pin(&home, &pin).await.unwrap();
+    let key = KEYS.pin(0xf0);
+    assert_eq!(store.get(&key).await.unwrap(), sample::golden("pin-v5.bin", &store, &key).await);
+    assert_eq!(pins(&home).await.unwrap(), [pin]);
+}
+
+fn fork_and_pin(sample: &Sample) -> (Superblock, Pin) {
     let location =
         |url: &str, prefix: Option<&str>| Location { url: url.into(), prefix: prefix.map(Into::into) };
-    let commit = as_commit(FIRST, &sample::make().await.objects[&KEYS.commit(FIRST)]).reference();
+    let commit = as_commit(FIRST, &sample.objects[&KEYS.commit(FIRST)]).reference();
     let ancestor =
         |volume, last_epoch, location| Ancestor { volume, created: time(-2), last_epoch, location };
     let superblock = Superblock {
@@ -80,22 +112,10 @@ async fn forks_v4() {
             ],
         }),
     };
-    let store = sample::store_on(&SimStore::new(CrashPlan::never()));
-    assert!(create_fork(&store, &superblock).await.unwrap());
-    assert_eq!(
-        store.get(SUPERBLOCK).await.unwrap(),
-        sample::golden("superblock-fork-v4.bin", &store, SUPERBLOCK).await
-    );
-    assert_eq!(read_superblock(&store).await.unwrap(), superblock);
-
-    let home = Home { store: store.clone(), keys: KEYS };
     let (owner, objects) = ("naïve".to_owned(), Some(vec!["a/b".to_owned()]));
     let (fork, expires) = (Some(VOLUME + 1), Some(time(60)));
     let pin = Pin { volume: VOLUME, id: 0xf0, owner, fork, at: FIRST, made: time(50), expires, objects };
-    put_pin(&home, &pin).await.unwrap();
-    let key = KEYS.pin(0xf0);
-    assert_eq!(store.get(&key).await.unwrap(), sample::golden("pin-v4.bin", &store, &key).await);
-    assert_eq!(pins(&home).await.unwrap(), [pin]);
+    (superblock, pin)
 }
 
 async fn superblock(sample: &Sample) -> Superblock {
@@ -122,7 +142,12 @@ async fn fence_v3() {
 
 #[tokio::test]
 async fn fence_v4() {
-    let sample = sample::version_4().await;
+    fence(&sample::version_4().await);
+}
+
+#[tokio::test]
+async fn fence_v5() {
+    let sample = sample::version_5().await;
     let fence = fence(&sample);
     let store = sample.store_with(&[]);
     let key = sample.fence_key();
@@ -158,7 +183,12 @@ async fn commit_v3() {
 
 #[tokio::test]
 async fn commit_v4() {
-    let sample = sample::version_4().await;
+    commit(&sample::version_4().await);
+}
+
+#[tokio::test]
+async fn commit_v5() {
+    let sample = sample::version_5().await;
     commit(&sample);
     // What was read, written again.
     let store = sample::store_on(&SimStore::new(CrashPlan::never()));
@@ -278,8 +308,16 @@ async fn pages_v3() {
 
 #[tokio::test]
 async fn pages_v4() {
-    let sample = sample::version_4().await;
-    let (shipped, tree) = paged_image(&sample).await;
+    pages(&sample::version_4().await).await;
+}
+
+#[tokio::test]
+async fn pages_v5() {
+    pages(&sample::version_5().await).await;
+}
+
+async fn pages(sample: &Sample) {
+    let (shipped, tree) = paged_image(sample).await;
     assert_eq!(tree, sample.imaged);
     let made = sample::make().await;
     let (made, _) = paged_image(&made).await;
@@ -373,6 +411,11 @@ async fn a_volume_v4() {
     is_written_on(&sample::version_4().await).await;
 }
 
+#[tokio::test]
+async fn a_volume_v5() {
+    is_written_on(&sample::version_5().await).await;
+}
+
 async fn is_written_on(sample: &Sample) {
     let store = sample.store_with(&[]);
     let stored = opens(&store, sample, CommitId { epoch: 2, number: 0 }).await;
@@ -408,7 +451,7 @@ async fn opens(store: &Store, sample: &Sample, slot: CommitId) -> Vec<StoredSegm
 async fn a_later_version_is_refused_by_name() {
     let sample = sample::make().await;
     let refuses = |error: RecoveryError, key: &str| {
-        assert!(matches!(error, RecoveryError::UnknownFormat { version: 5, newest: 4, .. }), "{error}");
+        assert!(matches!(error, RecoveryError::UnknownFormat { version: 6, newest: 5, .. }), "{error}");
         let text = error.to_string();
         assert!(text.contains(key) && text.contains("newer rfs"), "{text}");
     };
@@ -423,11 +466,8 @@ async fn a_later_version_is_refused_by_name() {
         refuses(take_over(&sample::lineage_of(&store), 1, time(30)).await.unwrap_err(), &key);
     }
     let before = sample::version_2().await;
-    let mut object = before.image().to_vec();
-    object[8] = 5;
-    crate::made_up::reseal(&mut object);
-    let key = before.image_key();
-    let store = before.store_with(&[(&key, &object.into())]);
+    let (key, object) = (before.image_key(), later(before.image()));
+    let store = before.store_with(&[(&key, &object)]);
     refuses(read_image(&sample::lineage_of(&store), as_whole(&before)).await.unwrap_err(), &key);
 
     let image = sample.paged();
@@ -441,10 +481,10 @@ async fn a_later_version_is_refused_by_name() {
     assert!(error.to_string().contains(&key), "{error}");
 }
 
-/// The object with its version one later.
+/// The object with the version after the newest.
 fn later(object: &Bytes) -> Bytes {
     let mut later = object.to_vec();
-    later[8] += 1;
+    later[8] = FORMAT as u8 + 1;
     crate::made_up::reseal(&mut later);
     later.into()
 }

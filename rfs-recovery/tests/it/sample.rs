@@ -330,16 +330,23 @@ pub(crate) async fn version_3() -> Sample {
 
 /// The sample as it was written with format version 4, every object of it.
 pub(crate) async fn version_4() -> Sample {
-    assert_eq!(FORMAT, 4, "what is shipped is as it is made now");
     let mut sample = make().await;
-    let dir = golden_path("v4");
+    sample.objects = by_key("v4");
+    with_shipped(sample, [])
+}
+
+/// The sample as it was written with format version 5, every object of it.
+pub(crate) async fn version_5() -> Sample {
+    assert_eq!(FORMAT, 5, "what is shipped is as it is made now");
+    let mut sample = make().await;
+    let dir = golden_path("v5");
     if !dir.exists() && std::env::var("RFS_GOLDEN").is_ok_and(|value| value == "write") {
         std::fs::create_dir(&dir).unwrap();
         for (key, object) in &sample.objects {
             std::fs::write(dir.join(key.replace('/', "_")), object).unwrap();
         }
     }
-    sample.objects = by_key("v4");
+    sample.objects = by_key("v5");
     with_shipped(sample, [])
 }
 
