@@ -169,6 +169,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_mutation_applies() {
+        let applies = |patch: &PathBuf| {
+            let mut apply = Command::new("git");
+            apply.current_dir(workspace::root()).args(["apply", "--check", "--whitespace=nowarn"]).arg(patch);
+            process::capture(&mut apply).is_ok()
+        };
+        let stale: Vec<PathBuf> = patches(&[]).unwrap().into_iter().filter(|patch| !applies(patch)).collect();
+        assert!(stale.is_empty(), "they have to follow the code: {stale:?}");
+    }
+
+    #[test]
     fn the_seed_is_found_in_what_the_simulator_says() {
         let said = "thread panicked\n  1.0 a put\nseed 17: it is lost\nfound: nothing\nreplay it: ...\n";
         assert_eq!(verdict(said), Some((17, "it is lost".to_owned())));
