@@ -15,7 +15,7 @@ const PLATFORM: &str = "x86_64-unknown-linux-gnu";
 /// What makes the stable compiler instrument for libFuzzer.
 const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
-    -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Ccodegen-units=1";
+    -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing";
 
 /// One input that takes longer is a finding.
 const INPUT_SECONDS: u32 = 20;
@@ -41,10 +41,16 @@ pub fn run(arguments: &[String]) -> Outcome {
         let [name] = names.as_slice() else { return Err("--replay takes the name of one target".to_owned()) };
         return process::run(Command::new(program(name)).arg(input));
     }
+    let at_once = std::thread::available_parallelism().map_or(1, usize::from);
     let mut rows = Vec::new();
-    for name in &names {
-        println!("fuzzing {name} for {} s", options.seconds);
-        rows.push(fuzz(name, options.seconds)?);
+    for names in names.chunks(at_once) {
+        println!("fuzzing {} for {} s", names.join(", "), options.seconds);
+        let fuzzed = std::thread::scope(|scope| {
+            let runs: Vec<_> = names.iter().map(|name| scope.spawn(|| fuzz(name, options.seconds))).collect();
+            let ended = runs.into_iter().map(|run| run.join().map_err(|_| "a run panicked".to_owned())?);
+            ended.collect::<Result<Vec<Row>, String>>()
+        });
+        rows.extend(fuzzed?);
     }
     print!("{}", table(&rows));
     let found: Vec<String> = rows.iter().flat_map(Row::complaints).collect();
