@@ -40,6 +40,7 @@ mod fork;
 mod fs;
 mod inodes;
 mod metadata;
+mod metrics;
 mod options;
 mod repair;
 mod restore;

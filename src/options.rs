@@ -68,6 +68,7 @@ pub struct Options {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Entropy,
     pub(crate) one_thread: bool,
+    pub(crate) metrics_name: Option<String>,
 }
 
 impl Default for Options {
@@ -105,6 +106,7 @@ impl Default for Options {
             clock: Arc::new(SystemClock),
             entropy: Entropy::System,
             one_thread: false,
+            metrics_name: None,
         }
     }
 }
@@ -145,6 +147,18 @@ impl Options {
     /// simulators, where one seed must replay one run.
     pub fn with_one_thread(mut self) -> Self {
         self.one_thread = true;
+        self
+    }
+
+    /// What the volume is called in metrics, which have it as the label `volume` (none: they have no such label). For programs
+    /// with several volumes: without a name, what is told last of any of them counts. Take few and short ones, and none
+    /// that is made anew each time. `docs/metrics.md` lists the metrics; without the feature `metrics` there are none.
+    ///
+    /// ```
+    /// let options = rfs::Options::new().with_metrics_name("jobs");
+    /// ```
+    pub fn with_metrics_name(mut self, name: impl Into<String>) -> Self {
+        self.metrics_name = Some(name.into());
         self
     }
 

@@ -165,8 +165,9 @@ impl<'a> Call<'a> {
             }
         };
         self.attempt = self.attempt.saturating_add(1);
-        let mut outcome =
-            attempt(Limit { deadline: self.deadline, each: self.options.attempt_timeout }).await;
+        let limit = Limit { deadline: self.deadline, each: self.options.attempt_timeout };
+        // Boxed, since it is a part of the future of everything that asks a store.
+        let mut outcome = Box::pin(attempt(limit)).await;
         let silence = outcome.as_ref().err().map_or(Some(false), |failure| {
             // What was not asked says neither.
             failure.asked.then(|| failure.is_silence())
@@ -227,6 +228,13 @@ impl<'a> Call<'a> {
         if Instant::now() + pause >= self.deadline {
             return Err(self.conclude(failure));
         }
+        crate::metrics::retried(&failure);
+        tracing::debug!(
+            doing = self.doing,
+            target = %self.target,
+            pause_ms = pause.as_millis() as u64,
+            "tried again after a pause"
+        );
         self.before = Some(failure);
         tokio::time::sleep(pause).await;
         Ok(())

@@ -1,6 +1,6 @@
 //! A store that has been dead for a while is left alone: calls fail at once, and only one at a time tries again.
 
-use crate::{StoreOptions, call::Jitter};
+use crate::{StoreOptions, call::Jitter, metrics::LeftAlone};
 use std::{
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -26,6 +26,7 @@ struct Resting {
     until: Instant,
     /// Somebody is trying.
     probing: bool,
+    _told: LeftAlone,
 }
 
 /// A change that is worth telling.
@@ -73,7 +74,7 @@ impl Circuit {
             if !due || state.resting.is_some() {
                 return None;
             }
-            let resting = Resting::new(FIRST_PAUSE, options, jitter);
+            let resting = Resting::new(options, jitter);
             let left = resting.until.saturating_duration_since(Instant::now());
             state.resting = Some(resting);
             Some(Turned::Away(left))
@@ -86,11 +87,19 @@ impl Circuit {
 }
 
 impl Resting {
-    fn new(pause: Duration, options: &StoreOptions, jitter: &Jitter) -> Self {
-        let pause = pause.min(options.circuit_pause);
+    fn new(options: &StoreOptions, jitter: &Jitter) -> Self {
+        let mut new =
+            Self { pause: FIRST_PAUSE, until: Instant::now(), probing: false, _told: LeftAlone::new() };
+        new.begin(FIRST_PAUSE, options, jitter);
+        new
+    }
+
+    /// From now on nobody tries, for about `pause`.
+    fn begin(&mut self, pause: Duration, options: &StoreOptions, jitter: &Jitter) {
+        self.pause = pause.min(options.circuit_pause);
         // Half of it is random, so that many that lost a store together do not return together.
-        let until = Instant::now() + pause / 2 + jitter.pause(pause / 2);
-        Self { pause, until, probing: false }
+        self.until = Instant::now() + self.pause / 2 + jitter.pause(self.pause / 2);
+        self.probing = false;
     }
 }
 
@@ -114,7 +123,7 @@ impl Turn<'_> {
         }
         self.circuit.with(|state| {
             let resting = state.resting.as_mut()?;
-            *resting = Resting::new(resting.pause.saturating_mul(2), options, jitter);
+            resting.begin(resting.pause.saturating_mul(2), options, jitter);
             Some(Turned::Away(resting.until.saturating_duration_since(Instant::now())))
         })
     }

@@ -33,7 +33,10 @@
 //! * `gcs`: `gs://` URLs;
 //! * `http`: `http://` and `https://` URLs, to read only.
 //!
-//! Each brings an HTTP client and TLS.
+//! Each of these brings an HTTP client and TLS.
+//!
+//! * `metrics`: requests, retries and dead stores are told to the recorder of the crate `metrics` that the program
+//!   installed.
 
 #[cfg(feature = "http-client")]
 mod answer;
@@ -54,6 +57,7 @@ mod labelled;
 mod local;
 mod memory;
 mod meter;
+mod metrics;
 mod options;
 #[cfg(feature = "http-client")]
 mod platform;

@@ -1,5 +1,6 @@
 //! Counting what is asked of a store, because requests and bytes are what a store costs.
 
+use crate::metrics::{self, Request};
 use std::{
     fmt,
     ops::Sub,
@@ -90,13 +91,16 @@ impl Meter {
         MeterSnapshot { counts }
     }
 
-    pub(crate) fn request(&self, kind: RequestKind, bytes: u64) {
+    /// A request is made.
+    pub(crate) fn request(&self, kind: RequestKind, bytes: u64) -> Request {
         self.requests[kind as usize].fetch_add(1, Ordering::Relaxed);
         self.bytes(kind, bytes);
+        Request::new(kind)
     }
 
     pub(crate) fn bytes(&self, kind: RequestKind, bytes: u64) {
         self.bytes[kind as usize].fetch_add(bytes, Ordering::Relaxed);
+        metrics::moved(kind, bytes);
     }
 }
 
@@ -160,10 +164,10 @@ mod tests {
     fn difference_and_text() {
         let meter = Meter::default();
         assert_eq!(meter.snapshot().to_string(), "no requests");
-        meter.request(RequestKind::Put, 10);
+        drop(meter.request(RequestKind::Put, 10));
         let before = meter.snapshot();
-        meter.request(RequestKind::Put, 5);
-        meter.request(RequestKind::Head, 0);
+        drop(meter.request(RequestKind::Put, 5));
+        drop(meter.request(RequestKind::Head, 0));
         let cost = meter.snapshot() - before;
         assert_eq!(cost.to_string(), "put 1 (5 B), head 1 (0 B)");
         assert_eq!((cost.requests(), cost.bytes()), (2, 5));

@@ -4,6 +4,7 @@ use crate::{
     Meter, RequestKind, StoreError, StoreErrorKind, StoreOptions,
     call::{Call, Jitter, Limit},
     classify::Failure,
+    metrics::Request,
     policy::{self, Repeat},
     seal::Cipher,
     shared::Shared,
@@ -465,9 +466,9 @@ impl Inner {
     ) -> Result<(), Failure> {
         let _permit = self.permit(limit).await?;
         let bytes = payload.content_length() as u64;
-        self.shared.meter.request(RequestKind::Put, bytes);
+        let request = self.shared.meter.request(RequestKind::Put, bytes);
         let put = self.backend.put_opts(path, payload, mode.into());
-        within(limit.until(self.options.allowance(bytes)), put).await?;
+        request.done(within(limit.until(self.options.allowance(bytes)), put).await)?;
         Ok(())
     }
 
@@ -498,20 +499,38 @@ impl Inner {
         exactly: bool,
         limit: Limit,
     ) -> Result<Bytes, Failure> {
-        let ranged = range.is_some();
         let permit = self.permit(limit).await?;
-        self.shared.meter.request(RequestKind::Get, 0);
+        let mut request = self.shared.meter.request(RequestKind::Get, 0);
         let options = GetOptions::new().with_range(range.clone());
-        let (answer, kind) = match within(limit.until(Duration::ZERO), self.answer(path, options)).await {
-            Ok(answered) => answered,
+        match within(limit.until(Duration::ZERO), self.answer(path, options, &mut request)).await {
+            Ok(answer) => {
+                request.answered();
+                let taken = self.taken(answer, range, exactly, limit, request.kind()).await;
+                request.ended(taken)
+            }
             Err(failure) => {
                 drop(permit);
-                return Err(match range {
-                    Some(range) => self.explain_range(path, &range, failure, limit).await,
-                    None => failure,
-                });
+                let failed = request.done::<Bytes>(Err(failure));
+                match (failed, range) {
+                    (Err(failure), Some(range)) => {
+                        Err(self.explain_range(path, &range, failure, limit).await)
+                    }
+                    (failed, _) => failed,
+                }
             }
-        };
+        }
+    }
+
+    /// The bytes of an answer, if it is one to what was asked.
+    async fn taken(
+        &self,
+        answer: GetResult,
+        range: Option<Range<u64>>,
+        exactly: bool,
+        limit: Limit,
+        kind: RequestKind,
+    ) -> Result<Bytes, Failure> {
+        let ranged = range.is_some();
         let length = answer.range.end.saturating_sub(answer.range.start);
         if let Some(range) = range {
             let is_whole = answer.range.end == range.end
@@ -552,21 +571,22 @@ impl Inner {
         }
     }
 
-    /// The first answer to a get, and which request it came to: a second one is made if the first is late.
+    /// The first answer to a get; a second request is made if it is late. `request` becomes the one that it came to.
     async fn answer(
         &self,
         path: &Path,
         options: GetOptions,
-    ) -> object_store::Result<(GetResult, RequestKind)> {
+        request: &mut Request,
+    ) -> object_store::Result<GetResult> {
         let hedges = &self.shared.hedges;
         let begun = Instant::now();
         let patience = hedges.patience(&self.options);
         let mut first = self.backend.get_opts(path, options.clone());
         let answered = match patience {
-            None => first.await.map(|answer| (answer, RequestKind::Get)),
+            None => first.await,
             Some(patience) => match tokio::time::timeout(patience, &mut first).await {
-                Ok(outcome) => outcome.map(|answer| (answer, RequestKind::Get)),
-                Err(_) => self.hedged(path, options, first).await,
+                Ok(outcome) => outcome,
+                Err(_) => self.hedged(path, options, first, request).await,
             },
         };
         if answered.is_ok() {
@@ -581,24 +601,27 @@ impl Inner {
         path: &Path,
         options: GetOptions,
         first: impl Future<Output = object_store::Result<GetResult>> + Unpin,
-    ) -> object_store::Result<(GetResult, RequestKind)> {
-        let by_first = |answer| (answer, RequestKind::Get);
-        let by_second = |answer| (answer, RequestKind::Hedge);
+        request: &mut Request,
+    ) -> object_store::Result<GetResult> {
         // Where requests wait for their turn already, more of them make nothing faster.
-        let Ok(_permit) = self.permits.try_acquire() else { return first.await.map(by_first) };
+        let Ok(_permit) = self.permits.try_acquire() else { return first.await };
         if !self.shared.hedges.pay() {
-            return first.await.map(by_first);
+            return first.await;
         }
         tracing::debug!(%path, "the answer is late and is asked for once more");
-        self.shared.meter.request(RequestKind::Hedge, 0);
+        let hedge = self.shared.meter.request(RequestKind::Hedge, 0);
         let second = self.backend.get_opts(path, options);
-        match select(first, second).await {
-            Either::Left((Ok(answer), _)) => Ok(by_first(answer)),
-            Either::Right((Ok(answer), _)) => Ok(by_second(answer)),
+        let by_second = match select(first, second).await {
+            Either::Left((Ok(answer), _)) => return Ok(answer),
+            Either::Right((Ok(answer), _)) => Ok(answer),
             // One that failed is no answer as long as the other may succeed; of two failures the first one counts.
-            Either::Left((Err(failed), second)) => second.await.map(by_second).map_err(|_| failed),
-            Either::Right((Err(failed), first)) => first.await.map(by_first).map_err(|_| failed),
+            Either::Left((Err(failed), second)) => second.await.map_err(|_| failed),
+            Either::Right((Err(failed), first)) => return first.await.map_err(|_| failed),
+        };
+        if by_second.is_ok() {
+            *request = hedge;
         }
+        by_second
     }
 
     async fn body(&self, answer: GetResult, length: u64, kind: RequestKind) -> Result<Bytes, Failure> {
@@ -642,8 +665,8 @@ impl Inner {
 
     pub(crate) async fn attempt_head(&self, path: &Path, limit: Limit) -> Result<ObjectMeta, Failure> {
         let _permit = self.permit(limit).await?;
-        self.shared.meter.request(RequestKind::Head, 0);
-        within(limit.until(Duration::ZERO), self.backend.head(path)).await
+        let request = self.shared.meter.request(RequestKind::Head, 0);
+        request.done(within(limit.until(Duration::ZERO), self.backend.head(path)).await)
     }
 
     async fn attempt_list(
@@ -653,7 +676,7 @@ impl Inner {
         mut limit: Limit,
     ) -> Result<Vec<ObjectInfo>, Failure> {
         let _permit = self.permit(limit).await?;
-        self.shared.meter.request(RequestKind::List, 0);
+        let mut request = self.shared.meter.request(RequestKind::List, 0);
         let below = (!below.as_ref().is_empty()).then_some(below);
         let mut stream = match after {
             Some(after) => self.backend.list_with_offset(below, after),
@@ -661,23 +684,31 @@ impl Inner {
         };
         let mut listed = Vec::new();
         let mut received = 0_usize;
-        while let Some(meta) =
-            within(limit.until(Duration::ZERO), async { stream.next().await.transpose() }).await?
-        {
+        loop {
+            let next = within(limit.until(Duration::ZERO), async { stream.next().await.transpose() }).await;
+            if received == 0 && next.is_ok() {
+                request.answered();
+            }
+            let meta = match next {
+                Ok(Some(meta)) => meta,
+                Ok(None) => return request.ended(Ok(listed)),
+                Err(failure) => return request.ended(Err(failure)),
+            };
             if received > 0 && received.is_multiple_of(KEYS_PER_PAGE) {
-                self.shared.meter.request(RequestKind::List, 0);
+                let page = std::mem::replace(&mut request, self.shared.meter.request(RequestKind::List, 0));
+                page.ended(Ok(()))?;
                 limit = limit.extended_by_one();
             }
             received += 1;
             self.shared.meter.bytes(RequestKind::List, meta.location.as_ref().len() as u64);
             if received > self.options.max_listed {
-                return Err(Failure::too_large(
+                return request.ended(Err(Failure::too_large(
                     "a listing of at least",
                     received as u64,
                     "objects",
                     "with_max_listed",
                     self.options.max_listed as u64,
-                ));
+                )));
             }
             // Some stores list in another order than by key and so understand the offset in another way.
             if after.is_some_and(|after| meta.location.as_ref() <= after.as_ref()) {
@@ -689,13 +720,12 @@ impl Inner {
                 listed.push(ObjectInfo { key, size, last_modified_ms });
             }
         }
-        Ok(listed)
     }
 
     async fn attempt_delete(&self, path: &Path, limit: Limit) -> Result<(), Failure> {
         let _permit = self.permit(limit).await?;
-        self.shared.meter.request(RequestKind::Delete, 0);
-        match within(limit.until(Duration::ZERO), self.backend.delete(path)).await {
+        let request = self.shared.meter.request(RequestKind::Delete, 0);
+        match request.done(within(limit.until(Duration::ZERO), self.backend.delete(path)).await) {
             Err(failure) if failure.kind == StoreErrorKind::NotFound => Ok(()),
             outcome => outcome,
         }

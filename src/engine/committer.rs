@@ -188,6 +188,8 @@ pub(crate) async fn run(ending: Ending) {
                     let since = state.outage.as_ref().map_or_else(Instant::now, |outage| outage.since);
                     state.outage = Some(Outage { since, error });
                 });
+                shared.undurable.commit_failed();
+                shared.tell_undurable(None);
                 rest = Some(Instant::now() + REST);
             }
         }
@@ -466,6 +468,8 @@ impl Committer {
             commits.receipt = Some(receipt.clone());
             commits.outage = None;
         });
+        shared.undurable.committed(time);
+        shared.tell_undurable(None);
         if let Some(done) = job.done {
             // The caller may have chosen not to wait.
             let _ = done.send(Ok(receipt.clone()));

@@ -35,6 +35,7 @@ use super::locks::Waits;
 use super::rewind::{keep_segments, went_back};
 use super::shared::Shared;
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::Undurable;
 use crate::options::Options;
 use crate::volume::At;
 
@@ -527,8 +528,13 @@ fn share(
     };
     let cache_bytes = options.memory_bytes;
     let collector = Collector::new(options.collect_rate);
+    let undurable = match &driver {
+        Some(_) => Undurable::new(options.metrics_name.as_deref(), state.time),
+        None => Undurable::never(),
+    };
     Arc::new(Shared {
         content: Content::new(pages.clone(), Arc::clone(&residency), state.segments, cache_bytes),
+        undurable,
         options,
         store: pages.store().clone(),
         keys: pages.keys(),

@@ -18,6 +18,7 @@ use super::loaded::Loaded;
 use super::locks::Waits;
 use super::watch::Origin;
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::Standing;
 use crate::options::{Level, Options};
 
 /// Closed frames beyond this size are written out before more is taken.
@@ -46,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) closing: AtomicBool,
     pub(crate) commits: watch::Sender<CommitState>,
     pub(crate) waits: Waits,
+    pub(crate) undurable: crate::metrics::Undurable,
     /// How many [`Inodes`](crate::Inodes) there ever were: each is an origin of changes.
     pub(crate) origins: AtomicU64,
     pub(crate) publisher: tokio::sync::Mutex<Option<super::committer::Committer>>,
@@ -161,8 +163,24 @@ impl Shared {
             if before <= commits.fixed || due {
                 self.wake.notify_one();
             }
+            drop(commits);
+            self.tell_undurable(Some(before));
         }
         done
+    }
+
+    /// Tells how far the commits are behind. `before` is where the change began that was just made.
+    pub(crate) fn tell_undurable(&self, before: Option<Lsn>) {
+        let standing = || {
+            let (end, bytes) = {
+                let live = self.live.read();
+                (live.lsn(Lsn(0)), live.front.as_ref().map_or(0, |front| front.journaled.bytes))
+            };
+            let commits = self.commits.borrow();
+            let bytes = bytes.saturating_sub(commits.committed_bytes);
+            Standing { end, fixed: commits.fixed, committed: commits.committed, bytes }
+        };
+        self.undurable.tell(standing, before, || self.options.clock.now());
     }
 
     /// Waits until there is room for more changes: in the queue of the local log, and in the outage budget.

@@ -25,6 +25,7 @@ mod inodes;
 mod local_cache;
 mod local_log;
 mod locks;
+mod metrics;
 mod model;
 mod outage;
 mod owners;

@@ -20,8 +20,8 @@ pub(super) async fn attempt(
 ) -> Result<(), Failure> {
     let upload = {
         let _permit = inner.permit(limit).await?;
-        inner.shared.meter.request(RequestKind::Multipart, 0);
-        within(limit.until(Duration::ZERO), inner.backend.put_multipart(path)).await?
+        let request = inner.shared.meter.request(RequestKind::Multipart, 0);
+        request.done(within(limit.until(Duration::ZERO), inner.backend.put_multipart(path)).await)?
     };
     let mut unfinished = Unfinished { inner: Arc::clone(inner), path: path.clone(), upload: Some(upload) };
     let outcome = unfinished.send(parts, limit).await;
@@ -51,14 +51,14 @@ impl Unfinished {
             let inner = &*inner;
             sent.push(async move {
                 let _permit = inner.permit(limit).await?;
-                inner.shared.meter.request(RequestKind::Multipart, bytes);
-                within(limit.until(inner.options.allowance(bytes)), put).await
+                let request = inner.shared.meter.request(RequestKind::Multipart, bytes);
+                request.done(within(limit.until(inner.options.allowance(bytes)), put).await)
             });
         }
         stream::iter(sent).buffer_unordered(PARTS_AT_ONCE).try_collect::<()>().await?;
         let _permit = inner.permit(limit).await?;
-        inner.shared.meter.request(RequestKind::Multipart, 0);
-        within(limit.until(inner.options.allowance(total)), upload.complete()).await?;
+        let request = inner.shared.meter.request(RequestKind::Multipart, 0);
+        request.done(within(limit.until(inner.options.allowance(total)), upload.complete()).await)?;
         Ok(())
     }
 
@@ -83,9 +83,9 @@ impl Drop for Unfinished {
 }
 
 async fn abort(inner: &Inner, path: &Path, upload: &mut dyn MultipartUpload) {
-    inner.shared.meter.request(RequestKind::Multipart, 0);
+    let request = inner.shared.meter.request(RequestKind::Multipart, 0);
     let until = Limit::of_one(&inner.options).until(Duration::ZERO);
-    if let Err(failure) = within(until, upload.abort()).await {
+    if let Err(failure) = request.done(within(until, upload.abort()).await) {
         tracing::warn!(%path, detail = %failure.detail, "an upload could not be aborted; its parts may stay");
     }
 }

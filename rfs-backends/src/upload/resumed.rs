@@ -113,8 +113,8 @@ impl Steps<'_> {
 
     async fn attempt_create(&self, limit: Limit) -> Result<MultipartId, Failure> {
         let _permit = self.inner.permit(limit).await?;
-        self.inner.shared.meter.request(RequestKind::Multipart, 0);
-        within(limit.until(Duration::ZERO), self.backend.create_multipart(self.path)).await
+        let request = self.inner.shared.meter.request(RequestKind::Multipart, 0);
+        request.done(within(limit.until(Duration::ZERO), self.backend.create_multipart(self.path)).await)
     }
 
     async fn attempt_part(
@@ -126,9 +126,9 @@ impl Steps<'_> {
     ) -> Result<PartId, Failure> {
         let bytes = part.content_length() as u64;
         let _permit = self.inner.permit(limit).await?;
-        self.inner.shared.meter.request(RequestKind::Multipart, bytes);
+        let request = self.inner.shared.meter.request(RequestKind::Multipart, bytes);
         let put = self.backend.put_part(self.path, id, number, part.clone());
-        within(limit.until(self.inner.options.allowance(bytes)), put).await
+        request.done(within(limit.until(self.inner.options.allowance(bytes)), put).await)
     }
 
     async fn attempt_complete(
@@ -139,8 +139,9 @@ impl Steps<'_> {
         limit: Limit,
     ) -> Result<(), Failure> {
         let _permit = self.inner.permit(limit).await?;
-        self.inner.shared.meter.request(RequestKind::Multipart, 0);
+        let request = self.inner.shared.meter.request(RequestKind::Multipart, 0);
         let complete = self.backend.complete_multipart(self.path, id, parts);
-        within(limit.until(self.inner.options.allowance(total)), complete).await.map(drop)
+        let limit = limit.until(self.inner.options.allowance(total));
+        request.done(within(limit, complete).await).map(drop)
     }
 }

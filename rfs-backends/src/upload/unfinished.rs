@@ -110,6 +110,6 @@ async fn try_abort(
 ) -> Result<(), Failure> {
     let limit = Limit::of_one(&inner.options);
     let _permit = inner.permit(limit).await?;
-    inner.shared.meter.request(RequestKind::Multipart, 0);
-    within(limit.until(Duration::ZERO), backend.abort_multipart(path, id)).await
+    let request = inner.shared.meter.request(RequestKind::Multipart, 0);
+    request.done(within(limit.until(Duration::ZERO), backend.abort_multipart(path, id)).await)
 }

@@ -9,6 +9,7 @@ mod create;
 mod double;
 mod hedge;
 mod http;
+mod metrics;
 mod platforms;
 mod policy;
 mod seal;
