@@ -8,7 +8,10 @@ use crate::{
 };
 use std::{
     future::Future,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::time::Instant;
@@ -16,38 +19,71 @@ use tokio::time::Instant;
 /// A call longer than this is none.
 const LONGEST: Duration = Duration::from_hours(365 * 24);
 
+/// When a call ends. All its attempts, and those of its parts, have the same.
+#[derive(Debug, Clone)]
+struct Deadline(Arc<Mutex<Instant>>);
+
+impl Deadline {
+    fn new(at: Instant) -> Self {
+        Self(Arc::new(Mutex::new(at)))
+    }
+
+    fn at(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Not before `at`.
+    fn put_off(&self, at: Instant) {
+        let mut deadline = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *deadline = at.max(*deadline);
+    }
+}
+
 /// How long the requests of one attempt may take.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Limit {
-    deadline: Instant,
+    deadline: Deadline,
+    /// What this attempt may take beyond the deadline.
+    further: Duration,
     each: Duration,
 }
 
 impl Limit {
-    /// When the call ends, whatever is under way.
-    pub(crate) fn deadline(self) -> Instant {
-        self.deadline
+    /// When the attempt ends, whatever is under way.
+    pub(crate) fn deadline(&self) -> Instant {
+        later(self.deadline.at(), self.further)
     }
 
     /// When a request that starts now is given up. Its body is granted `further` time.
-    pub(crate) fn until(self, further: Duration) -> Instant {
-        later(Instant::now(), self.each.saturating_add(further)).min(self.deadline)
+    pub(crate) fn until(&self, further: Duration) -> Instant {
+        later(Instant::now(), self.each.saturating_add(further)).min(self.deadline())
     }
 
     /// The limit of a call that turns out to be larger than was known when it began.
     pub(crate) fn extended(self, further: Duration) -> Self {
-        Self { deadline: later(self.deadline, further), ..self }
+        Self { further: self.further.saturating_add(further), ..self }
+    }
+
+    /// Waits for what is no fault of the store: the call's deadline is put off by as long. Gives how long that was.
+    pub(crate) async fn uncounted(&self, waiting: impl Future<Output = ()>) -> Duration {
+        let (begun, deadline) = (Instant::now(), self.deadline.at());
+        waiting.await;
+        let waited = begun.elapsed();
+        // From what it was: parts of a call that wait at the same time put it off once.
+        self.deadline.put_off(later(deadline, waited));
+        waited
     }
 
     /// [`extended`](Self::extended) by the time of one request.
     pub(crate) fn extended_by_one(self) -> Self {
-        self.extended(self.each)
+        let each = self.each;
+        self.extended(each)
     }
 
     /// For one request beside those of a call, also where the call's deadline has passed.
     pub(crate) fn of_one(options: &StoreOptions) -> Self {
         let each = options.attempt_timeout;
-        Self { deadline: later(Instant::now(), each), each }
+        Self { deadline: Deadline::new(later(Instant::now(), each)), further: Duration::ZERO, each }
     }
 }
 
@@ -85,7 +121,7 @@ pub(crate) struct Call<'a> {
     doing: &'static str,
     target: String,
     body: u64,
-    deadline: Instant,
+    deadline: Deadline,
     attempt: u32,
     /// Failures so far of those that have a bound.
     bounded: u32,
@@ -112,7 +148,7 @@ impl<'a> Call<'a> {
             doing,
             target,
             body,
-            deadline: later(Instant::now(), granted),
+            deadline: Deadline::new(later(Instant::now(), granted)),
             attempt: 0,
             bounded: 0,
             pauses: 0,
@@ -120,9 +156,9 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The same call as a part of a larger one, which ends at `deadline`.
-    pub(crate) fn by(self, deadline: Instant) -> Self {
-        Self { deadline, ..self }
+    /// The same call as a part of a larger one, which has this limit.
+    pub(crate) fn within(self, limit: &Limit) -> Self {
+        Self { deadline: limit.deadline.clone(), ..self }
     }
 
     /// Attempts until one succeeds, fails for good, or the deadline passes.
@@ -165,7 +201,8 @@ impl<'a> Call<'a> {
             }
         };
         self.attempt = self.attempt.saturating_add(1);
-        let limit = Limit { deadline: self.deadline, each: self.options.attempt_timeout };
+        let (deadline, each) = (self.deadline.clone(), self.options.attempt_timeout);
+        let limit = Limit { deadline, further: Duration::ZERO, each };
         // Boxed, since it is a part of the future of everything that asks a store.
         let mut outcome = Box::pin(attempt(limit)).await;
         let silence = outcome.as_ref().err().map_or(Some(false), |failure| {
@@ -225,7 +262,7 @@ impl<'a> Call<'a> {
         self.pauses = self.pauses.saturating_add(1);
         let asked = failure.retry_after.unwrap_or_default().min(LONGEST);
         let pause = self.jitter.pause(most).max(failure.repeat.least_pause(most)).max(asked);
-        if Instant::now() + pause >= self.deadline {
+        if Instant::now() + pause >= self.deadline.at() {
             return Err(self.conclude(failure));
         }
         crate::metrics::retried(&failure);

@@ -9,6 +9,7 @@
 //! * retries with a deadline, capped exponential backoff and full jitter ([`StoreOptions`]);
 //! * a pause for a store that is dead, and one try at a time until it is back;
 //! * a second request for a read whose answer is late;
+//! * limits on how many requests are under way, and on how many bytes pass;
 //! * a count of requests and bytes by kind ([`Meter`]);
 //! * errors whose kind says what the caller can do ([`StoreErrorKind`]);
 //! * a public suite that tells whether a store is fit for rfs ([`conformance`]).
@@ -42,6 +43,7 @@
 mod answer;
 #[cfg(feature = "azure")]
 mod azure;
+mod bandwidth;
 mod call;
 mod circuit;
 mod classify;

@@ -2,6 +2,7 @@
 //! `metrics`.
 
 use crate::{RequestKind, StoreErrorKind, classify::Failure, policy::Repeat};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// A request that is under way. One that is dropped before it [`ended`](Self::ended) counts as dropped: its caller went
@@ -75,6 +76,11 @@ pub(crate) fn moved(kind: RequestKind, bytes: u64) {
 /// An attempt that failed is made again.
 pub(crate) fn retried(failure: &Failure) {
     recorder::count("rfs_store_retries_total", [("why", name(failure))], 1);
+}
+
+/// A body waited so long for bandwidth.
+pub(crate) fn waited(direction: &'static str, time: Duration) {
+    recorder::observe("rfs_store_bandwidth_wait_seconds", [("direction", direction)], time.as_secs_f64());
 }
 
 /// A store that is left alone, as long as this lives.

@@ -1,10 +1,13 @@
 //! Deadlines, limits and platform settings of a store.
 
 use crate::Encryption;
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, num::NonZeroU64, time::Duration};
 
 /// The smallest part that S3 takes, the last one excepted.
 pub(crate) const SMALLEST_PART: u64 = 5 << 20;
+
+/// With less bandwidth nothing would ever come to an end, in bytes per second.
+const LEAST_BANDWIDTH: NonZeroU64 = NonZeroU64::new(1 << 10).expect("more than none");
 
 /// How a [`Store`](crate::Store) treats its backend. Built by chaining.
 ///
@@ -31,6 +34,8 @@ pub struct StoreOptions {
     pub(crate) multipart_threshold: u64,
     pub(crate) part_bytes: u64,
     pub(crate) concurrency: usize,
+    pub(crate) up_bytes_per_second: Option<NonZeroU64>,
+    pub(crate) down_bytes_per_second: Option<NonZeroU64>,
     pub(crate) hedge_percentile: u8,
     pub(crate) hedge_extra_percent: u8,
     pub(crate) circuit_calls: u32,
@@ -54,6 +59,8 @@ impl Default for StoreOptions {
             multipart_threshold: 8 << 20,
             part_bytes: 8 << 20,
             concurrency: 64,
+            up_bytes_per_second: None,
+            down_bytes_per_second: None,
             hedge_percentile: 95,
             hedge_extra_percent: 5,
             circuit_calls: 3,
@@ -133,6 +140,32 @@ impl StoreOptions {
     #[must_use]
     pub fn with_concurrency(mut self, requests: usize) -> Self {
         self.concurrency = requests.clamp(1, 1 << 16);
+        self
+    }
+
+    /// How many bytes of bodies may go `up` to the store and come `down` from it each second (none, none: as many as the
+    /// network takes). At least 1 KiB each.
+    ///
+    /// It is the rate of all clones and prefixes of a store in this process together, on the average: what is not used is
+    /// saved up for a second, and one body goes as fast as the network takes it, once its time has come. Bodies wait
+    /// before they are sent, reads of ranges before they are asked for, whole objects as they come in. Those that wait
+    /// take turns, so that a small body is not held up by large ones. Retries and second requests cost bandwidth as the
+    /// first do; listings, and requests without a body, cost and wait for none.
+    ///
+    /// What waits for bandwidth uses up none of [`with_deadline`](Self::with_deadline) and
+    /// [`with_attempt_timeout`](Self::with_attempt_timeout): these are for the store. So a call may take as much longer
+    /// as its share of the bandwidth makes it.
+    ///
+    /// ```
+    /// use rfs_backends::StoreOptions;
+    /// use std::num::NonZeroU64;
+    ///
+    /// let options = StoreOptions::default().with_bandwidth(NonZeroU64::new(2 << 20), None);
+    /// ```
+    #[must_use]
+    pub fn with_bandwidth(mut self, up: Option<NonZeroU64>, down: Option<NonZeroU64>) -> Self {
+        self.up_bytes_per_second = up.map(|up| up.max(LEAST_BANDWIDTH));
+        self.down_bytes_per_second = down.map(|down| down.max(LEAST_BANDWIDTH));
         self
     }
 
@@ -276,6 +309,8 @@ impl fmt::Debug for StoreOptions {
             .field("multipart_threshold", &self.multipart_threshold)
             .field("part_bytes", &self.part_bytes)
             .field("concurrency", &self.concurrency)
+            .field("up_bytes_per_second", &self.up_bytes_per_second)
+            .field("down_bytes_per_second", &self.down_bytes_per_second)
             .field("hedge_percentile", &self.hedge_percentile)
             .field("hedge_extra_percent", &self.hedge_extra_percent)
             .field("circuit_calls", &self.circuit_calls)

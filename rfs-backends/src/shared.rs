@@ -1,6 +1,6 @@
 //! What all stores on one backend have in common, whatever their prefixes.
 
-use crate::{Meter, circuit::Circuit, hedge::Hedges, upload::Leftovers};
+use crate::{Meter, bandwidth::Bandwidth, circuit::Circuit, hedge::Hedges, upload::Leftovers};
 use object_store::multipart::MultipartStore;
 use std::sync::Arc;
 
@@ -12,4 +12,6 @@ pub(crate) struct Shared {
     pub(crate) leftovers: Leftovers,
     pub(crate) circuit: Circuit,
     pub(crate) hedges: Hedges,
+    pub(crate) up: Bandwidth,
+    pub(crate) down: Bandwidth,
 }

@@ -39,7 +39,8 @@ const LONGEST_KEY: usize = 1024;
 /// A clone is the same store: it shares the limits and the [`Meter`]. Keys are relative to the prefix, parts are
 /// separated by `/`, and what is stored under a key is what was given, byte by byte.
 ///
-/// Every call ends by its deadline, which is [`StoreOptions::with_deadline`] plus the time that its body is granted.
+/// Every call ends by its deadline, which is [`StoreOptions::with_deadline`] plus the time that its body is granted, and
+/// what it waits for the bandwidth of [`StoreOptions::with_bandwidth`].
 /// A call that ends in an error may have been executed all the same; a put can always be repeated with the same bytes.
 /// Dropping a call's future abandons it, with the same uncertainty.
 #[derive(Clone)]
@@ -445,7 +446,7 @@ impl Inner {
     }
 
     /// Waits for its turn among the concurrent requests.
-    pub(crate) async fn permit(&self, limit: Limit) -> Result<SemaphorePermit<'_>, Failure> {
+    pub(crate) async fn permit(&self, limit: &Limit) -> Result<SemaphorePermit<'_>, Failure> {
         let permit = tokio::time::timeout_at(limit.deadline(), self.permits.acquire()).await;
         match permit {
             // A turn that comes with the deadline comes too late: nobody would wait for the answer.
@@ -464,8 +465,9 @@ impl Inner {
         mode: PutMode,
         limit: Limit,
     ) -> Result<(), Failure> {
-        let _permit = self.permit(limit).await?;
         let bytes = payload.content_length() as u64;
+        self.may_send(bytes, &limit).await;
+        let _permit = self.permit(&limit).await?;
         let request = self.shared.meter.request(RequestKind::Put, bytes);
         let put = self.backend.put_opts(path, payload, mode.into());
         request.done(within(limit.until(self.options.allowance(bytes)), put).await)?;
@@ -499,7 +501,10 @@ impl Inner {
         exactly: bool,
         limit: Limit,
     ) -> Result<Bytes, Failure> {
-        let permit = self.permit(limit).await?;
+        if let Some(range) = &range {
+            self.may_receive(range.end - range.start, &limit).await;
+        }
+        let permit = self.permit(&limit).await?;
         let mut request = self.shared.meter.request(RequestKind::Get, 0);
         let options = GetOptions::new().with_range(range.clone());
         match within(limit.until(Duration::ZERO), self.answer(path, options, &mut request)).await {
@@ -544,10 +549,8 @@ impl Inner {
         let further = self.options.allowance(length);
         // The length of a range was known, and granted, when the call began.
         let limit = if ranged { limit } else { limit.extended(further) };
-        match tokio::time::timeout_at(limit.until(further), self.body(answer, length, kind)).await {
-            Ok(body) => body,
-            Err(_) => Err(Failure::timed_out()),
-        }
+        let pace = (!ranged).then_some(&limit);
+        self.body(answer, length, kind, limit.until(further), pace).await
     }
 
     /// A range beyond an object's end is refused by each backend in its own words; the size tells it apart from an
@@ -624,13 +627,23 @@ impl Inner {
         by_second
     }
 
-    async fn body(&self, answer: GetResult, length: u64, kind: RequestKind) -> Result<Bytes, Failure> {
+    /// The body of an answer, which is to be there at `until`. With a `pace` it waits for the bandwidth as it comes, and as
+    /// much longer.
+    async fn body(
+        &self,
+        answer: GetResult,
+        length: u64,
+        kind: RequestKind,
+        mut until: Instant,
+        pace: Option<&Limit>,
+    ) -> Result<Bytes, Failure> {
         let short = |got: u64| Failure::new(policy::CUT_SHORT, format!("{got} of {length} bytes came"));
         let mut stream = match answer.payload {
             GetResultPayload::Stream(stream) => stream,
             // One read of a length that is known to be allowed.
             GetResultPayload::File(..) => {
-                let bytes = answer.bytes().await?;
+                self.paced(length, pace, &mut until).await;
+                let bytes = within(until, answer.bytes()).await?;
                 self.shared.meter.bytes(kind, bytes.len() as u64);
                 return if bytes.len() as u64 == length { Ok(bytes) } else { Err(short(bytes.len() as u64)) };
             }
@@ -638,8 +651,9 @@ impl Inner {
         let mut first = Bytes::new();
         let mut rest = Vec::new();
         let mut got = 0_u64;
-        while let Some(chunk) = stream.try_next().await? {
+        while let Some(chunk) = within(until, stream.try_next()).await? {
             self.shared.meter.bytes(kind, chunk.len() as u64);
+            self.paced(chunk.len() as u64, pace, &mut until).await;
             got = got.saturating_add(chunk.len() as u64);
             if got > length {
                 let detail = format!("more than the {length} bytes announced came");
@@ -663,8 +677,16 @@ impl Inner {
         }
     }
 
+    /// Waits until `bytes` more of a body may come in, and puts its end off by as long.
+    async fn paced(&self, bytes: u64, pace: Option<&Limit>, until: &mut Instant) {
+        let Some(limit) = pace else { return };
+        let begun = Instant::now();
+        self.may_receive(bytes, limit).await;
+        *until += begun.elapsed();
+    }
+
     pub(crate) async fn attempt_head(&self, path: &Path, limit: Limit) -> Result<ObjectMeta, Failure> {
-        let _permit = self.permit(limit).await?;
+        let _permit = self.permit(&limit).await?;
         let request = self.shared.meter.request(RequestKind::Head, 0);
         request.done(within(limit.until(Duration::ZERO), self.backend.head(path)).await)
     }
@@ -675,7 +697,7 @@ impl Inner {
         after: Option<&Path>,
         mut limit: Limit,
     ) -> Result<Vec<ObjectInfo>, Failure> {
-        let _permit = self.permit(limit).await?;
+        let _permit = self.permit(&limit).await?;
         let mut request = self.shared.meter.request(RequestKind::List, 0);
         let below = (!below.as_ref().is_empty()).then_some(below);
         let mut stream = match after {
@@ -723,7 +745,7 @@ impl Inner {
     }
 
     async fn attempt_delete(&self, path: &Path, limit: Limit) -> Result<(), Failure> {
-        let _permit = self.permit(limit).await?;
+        let _permit = self.permit(&limit).await?;
         let request = self.shared.meter.request(RequestKind::Delete, 0);
         match request.done(within(limit.until(Duration::ZERO), self.backend.delete(path)).await) {
             Err(failure) if failure.kind == StoreErrorKind::NotFound => Ok(()),

@@ -19,12 +19,12 @@ pub(super) async fn attempt(
     limit: Limit,
 ) -> Result<(), Failure> {
     let upload = {
-        let _permit = inner.permit(limit).await?;
+        let _permit = inner.permit(&limit).await?;
         let request = inner.shared.meter.request(RequestKind::Multipart, 0);
         request.done(within(limit.until(Duration::ZERO), inner.backend.put_multipart(path)).await)?
     };
     let mut unfinished = Unfinished { inner: Arc::clone(inner), path: path.clone(), upload: Some(upload) };
-    let outcome = unfinished.send(parts, limit).await;
+    let outcome = unfinished.send(parts, &limit).await;
     match outcome {
         Ok(()) => unfinished.upload = None,
         Err(_) => unfinished.abort().await,
@@ -40,7 +40,7 @@ struct Unfinished {
 }
 
 impl Unfinished {
-    async fn send(&mut self, parts: &[PutPayload], limit: Limit) -> Result<(), Failure> {
+    async fn send(&mut self, parts: &[PutPayload], limit: &Limit) -> Result<(), Failure> {
         let Self { inner, upload: Some(upload), .. } = self else { return Ok(()) };
         let total = parts.iter().map(|part| part.content_length() as u64).sum();
         // The futures are made in the order of the parts, which is what numbers them.
@@ -50,6 +50,7 @@ impl Unfinished {
             let put = upload.put_part(part.clone());
             let inner = &*inner;
             sent.push(async move {
+                inner.may_send(bytes, limit).await;
                 let _permit = inner.permit(limit).await?;
                 let request = inner.shared.meter.request(RequestKind::Multipart, bytes);
                 request.done(within(limit.until(inner.options.allowance(bytes)), put).await)

@@ -108,11 +108,11 @@ impl Steps<'_> {
 
     /// The call of one step, which ends with the upload's.
     fn call(&self, bytes: u64) -> Call<'_> {
-        self.inner.call("uploading", self.key, bytes).by(self.limit.deadline())
+        self.inner.call("uploading", self.key, bytes).within(&self.limit)
     }
 
     async fn attempt_create(&self, limit: Limit) -> Result<MultipartId, Failure> {
-        let _permit = self.inner.permit(limit).await?;
+        let _permit = self.inner.permit(&limit).await?;
         let request = self.inner.shared.meter.request(RequestKind::Multipart, 0);
         request.done(within(limit.until(Duration::ZERO), self.backend.create_multipart(self.path)).await)
     }
@@ -125,7 +125,8 @@ impl Steps<'_> {
         limit: Limit,
     ) -> Result<PartId, Failure> {
         let bytes = part.content_length() as u64;
-        let _permit = self.inner.permit(limit).await?;
+        self.inner.may_send(bytes, &limit).await;
+        let _permit = self.inner.permit(&limit).await?;
         let request = self.inner.shared.meter.request(RequestKind::Multipart, bytes);
         let put = self.backend.put_part(self.path, id, number, part.clone());
         request.done(within(limit.until(self.inner.options.allowance(bytes)), put).await)
@@ -138,7 +139,7 @@ impl Steps<'_> {
         total: u64,
         limit: Limit,
     ) -> Result<(), Failure> {
-        let _permit = self.inner.permit(limit).await?;
+        let _permit = self.inner.permit(&limit).await?;
         let request = self.inner.shared.meter.request(RequestKind::Multipart, 0);
         let complete = self.backend.complete_multipart(self.path, id, parts);
         let limit = limit.until(self.inner.options.allowance(total));

@@ -109,7 +109,7 @@ async fn try_abort(
     id: &MultipartId,
 ) -> Result<(), Failure> {
     let limit = Limit::of_one(&inner.options);
-    let _permit = inner.permit(limit).await?;
+    let _permit = inner.permit(&limit).await?;
     let request = inner.shared.meter.request(RequestKind::Multipart, 0);
     request.done(within(limit.until(Duration::ZERO), backend.abort_multipart(path, id)).await)
 }
