@@ -6,6 +6,7 @@
 
 use crate::{
     StoreErrorKind,
+    http_date::seconds_since_1970,
     policy::{self, Repeat, Row},
 };
 use async_trait::async_trait;
@@ -103,7 +104,8 @@ impl HttpService for Service {
         let batch = request.uri().query().is_some_and(|query| query.contains("comp=batch"));
         let response = self.0.execute(request).await?;
         let status = response.status().as_u16();
-        let retry_after = response.headers().get("retry-after").and_then(|value| seconds(value.as_bytes()));
+        let header = |name| response.headers().get(name).map(object_store::HeaderValue::as_bytes);
+        let retry_after = header("retry-after").and_then(|wish| rest(wish, header("date")));
         if status < 300 || status == 304 {
             return Ok(response);
         }
@@ -135,9 +137,14 @@ async fn beginning(body: HttpResponseBody) -> Bytes {
     String::from_utf8_lossy(&begun).into_owned().into()
 }
 
-/// `Retry-After` as a number of seconds. A date, its other form, would need a clock that agrees with the server's.
-fn seconds(value: &[u8]) -> Option<Duration> {
-    std::str::from_utf8(value).ok()?.trim().parse().ok().map(Duration::from_secs)
+/// How long `Retry-After` asks to wait: a number of seconds, or a time. What that is from now on the server tells, by the time
+/// of its answer; our clock may be another.
+fn rest(wish: &[u8], date: Option<&[u8]>) -> Option<Duration> {
+    if let Ok(seconds) = std::str::from_utf8(wish).ok()?.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let (until, now) = (seconds_since_1970(wish)?, seconds_since_1970(date?)?);
+    until.checked_sub(now).filter(|seconds| *seconds > 0).map(Duration::from_secs)
 }
 
 /// The text of the first `<Code>` element.
@@ -167,10 +174,18 @@ mod tests {
     }
 
     #[test]
-    fn only_seconds_are_waited_for() {
-        assert_eq!(seconds(b" 7 "), Some(Duration::from_secs(7)));
-        for other in [&b"-1"[..], b"1.5", b"", b"\xff", b"Wed, 21 Oct 2015 07:28:00 GMT"] {
-            assert_eq!(seconds(other), None, "{other:?}");
+    fn seconds_and_times_are_waited_for() {
+        let (earlier, later) = (&b"Wed, 21 Oct 2015 07:28:00 GMT"[..], &b"Thu, 22 Oct 2015 00:00:01 GMT"[..]);
+        for date in [None, Some(earlier), Some(&b"no date"[..])] {
+            assert_eq!(rest(b" 7 ", date), Some(Duration::from_secs(7)));
+            for other in [&b"-1"[..], b"1.5", b"", b"\xff", b"soon"] {
+                assert_eq!(rest(other, date), None, "{other:?}");
+            }
+        }
+        assert_eq!(rest(later, Some(earlier)), Some(Duration::from_secs(59_521)));
+        for (wish, date) in [(earlier, Some(later)), (later, Some(later)), (later, None), (later, Some(b"x"))]
+        {
+            assert_eq!(rest(wish, date), None, "it is past, or nobody knows when it is");
         }
     }
 

@@ -55,6 +55,8 @@ mod flushed;
 mod gcs;
 mod hedge;
 #[cfg(feature = "http-client")]
+mod http_date;
+#[cfg(feature = "http-client")]
 mod labelled;
 mod local;
 mod memory;

@@ -97,6 +97,24 @@ async fn a_store_that_asks_for_rest_beyond_the_deadline_is_left_alone() {
 }
 
 #[tokio::test]
+async fn a_wish_for_rest_may_be_a_time_by_the_servers_clock() {
+    let asked = |wish: &str| {
+        let date = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+        answer(503, &format!("{date}Retry-After: {wish}\r\n"), b"")
+    };
+    let server = Canned::new([asked("Sun, 06 Nov 1994 09:49:37 GMT")]).await;
+    let error = server.store().put("a", OURS).await.unwrap_err();
+    assert_eq!((error.kind(), server.methods().len()), (Kind::Unreachable, 1), "{error}");
+    assert!(error.to_string().contains("asked again in 3600 s"), "{error}");
+    let never = asked("Fri, 31 Dec 9999 23:59:59 GMT");
+    assert_eq!(put_through([never]).await, (Err(Kind::Unreachable), 1));
+    // One that is past, and one of which nobody knows how far off it is, are no reason to wait or to fail.
+    let past = asked("Sun, 06 Nov 1994 08:49:36 GMT");
+    let undated = answer(503, "Retry-After: Sun, 06 Nov 1994 09:49:37 GMT\r\n", b"");
+    assert_eq!(put_through([past, undated]).await, (Ok(()), 3));
+}
+
+#[tokio::test]
 async fn a_wish_for_rest_is_bounded_by_nothing_that_the_server_says() {
     for wish in ["18446744073709551615", "99999999999999999999", "-5", "soon"] {
         let rest = answer(503, &format!("Retry-After: {wish}\r\n"), b"");
