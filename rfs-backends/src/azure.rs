@@ -40,6 +40,8 @@ const AZURE: Platform = Platform {
         ("allow_http", &["AZURE_ALLOW_HTTP"]),
     ],
     has_tags: true,
+    // They are given where the parts are put together, which it asks for without.
+    labels_parts: false,
 };
 
 pub(crate) fn open(url: &str, rest: &str, options: StoreOptions) -> Result<Store, StoreError> {

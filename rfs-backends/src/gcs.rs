@@ -19,6 +19,7 @@ const GCS: Platform = Platform {
     ],
     others: &[("endpoint", &["GOOGLE_BASE_URL"]), ("allow_http", &["GOOGLE_ALLOW_HTTP"])],
     has_tags: false,
+    labels_parts: true,
 };
 
 pub(crate) fn open(url: &str, rest: &str, options: StoreOptions) -> Result<Store, StoreError> {

@@ -4,8 +4,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use object_store::{
-    Attribute, CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, TagSet, path::Path,
+    Attribute, CopyOptions, GetOptions, GetResult, ListResult, MultipartId, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, TagSet,
+    multipart::{MultipartStore, PartId},
+    path::Path,
 };
 use std::{fmt, ops::Range};
 
@@ -14,6 +16,8 @@ use std::{fmt, ops::Range};
 pub(crate) struct Labels {
     pub(crate) storage_class: Option<String>,
     pub(crate) tags: Option<TagSet>,
+    /// Whether uploads whose parts can be sent again take them.
+    pub(crate) in_parts: bool,
 }
 
 impl Labels {
@@ -35,6 +39,16 @@ impl<S> Labelled<S> {
 
     fn class(&self) -> Option<(Attribute, String)> {
         self.labels.storage_class.clone().map(|class| (Attribute::StorageClass, class))
+    }
+
+    fn labelled(&self, mut options: PutMultipartOptions) -> PutMultipartOptions {
+        if let Some((name, class)) = self.class() {
+            options.attributes.insert(name, class.into());
+        }
+        if let Some(tags) = &self.labels.tags {
+            options.tags = tags.clone();
+        }
+        options
     }
 }
 
@@ -64,15 +78,9 @@ impl<S: ObjectStore> ObjectStore for Labelled<S> {
     async fn put_multipart_opts(
         &self,
         location: &Path,
-        mut options: PutMultipartOptions,
+        options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        if let Some((name, class)) = self.class() {
-            options.attributes.insert(name, class.into());
-        }
-        if let Some(tags) = &self.labels.tags {
-            options.tags = tags.clone();
-        }
-        self.backend.put_multipart_opts(location, options).await
+        self.backend.put_multipart_opts(location, self.labelled(options)).await
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -109,5 +117,39 @@ impl<S: ObjectStore> ObjectStore for Labelled<S> {
 
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
         self.backend.rename_opts(from, to, options).await
+    }
+}
+
+#[async_trait]
+impl<S: MultipartStore> MultipartStore for Labelled<S> {
+    async fn create_multipart(&self, path: &Path) -> Result<MultipartId> {
+        self.create_multipart_opts(path, PutMultipartOptions::default()).await
+    }
+
+    async fn create_multipart_opts(&self, path: &Path, options: PutMultipartOptions) -> Result<MultipartId> {
+        self.backend.create_multipart_opts(path, self.labelled(options)).await
+    }
+
+    async fn put_part(
+        &self,
+        path: &Path,
+        id: &MultipartId,
+        part: usize,
+        payload: PutPayload,
+    ) -> Result<PartId> {
+        self.backend.put_part(path, id, part, payload).await
+    }
+
+    async fn complete_multipart(
+        &self,
+        path: &Path,
+        id: &MultipartId,
+        parts: Vec<PartId>,
+    ) -> Result<PutResult> {
+        self.backend.complete_multipart(path, id, parts).await
+    }
+
+    async fn abort_multipart(&self, path: &Path, id: &MultipartId) -> Result<()> {
+        self.backend.abort_multipart(path, id).await
     }
 }

@@ -25,6 +25,8 @@ pub(crate) struct Platform {
     pub(crate) others: &'static [Completed],
     /// Whether its objects can have tags.
     pub(crate) has_tags: bool,
+    /// Whether `object_store` lets an upload whose parts can be sent again have a storage class and tags.
+    pub(crate) labels_parts: bool,
 }
 
 /// The settings of one store, as far as they are not used up.
@@ -139,7 +141,7 @@ impl Settings<'_> {
             let value = self.values.remove(&name).unwrap_or_default();
             tags.get_or_insert_with(TagSet::default).push(name.trim_start_matches(TAG), &value);
         }
-        Ok(Labels { storage_class, tags })
+        Ok(Labels { storage_class, tags, in_parts: self.platform.labels_parts })
     }
 
     /// Hands each remaining setting to the platform's builder, by the builder's own key.
@@ -219,8 +221,10 @@ pub(crate) fn finish<S: ObjectStore + MultipartStore>(
         let backend = Arc::new(backend);
         return Ok(Store::new(Arc::<S>::clone(&backend), url, prefix, options).with_multipart(backend));
     }
-    // Its uploads begin again where the others go on: parts are asked for without attributes.
-    Ok(Store::new(Arc::new(Labelled::new(backend, labels)), url, prefix, options))
+    let in_parts = labels.in_parts;
+    let backend = Arc::new(Labelled::new(backend, labels));
+    let store = Store::new(Arc::<Labelled<S>>::clone(&backend), url, prefix, options);
+    Ok(if in_parts { store.with_multipart(backend) } else { store })
 }
 
 /// The backend, if its settings were in order.
@@ -248,6 +252,7 @@ mod tests {
             ("allow_http", &["AWS_ALLOW_HTTP"]),
         ],
         has_tags: false,
+        labels_parts: false,
     };
 
     const ENVIRONMENT: &[(&str, &str)] = &[

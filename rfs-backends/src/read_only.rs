@@ -16,8 +16,14 @@ use object_store::{
 };
 use std::{fmt, ops::Range, sync::Arc};
 
-const HTTP: Platform =
-    Platform { prefixes: &[], aliases: &[], credential: &[], others: &[], has_tags: false };
+const HTTP: Platform = Platform {
+    prefixes: &[],
+    aliases: &[],
+    credential: &[],
+    others: &[],
+    has_tags: false,
+    labels_parts: false,
+};
 
 /// Paths are no longer, so that there is room for the keys below.
 const LONGEST_PATH: usize = 768;

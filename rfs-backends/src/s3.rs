@@ -23,6 +23,7 @@ const S3: Platform = Platform {
         ("ca_file", &["AWS_CA_BUNDLE"]),
     ],
     has_tags: true,
+    labels_parts: true,
 };
 
 pub(crate) fn open(url: &str, rest: &str, options: StoreOptions) -> Result<Store, StoreError> {

@@ -94,6 +94,24 @@ async fn every_object_gets_its_class_and_tags() {
     ] {
         assert!(head.contains(line), "{line} is not in {head}");
     }
+    // Also those that go up in parts, of which only what failed is sent again.
+    let begun = b"<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>";
+    let ended = b"<CompleteMultipartUploadResult><ETag>\"0\"</ETag></CompleteMultipartUploadResult>";
+    let (begun, ended) = (answer(200, "", begun), answer(200, "", ended));
+    let large = || vec![Bytes::from(vec![7; 12 << 20])];
+    for url in ["s3://bucket", "gs://bucket"] {
+        let answers = [begun.clone(), refusal(500, "InternalError"), stored(), stored(), ended.clone()];
+        let server = Canned::new(answers).await;
+        let options = match url {
+            "gs://bucket" => gcs(&server),
+            _ => options_at(server.address()).with_region("r").with_access_key_id("k"),
+        };
+        let options = if url == "s3://bucket" { options.with_secret_access_key("s") } else { options };
+        open(url, options.with_storage_class("COLD")).put_large("a", large()).await.unwrap();
+        assert_eq!(server.methods(), ["POST", "PUT", "PUT", "PUT", "POST"], "{url}");
+        let head = server.heads().remove(0);
+        assert!(head.contains("storage-class: cold"), "{head}");
+    }
     let server = Canned::new([answer(201, "ETag: \"0\"\r\n", b"")]).await;
     let store = open("az://container", azure(&server).with_storage_class("Cool").with_tag("Team", "a"));
     store.put("a", OURS).await.unwrap();
