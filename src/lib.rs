@@ -62,7 +62,7 @@ pub use fork::{Detached, Forked, Pin};
 pub use fs::{Fs, ReadDir};
 pub use inodes::Inodes;
 pub use metadata::{DirEntry, FileType, Metadata, Permissions};
-pub use options::{Level, Options};
+pub use options::{Compression, Level, Options};
 pub use repair::repair;
 pub use restore::{RestoreOptions, RestoreProgress, Restored, Unrestored};
 pub use stored::{LogEntry, LoggedCommit, ObjectRole, Objects, StoredObject};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use object_store::path::Path;
 use parking_lot::Mutex;
 use rfs::backends::{StoreError, StoreErrorKind};
-use rfs::{Clock, Entropy, Error, ErrorKind, Options, Store, StoreOptions, Timestamp};
+use rfs::{Clock, Compression, Entropy, Error, ErrorKind, Options, Store, StoreOptions, Timestamp};
 use rfs_recovery::RecoveryError;
 use rfs_testkit::sim::{Process, World};
 use rfs_testkit::{ManualClock, Profile, Rng, TestOp, Workload};
@@ -98,6 +98,9 @@ impl Setting {
             .with_compaction(0, 1 << 20);
         if rng.chance(30) {
             options = options.with_tree_memory(0);
+        }
+        if rng.chance(30) {
+            options = options.with_compression(Compression::Zstd);
         }
         options
     }

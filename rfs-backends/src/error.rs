@@ -145,6 +145,12 @@ impl StoreError {
         &self.0.target
     }
 
+    /// What is known beside the kind; may be empty.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
     /// `detail` may come from outside; it is cut to a sane length.
     pub(crate) fn new(
         kind: StoreErrorKind,

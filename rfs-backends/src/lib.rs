@@ -47,6 +47,7 @@ mod bandwidth;
 mod call;
 mod circuit;
 mod classify;
+mod compress;
 pub mod conformance;
 mod create;
 mod error;
@@ -76,6 +77,7 @@ mod store;
 mod upload;
 mod url;
 
+pub use compress::{COMPRESSED_SUFFIX, is_compressed};
 pub use create::PutNew;
 pub use error::{StoreError, StoreErrorKind};
 pub use meter::{Count, Meter, MeterSnapshot, RequestKind};

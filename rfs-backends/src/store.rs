@@ -4,6 +4,7 @@ use crate::{
     Meter, RequestKind, StoreError, StoreErrorKind, StoreOptions,
     call::{Call, Jitter, Limit},
     classify::Failure,
+    compress::{Tables, is_compressed},
     metrics::Request,
     policy::{self, Repeat},
     seal::Cipher,
@@ -58,6 +59,8 @@ pub(crate) struct Inner {
     jitter: Jitter,
     /// What objects are sealed with, once it was needed.
     pub(crate) cipher: OnceCell<Cipher>,
+    /// Those of compressed objects.
+    pub(crate) tables: Tables,
 }
 
 /// What a listing says of an object.
@@ -149,8 +152,10 @@ impl Store {
     ) -> Self {
         let jitter = Jitter::new(options.jitter_seed);
         let permits = Semaphore::new(permits);
-        let cipher = OnceCell::new();
-        Self { inner: Arc::new(Inner { backend, url, prefix, options, shared, permits, jitter, cipher }) }
+        let (cipher, tables) = (OnceCell::new(), Tables::default());
+        Self {
+            inner: Arc::new(Inner { backend, url, prefix, options, shared, permits, jitter, cipher, tables }),
+        }
     }
 
     /// The same store with its own limit on concurrent requests.
@@ -256,6 +261,19 @@ impl Store {
         chunks: Vec<Bytes>,
     ) -> Result<(), StoreError> {
         let inner = &*self.inner;
+        inner.path(doing, key)?;
+        let chunks = inner.compressed(doing, key, chunks).await?;
+        self.put_stored(doing, key, chunks).await
+    }
+
+    /// Puts what is not compressed any more.
+    pub(crate) async fn put_stored(
+        &self,
+        doing: &'static str,
+        key: &str,
+        chunks: Vec<Bytes>,
+    ) -> Result<(), StoreError> {
+        let inner = &*self.inner;
         let path = inner.path(doing, key)?;
         let payload: PutPayload = inner.sealed(key, chunks).await?.into_iter().collect();
         let mut call = inner.call(doing, key, payload.content_length() as u64);
@@ -272,7 +290,7 @@ impl Store {
         let inner = &*self.inner;
         let path = inner.path("reading", key)?;
         let got = inner.call("reading", key, 0).run(|limit| inner.attempt_get(&path, None, limit)).await;
-        inner.unsealed(key, got?).await
+        inner.decompressed(key, inner.unsealed(key, got?).await?).await
     }
 
     /// Reads exactly the bytes of `range`. An empty range is answered without asking the store.
@@ -295,7 +313,7 @@ impl Store {
     /// [`StoreOptions::with_max_object_bytes`].
     pub async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
         let inner = &*self.inner;
-        let path = inner.path("reading", key)?;
+        inner.path("reading", key)?;
         let call = |bytes| inner.call("reading", key, bytes);
         let Some(length) = range.end.checked_sub(range.start) else {
             let detail = format!("the range {}..{} ends before it begins", range.start, range.end);
@@ -307,13 +325,11 @@ impl Store {
         if length > inner.options.max_object_bytes {
             return Err(call(0).fail(inner.too_large("a range", length)));
         }
-        let Some(cipher) = inner.cipher(false).await? else {
-            return call(length).run(|limit| inner.attempt_get(&path, Some(range.clone()), limit)).await;
-        };
-        let blocks = Inner::sealed_range(&range);
-        let mut call = call(blocks.end - blocks.start);
-        let stored = call.run(|limit| inner.attempt_get_up_to(&path, blocks.clone(), limit)).await?;
-        inner.unsealed_range(cipher, key, &range, &stored)
+        if is_compressed(key) {
+            inner.decompressed_range(key, range).await
+        } else {
+            inner.stored_range(key, range).await
+        }
     }
 
     /// The size and time of an object, without its bytes.
@@ -386,6 +402,32 @@ impl fmt::Debug for Store {
 }
 
 impl Inner {
+    /// The bytes of a range, which is not empty, as they were before they were sealed.
+    pub(crate) async fn stored_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        let path = self.path("reading", key)?;
+        let Some(cipher) = self.cipher(false).await? else {
+            let mut call = self.call("reading", key, range.end - range.start);
+            return call.run(|limit| self.attempt_get(&path, Some(range.clone()), limit)).await;
+        };
+        let blocks = Self::sealed_range(&range);
+        let mut call = self.call("reading", key, blocks.end - blocks.start);
+        let stored = call.run(|limit| self.attempt_get_up_to(&path, blocks.clone(), limit)).await?;
+        self.unsealed_range(cipher, key, &range, &stored)
+    }
+
+    /// The first `len` bytes of an object, or all if it has less, as they were before they were sealed.
+    pub(crate) async fn beginning(&self, key: &str, len: u64) -> Result<Bytes, StoreError> {
+        let path = self.path("reading", key)?;
+        let cipher = self.cipher(false).await?;
+        let range = if cipher.is_some() { Self::sealed_range(&(0..len)) } else { 0..len };
+        let mut call = self.call("reading", key, range.end - range.start);
+        let stored = call.run(|limit| self.attempt_get_up_to(&path, range.clone(), limit)).await?;
+        match cipher {
+            Some(cipher) => self.unsealed_beginning(cipher, key, &stored),
+            None => Ok(stored),
+        }
+    }
+
     pub(crate) fn call(&self, doing: &'static str, key: &str, body: u64) -> Call<'_> {
         Call::new(&self.options, &self.jitter, &self.shared.circuit, doing, self.target(key), body)
     }
@@ -441,7 +483,7 @@ impl Inner {
         (!key.is_empty()).then(|| key.to_owned())
     }
 
-    fn too_large(&self, what: &str, size: u64) -> Failure {
+    pub(crate) fn too_large(&self, what: &str, size: u64) -> Failure {
         Failure::too_large(what, size, "bytes", "with_max_object_bytes", self.options.max_object_bytes)
     }
 

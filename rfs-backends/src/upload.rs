@@ -39,11 +39,12 @@ impl Store {
     /// ```
     pub async fn put_large(&self, key: &str, chunks: Vec<Bytes>) -> Result<(), StoreError> {
         let inner = &self.inner;
+        let path = inner.path("uploading", key)?;
+        let chunks = inner.compressed("uploading", key, chunks).await?;
         let total = chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
         if total < inner.options.multipart_threshold {
-            return self.put_chunks("writing", key, chunks).await;
+            return self.put_stored("writing", key, chunks).await;
         }
-        let path = inner.path("uploading", key)?;
         let chunks = inner.sealed(key, chunks).await?;
         let total = chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
         let parts = cut(chunks, inner.options.part_bytes.max(total.div_ceil(MOST_PARTS)));

@@ -481,6 +481,8 @@ pub(crate) fn missing(store: &Store, key: &str, error: rfs_backends::StoreError)
         rfs_backends::StoreErrorKind::NotFound => {
             RecoveryError::Missing { store: store.url().to_owned(), key: key.to_owned() }
         }
+        // What stands there was read, and is not what was sealed or compressed.
+        rfs_backends::StoreErrorKind::Damaged => envelope::damaged(store.url(), key, error.detail()),
         _ => error.into(),
     }
 }

@@ -23,12 +23,15 @@ use tokio::sync::oneshot::Sender;
 use tokio::time::{Duration, Instant};
 use tracing::{Instrument, Span, debug, info, info_span, warn};
 
+use rfs_backends::COMPRESSED_SUFFIX;
+
 use super::Shared;
 use super::collector::collect_soon;
 use super::live::{Job, Journaled, Live};
 use super::shared::wait_for_change;
 use crate::clock::sleep;
 use crate::error::{Error, ErrorKind, Result};
+use crate::options::Compression;
 
 /// How many segments are uploaded at a time.
 const UPLOADS: usize = 4;
@@ -508,6 +511,10 @@ async fn upload(
     let mut uploads = stream::iter(missing)
         .map(|id| async move {
             let key = shared.keys.segment(id, epoch, writer);
+            let key = match shared.options.compression {
+                Compression::None => key,
+                Compression::Zstd => key + COMPRESSED_SUFFIX,
+            };
             let put = shared.store.put_large(&key, segment_pieces(shared, id)?).await;
             put.map_err(|error| Error::store(format!("upload segment {key}"), error))?;
             Ok::<_, Error>((id, key))

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rfs::{Encryption, Entropy, Fs, Options, Store, StoreOptions, Volume};
+use rfs::{Compression, Encryption, Entropy, Fs, Options, Store, StoreOptions, Volume};
 use rfs_testkit::{CrashPlan, SimStore};
 
 /// Options under which one seed replays one run, and nothing is committed unless asked for.
@@ -95,6 +95,11 @@ impl Place {
         Self::new("encrypted", memory_url(test), options)
     }
 
+    /// In memory; segments are compressed, and none is too small for that.
+    pub(crate) fn compressed(test: &str) -> Self {
+        Self::new("compressed", memory_url(test), StoreOptions::default())
+    }
+
     pub(crate) fn file(_: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let place =
@@ -139,7 +144,12 @@ impl Place {
 
     /// [`options`] of a volume here, by a client of its own.
     pub(crate) fn on(&self, seed: u64) -> Options {
-        options(seed).with_store(self.store())
+        let options = options(seed).with_store(self.store());
+        if self.kind == "compressed" {
+            options.with_compression(Compression::Zstd).with_inline_bytes(0)
+        } else {
+            options
+        }
     }
 
     /// Leaves what the test cost where `cargo xtask test` finds it.
@@ -189,6 +199,16 @@ macro_rules! on_each_store {
             async fn $test() {
                 let name = concat!(module_path!(), "-", stringify!($test));
                 let place = crate::common::Place::encrypted(name);
+                let began = crate::common::now();
+                super::$test(place.clone()).await;
+                place.report(stringify!($test), began);
+            }
+        )* }
+        mod compressed { $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                let name = concat!(module_path!(), "-", stringify!($test));
+                let place = crate::common::Place::compressed(name);
                 let began = crate::common::now();
                 super::$test(place.clone()).await;
                 place.report(stringify!($test), began);

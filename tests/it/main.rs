@@ -12,6 +12,7 @@ mod collection;
 mod commits;
 mod common;
 mod compaction;
+mod compression;
 mod crash;
 mod damage;
 mod diff;

@@ -9,6 +9,8 @@ use rfs::{
     At, Change, CheckOptions, DrillOptions, ErrorKind, ObjectRole, Options, Problem, RestoreOptions, Volume,
 };
 
+use rfs_testkit::Rng;
+
 use crate::commits::one_put_per_commit;
 use crate::common::{Place, listing, on_each_store};
 use crate::model;
@@ -38,7 +40,7 @@ fn noise(seed: u32, len: usize) -> Vec<u8> {
 }
 
 async fn a_small_commit_costs_one_put(place: Place) {
-    let volume = Volume::create(&place.url, on(&place, 1)).await.unwrap();
+    let volume = Volume::create(&place.url, on(&place, 1).with_inline_bytes(1 << 20)).await.unwrap();
     one_put_per_commit(&volume).await;
 }
 
@@ -84,7 +86,8 @@ async fn a_volume_lives_through_many_machines(place: Place) {
 async fn large_files_go_up_in_parts_and_come_back(place: Place) {
     let large = |seed| on(&place, seed).with_cut(256 << 10, 12 << 20);
     let volume = Volume::create(&place.url, large(1)).await.unwrap();
-    let content: Vec<u8> = (0..30_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let mut rng = Rng::new(1);
+    let content: Vec<u8> = (0..4_000_000).flat_map(|_| rng.next().to_le_bytes()).collect();
     let before = volume.metered();
     volume.fs().write("/big", &content).await.unwrap();
     volume.commit().await.unwrap();

@@ -230,13 +230,23 @@ impl Inner {
         )
     }
 
+    /// What the first blocks of an object hold.
+    pub(crate) fn unsealed_beginning(
+        &self,
+        cipher: &Cipher,
+        key: &str,
+        stored: &[u8],
+    ) -> Result<Bytes, StoreError> {
+        cipher.open(key, stored, 0, false).map_err(|detail| self.damaged(key, &detail))
+    }
+
     /// How many bytes the content of an object has whose stored form has so many.
     pub(crate) fn content_len(&self, key: &str, stored: u64) -> u64 {
         let is_plain = self.options.encryption.is_none() || key == KEY_OBJECT;
         if is_plain { stored } else { block::content_len(stored) }
     }
 
-    fn damaged(&self, key: &str, detail: &str) -> StoreError {
+    pub(crate) fn damaged(&self, key: &str, detail: &str) -> StoreError {
         let failure = Failure::last(StoreErrorKind::Damaged, detail);
         self.call("reading", key, 0).fail(failure)
     }

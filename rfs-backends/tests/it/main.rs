@@ -5,6 +5,7 @@
 mod bandwidth;
 mod canned;
 mod circuit;
+mod compress;
 mod conformance;
 mod create;
 mod double;
