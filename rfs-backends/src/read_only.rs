@@ -88,7 +88,9 @@ fn checked(rest: &str) -> std::result::Result<(), &'static str> {
 struct ReadOnly(HttpStore);
 
 fn refused<T>() -> Result<T> {
-    Err(Error::NotSupported { source: "http:// and https:// stores are for reading only".into() })
+    let why = "http:// and https:// stores are for reading only: open the volume read-only, or in the store behind the \
+               server";
+    Err(Error::NotSupported { source: why.into() })
 }
 
 impl fmt::Display for ReadOnly {

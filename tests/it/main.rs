@@ -22,6 +22,7 @@ mod files;
 mod fork;
 mod gate;
 mod handles;
+mod http;
 mod inodes;
 mod local_cache;
 mod local_log;
