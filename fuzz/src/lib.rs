@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod attributes;
+mod compressed;
 mod journal;
 mod local;
 pub mod mend;
@@ -17,6 +18,7 @@ mod store;
 mod trees;
 
 pub use attributes::xattr;
+pub use compressed::compressed;
 pub use journal::{change, local_log, segment};
 pub use local::cache_file;
 pub use names::{key, url};

@@ -100,6 +100,30 @@ fn frame(bytes: &mut [u8], tag: u32, volume: u32, chain: &mut ChainHash) -> Opti
     Some(end)
 }
 
+/// Mends a compressed object: the number of its blocks, the checksums of the blocks as far as they are there, and that of the
+/// table.
+pub fn compressed(object: &mut [u8]) {
+    const HEADER_LEN: usize = 32;
+    const ROW_LEN: usize = 8;
+    let Some(header) = object.get(..HEADER_LEN) else { return };
+    let len: [u8; 8] = header[16..24].try_into().expect("the slice has 8 bytes");
+    let blocks = u64::from_le_bytes(len).div_ceil(1 << 16);
+    let room = (object.len() - HEADER_LEN) / ROW_LEN;
+    let Some(count) = usize::try_from(blocks).ok().filter(|count| *count <= room) else { return };
+    object[24..28].copy_from_slice(&(count as u32).to_le_bytes());
+    let mut at = HEADER_LEN + count * ROW_LEN;
+    for number in 0..count {
+        let row = HEADER_LEN + number * ROW_LEN;
+        let end = at.saturating_add((u32_at(object, row) & !(1 << 31)) as usize);
+        let Some(crc) = object.get(at..end).map(crc32c::crc32c) else { break };
+        object[row + 4..row + 8].copy_from_slice(&crc.to_le_bytes());
+        at = end;
+    }
+    let table = &object[HEADER_LEN..HEADER_LEN + count * ROW_LEN];
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&object[..HEADER_LEN - 4]), table);
+    object[HEADER_LEN - 4..HEADER_LEN].copy_from_slice(&crc.to_le_bytes());
+}
+
 /// Mends a file of the local cache: entries, tables and their headers. Entries become those of one of `objects`, by
 /// the first byte of the object that they name.
 pub fn cache_file(bytes: &mut [u8], objects: &[[u8; 16]]) {

@@ -320,7 +320,12 @@ async fn load_newest(pages: &Pages) -> std::result::Result<(Listing, State), Rec
             let state = load_head(pages, &listing).await?;
             Ok((listing, state))
         };
-        match newest.await {
+        // Nobody named a state: what is not there is one that the newest goes back to.
+        let newest = newest.await.map_err(|error| match error {
+            RecoveryError::NoSuchState { store, what } => RecoveryError::Missing { store, key: what },
+            error => error,
+        });
+        match newest {
             Err(RecoveryError::Missing { key, .. }) if !gone.contains(&key) => {
                 gone.insert(key);
             }

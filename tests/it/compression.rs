@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use object_store::{ObjectStoreExt, path::Path};
+use rfs::backends::is_compressed;
 use rfs::{At, CheckOptions, Compression, Options, Volume};
 use rfs_testkit::Rng;
 
@@ -73,7 +74,7 @@ async fn volumes_may_be_compressed_in_parts() {
     let (compressed, plain): (Vec<_>, Vec<_>) = objects
         .iter()
         .filter(|object| object.key.contains("/segments/"))
-        .partition(|object| object.key.ends_with(".z"));
+        .partition(|object| is_compressed(&object.key));
     assert!(compressed.len() >= 3 && !plain.is_empty(), "{objects:?}");
     let bytes =
         |objects: &[&rfs::backends::ObjectInfo]| objects.iter().map(|object| object.size).sum::<u64>();
@@ -140,7 +141,7 @@ async fn damage_of_a_compressed_segment_is_found() {
     filled(&place).await.close().await.unwrap();
     let store = place.store();
     let objects = store.list("", None).await.unwrap();
-    let damaged = objects.iter().find(|object| object.key.ends_with(".z")).unwrap();
+    let damaged = objects.iter().find(|object| is_compressed(&object.key)).unwrap();
     let path = Path::from(damaged.key.as_str());
     let mut bytes = store.inner().get(&path).await.unwrap().bytes().await.unwrap().to_vec();
     bytes[5_000] ^= 1;

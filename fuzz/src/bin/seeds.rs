@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 // Its parts of the coverage runtime are what an instrumented program is linked with.
 use libfuzzer_sys as _;
+use rfs_backends::object_store::{ObjectStoreExt, memory::InMemory, path::Path as Key};
+use rfs_backends::{Store, StoreOptions};
 use rfs_core::{Change, CommitId, PageObject, SegmentId};
 use rfs_fuzz::VOLUME;
 use rfs_journal::{Disk, verify_segment};
@@ -60,6 +62,7 @@ fn main() {
     }
     changes(&golden);
     cache_files();
+    compressed();
     names();
     attributes();
     let mut rng = Rng::new(1);
@@ -164,6 +167,27 @@ fn cache_files() {
         let name = if flushed { "table" } else { "entries" };
         seed("cache_file", name, &[&[1], &sim.content("cache-00000000").expect("the cache has a file")]);
     }
+}
+
+/// An object as a store makes it: of text, of noise, and of nothing.
+fn compressed() {
+    let mut rng = Rng::new(2);
+    let noise: Vec<u8> = (0..300).map(|_| rng.next() as u8).collect();
+    let long = "a line of a log\n".repeat(9_000).into_bytes();
+    for (name, content) in
+        [("text", b"text".repeat(40)), ("noise", noise), ("long", long), ("empty", Vec::new())]
+    {
+        let backend = Arc::new(InMemory::new());
+        let store = Store::new(backend.clone(), "seeds://", Key::default(), StoreOptions::default());
+        block_on(store.put("a.z", content.into())).expect("a store in memory takes an object");
+        let object = block_on(async { backend.get(&Key::from("a.z")).await?.bytes().await });
+        seed("compressed", name, &[&[1], &object.expect("it was put")]);
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    runtime.expect("a runtime of one thread starts").block_on(future)
 }
 
 fn names() {
