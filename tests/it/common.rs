@@ -227,7 +227,7 @@ macro_rules! on_server {
     ($server:ident $($test:ident)*) => {
         mod $server { $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            #[ignore = "needs a server: run `cargo xtask test --all-servers`"]
+            #[ignore = "needs a server: run `cargo xtask test`"]
             async fn $test() {
                 let place = crate::common::Place::server(stringify!($server), stringify!($test));
                 let began = crate::common::now();

@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::{Outcome, process, time, workspace};
 
 /// The arguments as the list of commands shows them.
-pub const USAGE: &str = "[TARGET...] [--seconds N] [--replay FILE] [--seed-corpus]";
+pub const USAGE: &str = "[TARGET...] [--seconds N] [--quick] [--replay FILE] [--seed-corpus]";
 
 /// The platform is named so that build scripts and macros, which run here, are built without the flags.
 const PLATFORM: &str = "x86_64-unknown-linux-gnu";
@@ -32,11 +32,11 @@ pub fn run(arguments: &[String]) -> Outcome {
         return Err(format!("there is no target {name:?}; there are {}", known.join(", ")));
     }
     if options.seed_corpus {
-        build(&["seeds".to_owned()])?;
+        build(&["seeds".to_owned()], false)?;
         return process::run(&mut Command::new(program("seeds")));
     }
     let names = if options.names.is_empty() { known } else { options.names };
-    build(&names)?;
+    build(&names, options.quick)?;
     if let Some(input) = options.replay {
         let [name] = names.as_slice() else { return Err("--replay takes the name of one target".to_owned()) };
         return process::run(Command::new(program(name)).arg(input));
@@ -59,7 +59,7 @@ pub fn run(arguments: &[String]) -> Outcome {
 
 /// Runs all targets for a short time each.
 pub fn run_quick() -> Outcome {
-    run(&["--seconds".to_owned(), QUICK_SECONDS.to_string()])
+    run(&["--quick".to_owned(), "--seconds".to_owned(), QUICK_SECONDS.to_string()])
 }
 
 struct Options {
@@ -67,11 +67,13 @@ struct Options {
     seconds: u64,
     replay: Option<PathBuf>,
     seed_corpus: bool,
+    quick: bool,
 }
 
 impl Options {
     fn parse(arguments: &[String]) -> Result<Self, String> {
-        let mut options = Self { names: Vec::new(), seconds: 60, replay: None, seed_corpus: false };
+        let mut options =
+            Self { names: Vec::new(), seconds: 60, replay: None, seed_corpus: false, quick: false };
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
             let mut value = || rest.next().ok_or_else(|| format!("{argument} takes a value"));
@@ -87,6 +89,7 @@ impl Options {
                     options.replay = Some(input.map_err(|error| format!("--replay: {error}"))?);
                 }
                 "--seed-corpus" => options.seed_corpus = true,
+                "--quick" => options.quick = true,
                 option if option.starts_with('-') => return Err(format!("takes {USAGE}, not {option}")),
                 name => options.names.push(name.to_owned()),
             }
@@ -113,10 +116,14 @@ fn targets() -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-fn build(programs: &[String]) -> Outcome {
+/// Builds them; `quick` takes less long, and what is built is slower.
+fn build(programs: &[String], quick: bool) -> Outcome {
     let mut build = workspace::cargo();
     build.current_dir(directory()).env("RUSTFLAGS", FLAGS).env("CARGO_TARGET_DIR", target_directory());
     build.args(["build", "--release", "--locked", "--target", PLATFORM]);
+    if quick {
+        build.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
+    }
     for program in programs {
         build.args(["--bin", program]);
     }

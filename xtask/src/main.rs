@@ -23,7 +23,7 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "test",
         arguments: test::USAGE,
-        summary: "every test and doc test, with an S3 server, or all servers; ARGS go to the test runner, then without doc tests",
+        summary: "every test and doc test, on servers of S3, Azure and GCS, or those that start at once; ARGS go to the test runner, then without doc tests",
         run: test::run,
     },
     Command {

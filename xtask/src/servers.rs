@@ -30,9 +30,6 @@ pub const REGION: &str = "us-east-1";
 const START_LIMIT: Duration = Duration::from_mins(1);
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
-/// Those that the tests run on.
-pub const OF_TESTS: [&Server; 4] = [&MINISTACK, &SEAWEEDFS, &AZURITE, &GCS];
-
 /// An object-store server.
 #[derive(Debug)]
 pub struct Server {
@@ -85,6 +82,11 @@ impl Server {
             Some(package) => format!("{} {}", self.name, package.version()),
             None => self.name.to_owned(),
         }
+    }
+
+    /// Installs it below `directory` unless it is there.
+    pub fn install(&self, directory: &Path) -> Outcome {
+        self.package.as_ref().map_or(Ok(()), |package| package.install(directory).map(drop))
     }
 
     /// Starts it as [`start_all`] does, on `port` or on a free one.

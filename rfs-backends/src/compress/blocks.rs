@@ -126,7 +126,7 @@ impl Table {
             let (is_frame, len) = (len & ZSTD != 0, len & !ZSTD);
             let content = content_of(content_len, rows.len() as u64);
             let plain = content.end - content.start;
-            if u64::from(len) > plain || !is_frame && u64::from(len) != plain {
+            if len == 0 || u64::from(len) > plain || !is_frame && u64::from(len) != plain {
                 return Err(format!("block {} has a length that it cannot have", rows.len()));
             }
             rows.push(Row { start, len, is_frame, crc });
@@ -258,6 +258,17 @@ mod tests {
         object[16..24].copy_from_slice(&u64::MAX.to_le_bytes());
         object[24..28].copy_from_slice(&u32::MAX.to_le_bytes());
         assert!(table_end(&object).is_err());
+    }
+
+    /// Found by fuzzing: a store was asked for an empty range, again and again.
+    #[test]
+    fn a_block_without_bytes_is_refused() {
+        let mut object = made(b"rfs");
+        object[32..36].copy_from_slice(&ZSTD.to_le_bytes());
+        object[36..40].copy_from_slice(&crc32c::crc32c(&[]).to_le_bytes());
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&object[..28]), &object[32..40]);
+        object[28..32].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(Table::decode(&object).unwrap_err(), "block 0 has a length that it cannot have");
     }
 
     /// The format, byte by byte: text that is stored as it is, so that no compressor has a say.

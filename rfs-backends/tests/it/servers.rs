@@ -55,7 +55,7 @@ macro_rules! on_each_server {
     (@ $server:ident [$($test:ident)*]) => {
         mod $server { $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            #[ignore = "needs a server: run `cargo xtask test --all-servers`"]
+            #[ignore = "needs a server: run `cargo xtask test`"]
             async fn $test() {
                 super::$test(super::server(stringify!($server))).await;
             }
@@ -135,14 +135,14 @@ async fn without_the_bucket_it_says_so(server: Server) {
 mod denied {
     mod seaweedfs {
         #[tokio::test]
-        #[ignore = "needs a server: run `cargo xtask test --all-servers`"]
+        #[ignore = "needs a server: run `cargo xtask test`"]
         async fn a_wrong_key_is_refused() {
             super::super::a_wrong_key_is_refused("seaweedfs").await;
         }
     }
     mod azure {
         #[tokio::test]
-        #[ignore = "needs a server: run `cargo xtask test --all-servers`"]
+        #[ignore = "needs a server: run `cargo xtask test`"]
         async fn a_wrong_key_is_refused() {
             super::super::a_wrong_key_is_refused("azure").await;
         }
