@@ -53,11 +53,18 @@ impl Place {
                     .into(),
             );
         }
-        if store.starts_with("s3://") && env::var_os("AWS_ACCESS_KEY_ID").is_none() {
-            return Err(
-                "--store: s3:// takes AWS_ACCESS_KEY_ID and the other AWS_* variables from the environment"
-                    .into(),
-            );
+        // Without a credential the clients would ask the network for one.
+        for (scheme, variable) in [
+            ("s3://", "AWS_ACCESS_KEY_ID"),
+            ("az://", "AZURE_STORAGE_ACCOUNT_KEY"),
+            ("gs://", "GOOGLE_SERVICE_ACCOUNT_KEY"),
+        ] {
+            if store.starts_with(scheme) && env::var_os(variable).is_none() {
+                let what = format!(
+                    "--store: {scheme} takes {variable} and the platform's other variables from the environment"
+                );
+                return Err(what.into());
+            }
         }
         let store = store.trim_end_matches('/');
         let unique = format!("{:x}-{:x}", SystemClock.now().as_nanos(), std::process::id());

@@ -7,6 +7,7 @@ pub mod ci;
 pub mod deps;
 pub mod documents;
 pub mod figures;
+pub mod flights;
 pub mod fuzz;
 pub mod model;
 pub mod mutate;
@@ -20,7 +21,6 @@ pub mod suites;
 pub mod tally;
 pub mod test;
 pub mod time;
-pub mod weather;
 pub mod workspace;
 
 /// What a task ends with: nothing, or one message for whoever started it.

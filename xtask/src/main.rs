@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use xtask::{
-    Outcome, ci, deps, documents, fuzz, model, mutate, scale, serve, simulate, stores, suites, test, weather,
+    Outcome, ci, deps, documents, flights, fuzz, model, mutate, scale, serve, simulate, stores, suites, test,
 };
 
 struct Command {
@@ -51,10 +51,10 @@ const COMMANDS: &[Command] = &[
         run: scale::run,
     },
     Command {
-        name: "flights-weather",
-        arguments: weather::USAGE,
-        summary: "the example flights, 10 kills, on an S3 server behind 30 ms, 2 % failed and 1 % lost replies",
-        run: weather::run,
+        name: "flights",
+        arguments: flights::USAGE,
+        summary: "the example flights, 10 kills, on each store that starts here, and behind 30 ms, 2 % failed and 1 % lost replies",
+        run: flights::run,
     },
     Command {
         name: "simulate",
