@@ -32,7 +32,7 @@ pub enum Compression {
     None,
     /// By [Zstandard](https://www.rfc-editor.org/rfc/rfc8878) at its fastest level, in blocks of 64 KiB of content, of which
     /// each is stored as it is unless that wins a sixteenth. The first read of a segment that is not on this machine asks for
-    /// the table of its blocks first, in one more request.
+    /// the table of its blocks first, in one more request, or two if it has over 30 MiB.
     Zstd,
 }
 

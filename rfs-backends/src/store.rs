@@ -54,7 +54,7 @@ pub(crate) struct Inner {
 pub struct ObjectInfo {
     /// The key, relative to the [`Store`]'s prefix.
     pub key: String,
-    /// The size in bytes.
+    /// The size in bytes; of a [compressed](crate::is_compressed) object not that of its content.
     pub size: u64,
     /// When the store says that the object was last written, in milliseconds since 1970 UTC, by the store's clock.
     pub last_modified_ms: i64,

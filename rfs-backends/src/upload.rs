@@ -22,7 +22,7 @@ impl Store {
     /// Below [`StoreOptions::with_multipart_threshold`](crate::StoreOptions::with_multipart_threshold) this is one
     /// [`put`](Self::put). From there on the object goes up in parts, several at once, and appears when all are there.
     /// A part that fails is sent again, on backends of [`with_multipart`](Self::with_multipart); on others the upload is
-    /// aborted and, while the deadline allows, begun again. No chunk is copied.
+    /// aborted and, while the deadline allows, begun again. No chunk is copied, unless the name is that of a compressed object.
     ///
     /// No store can upload in parts only if the key is absent: use names that only one writer uses. An upload that
     /// fails, or whose future is dropped, is aborted, if need be with the next one that succeeds. Only a process that

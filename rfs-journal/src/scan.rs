@@ -188,6 +188,8 @@ struct Found {
     /// Where the walk stopped: behind the footer when it is sealed, else behind the last whole frame.
     stop: u64,
     sealed: bool,
+    /// The CRC32C of the file up to `stop`.
+    crc: u32,
     current: Current,
     frame_headers: Vec<[u8; crate::FRAME_HEADER_LEN]>,
     records: Vec<Record>,
@@ -224,8 +226,10 @@ impl Walk {
         bytes.truncate(read);
         let mut walk =
             Self { name: name.to_owned(), file, len, segments: Vec::new(), torn: false, durable: Lsn(0) };
-        let mut at = 0;
-        while let Some(found) = walk.segment_at(&bytes, at, volume)? {
+        let (mut at, mut crc) = (0, 0);
+        while let Some(mut found) = walk.segment_at(&bytes, at, volume)? {
+            crc = crc32c::crc32c_append(crc, &bytes[at..found.stop as usize]);
+            found.crc = crc;
             at = found.stop as usize;
             let sealed = found.sealed;
             walk.segments.push(found);
@@ -269,6 +273,7 @@ impl Walk {
             start: start as u64,
             stop: 0,
             sealed: false,
+            crc: 0,
             current: Current::new(header),
             frame_headers: Vec::new(),
             records: Vec::new(),
@@ -408,7 +413,7 @@ fn adopt(
     let mut next_segment = head.next_segment;
     for (file_at, walk) in walks.into_iter().enumerate() {
         let Walk { name, file, len, .. } = walk;
-        let mut file = LogFile { name, file, segments: Vec::new(), end: 0, len, full: false };
+        let mut file = LogFile { name, file, segments: Vec::new(), end: 0, len, full: false, found: (0, 0) };
         let mut first = None;
         let found_end = walk.segments.iter().map(|found| found.end().0).max().unwrap_or_default();
         for (number, found) in walk.segments.into_iter().enumerate() {
@@ -419,6 +424,7 @@ fn adopt(
             first.get_or_insert(id);
             file.segments.push(id);
             file.end = found.stop;
+            file.found = (found.stop, found.crc);
             let part = FilePart { file: Arc::clone(&file.file), name: file.name.clone(), start: found.start };
             let frames = found.current.frames.iter().copied().zip(found.frame_headers).collect();
             residency.restore(id, found.header.encode(), part, frames);

@@ -96,6 +96,8 @@ pub(crate) struct LogFile {
     pub(crate) len: u64,
     /// It takes no further segment, whatever room it has.
     pub(crate) full: bool,
+    /// Up to where an earlier writer's segments were found in it, and the CRC32C of all up to there.
+    pub(crate) found: (u64, u32),
 }
 
 impl LogWriter {
@@ -192,7 +194,7 @@ impl LogWriter {
             for id in file.segments.drain(..) {
                 self.residency.forget(id);
             }
-            (file.end, file.full) = (0, false);
+            (file.end, file.full, file.found) = (0, false, (0, 0));
             files.free.push(file);
         }
     }
@@ -340,21 +342,23 @@ impl LogFile {
     }
 
     fn write_again(&self) -> Result<(), JournalError> {
+        let (end, wanted) = self.found;
         let mut piece = vec![0; BUFFER_BYTES];
-        let mut at = 0;
-        while at < self.end {
-            let len = usize::try_from(self.end - at).map_or(BUFFER_BYTES, |left| left.min(BUFFER_BYTES));
+        let (mut at, mut crc) = (0, 0);
+        while at < end {
+            let len = usize::try_from(end - at).map_or(BUFFER_BYTES, |left| left.min(BUFFER_BYTES));
             let read =
                 self.file.read_at(&mut piece[..len], at).map_err(JournalError::io("read", &self.name))?;
             if read < len {
-                return Err(JournalError::damaged(
-                    &self.name,
-                    at + read as u64,
-                    "it ends before what was found in it",
-                ));
+                break;
             }
             self.file.write_all_at(&piece[..len], at).map_err(JournalError::io("write", &self.name))?;
+            crc = crc32c::crc32c_append(crc, &piece[..len]);
             at += len as u64;
+        }
+        if at < end || crc != wanted {
+            // The system let go of what it could not write.
+            return Err(JournalError::damaged(&self.name, at, "it is not any more what was found in it"));
         }
         Ok(())
     }
@@ -419,7 +423,7 @@ impl Files {
         let file = self.disk.open(&name, true).map_err(JournalError::io("creation", &name))?;
         let len = file.len().map_err(JournalError::io("opening", &name))?;
         self.dir_dirty = true;
-        Ok(LogFile { name, file, segments: Vec::new(), end: 0, len, full: false })
+        Ok(LogFile { name, file, segments: Vec::new(), end: 0, len, full: false, found: (0, 0) })
     }
 
     pub(crate) fn push(&mut self, pieces: &[&[u8]]) -> Result<(), JournalError> {

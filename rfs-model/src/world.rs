@@ -69,8 +69,7 @@ pub enum Without {
     PinsListed,
     /// A collection does not say what it keeps before it lists the pins.
     SaysWhatIsKept,
-    /// A collection says what it keeps in the place where those of other epochs say it. This one the product lacks:
-    /// `docs/durability.md`, "Not protected".
+    /// A collection says what it keeps in the place where those of other epochs say it.
     KeptByEpoch,
     /// A pin is put after it was looked what collections keep.
     PinFirst,
@@ -78,7 +77,7 @@ pub enum Without {
     UploadFirst,
     /// A commit does not extend the head.
     Extends,
-    /// A writer goes back to a state without looking what collections keep. This one the product lacks too.
+    /// A writer goes back to a state without looking what collections keep.
     RewindAsks,
     /// A collection forgets what a commit goes back to.
     RewoundKept,

@@ -118,14 +118,13 @@ pub struct Borrowed {
     pub by_forks: BTreeSet<String>,
 }
 
-/// What a volume needs of others, as of the newest commit of `retention`; the caller's is this epoch. From here on nothing
-/// else is kept of it.
+/// What a volume needs of others, as of the newest commit of `retention`. From here on nothing else is kept of it.
 ///
 /// # Errors
-/// `Missing`, `Damaged`, or the store's.
+/// `Fenced` when the caller lost its epoch; `Missing`, `Damaged`, or the store's.
 pub async fn borrowed(
     pages: &Pages,
-    epoch: u64,
+    fence: &FenceCheck,
     retention: &Retention,
     learnt: &mut Learnt,
 ) -> Result<Borrowed, RecoveryError> {
@@ -133,7 +132,9 @@ pub async fn borrowed(
     let commits = store.list(&keys.commits(), None).await?;
     let ids = commits.iter().filter_map(|object| keys.parse_commit(&object.key)).collect();
     let mut needed = Needed::mark(pages, &ids, retention, learnt).await?;
-    needed.mark_pins(pages, epoch, retention, learnt).await?;
+    needed.mark_pins(pages, fence.epoch(), retention, learnt).await?;
+    // A successor that comes later goes by what was said.
+    fence.run().await?;
     let by_forks = needed.by_pins.iter().filter(|key| !keys.is_named(key)).cloned().collect();
     let objects = needed.keys.iter().filter(|key| pages.lineage().is_borrowed(key)).cloned().collect();
     Ok(Borrowed { objects, by_forks })
@@ -278,20 +279,35 @@ impl Needed {
         let (newest, states) = (retention.newest, self.states.iter().copied().collect());
         let kept = Kept { volume: keys.0, newest, states };
         put_kept(store, keys, epoch, &kept).await?;
-        learnt.set_kept(kept, &keys.kept(epoch));
         let mut over = Vec::new();
+        let mut pinned = BTreeSet::new();
         for pin in pins(&Home { store: store.clone(), keys }).await? {
             if pin.is_over(retention.now) {
                 over.push(keys.pin(pin.id));
             } else {
-                self.mark_pin(pages, pin, learnt).await?;
+                pinned.extend(self.mark_pin(pages, pin, learnt).await?);
             }
         }
+        let kept = if pinned.is_subset(&self.states) {
+            kept
+        } else {
+            let states = self.states.union(&pinned).copied().collect();
+            let kept = Kept { states, ..kept };
+            put_kept(store, keys, epoch, &kept).await?;
+            kept
+        };
+        learnt.set_kept(kept, &keys.kept(epoch));
         Ok(over)
     }
 
-    /// Marks what a pin keeps.
-    async fn mark_pin(&mut self, pages: &Pages, pin: Pin, learnt: &mut Learnt) -> Result<(), RecoveryError> {
+    /// Marks what a pin keeps. Gives the commit whose state it keeps whole.
+    async fn mark_pin(
+        &mut self,
+        pages: &Pages,
+        pin: Pin,
+        learnt: &mut Learnt,
+    ) -> Result<Option<CommitId>, RecoveryError> {
+        let mut whole = None;
         let mut pinned = Self::default();
         if let Some(objects) = pin.objects {
             pinned.keys.extend(objects);
@@ -299,13 +315,16 @@ impl Needed {
             match pinned.mark_state(pages, pin.at, learnt).await {
                 // It was put too late, and whoever put it was told so.
                 Err(RecoveryError::Missing { .. }) => {}
-                marked => marked?,
+                marked => {
+                    marked?;
+                    whole = Some(pin.at);
+                }
             }
             self.newest_image = self.newest_image.take().max(pinned.newest_image);
         }
         self.keys.extend(pinned.keys.iter().cloned());
         self.by_pins.extend(pinned.keys);
-        Ok(())
+        Ok(whole)
     }
 
     /// Objects of other volumes: those that are needed and are not at this one's place, and those that its forks need.

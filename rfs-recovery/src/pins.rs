@@ -1,8 +1,9 @@
 //! Pins: what keeps a commit, or some objects, of a volume for somebody who is not its writer.
 //!
 //! Who puts a pin and the collector do not know of each other, so each writes before it looks: the pin is put, and then
-//! it is asked what the newest collection keeps ([`Kept`]); the collector says what it keeps, and then lists the pins,
-//! and only then deletes. One of the two sees the other.
+//! it is asked what the newest collection keeps ([`Kept`]); the collector says what it keeps, and then lists the pins, says
+//! what it keeps for them, and only then deletes. One of the two sees the other. That there is a pin says nothing: it may
+//! have been put too late, and its owner be about to take it away.
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -38,12 +39,6 @@ pub struct Pin {
 }
 
 impl Pin {
-    /// Whether it keeps all that the state of a commit needs.
-    #[must_use]
-    pub fn keeps(&self, id: CommitId, now: Timestamp) -> bool {
-        self.at == id && self.objects.is_none() && !self.is_over(now)
-    }
-
     /// Whether it keeps nothing any more.
     #[must_use]
     pub fn is_over(&self, now: Timestamp) -> bool {
@@ -51,7 +46,7 @@ impl Pin {
     }
 }
 
-/// What the newest collection keeps, beside what is pinned and what was made after it.
+/// What the newest collection keeps, for pins too, beside what was made after it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
     /// The volume.
@@ -70,25 +65,15 @@ impl Kept {
     }
 }
 
-/// Whether the state of a commit is kept: by the newest collection, or by a pin other than `but`. A commit may be there
-/// without what its state needs, as a link between others or as the last one of its epoch.
+/// Whether the newest collection keeps the state of a commit. A commit may be there without what its state needs, as a link
+/// between others or as the last one of its epoch.
 ///
-/// Who has put a pin before asking can rely on it, as long as the pin stays: another pin that is there now was there
-/// when a collection that did not see the caller's listed them.
+/// Who has put a pin before asking can rely on it, as long as the pin stays.
 ///
 /// # Errors
-/// As [`read_pin`].
-pub async fn is_kept(
-    home: &Home,
-    id: CommitId,
-    but: Option<u128>,
-    now: Timestamp,
-) -> Result<bool, RecoveryError> {
-    if read_kept(home).await?.kept.is_none_or(|kept| kept.keeps(id)) {
-        return Ok(true);
-    }
-    let pins = pins(home).await?;
-    Ok(pins.iter().any(|pin| Some(pin.id) != but && pin.keeps(id, now)))
+/// As [`read_kept`].
+pub async fn is_kept(home: &Home, id: CommitId) -> Result<bool, RecoveryError> {
+    Ok(read_kept(home).await?.kept.is_none_or(|kept| kept.keeps(id)))
 }
 
 /// Puts a pin, or puts it anew with fewer objects.
@@ -164,22 +149,42 @@ pub struct FoundKept {
 /// `Damaged`, `UnknownFormat`, or the store's.
 pub async fn read_kept(home: &Home) -> Result<FoundKept, RecoveryError> {
     let Home { store, keys } = home;
-    // Who collects next takes away what the ones before said: then there is a newer one.
+    let mut gone = None;
     loop {
-        let listed = store.list(&keys.all_kept(), None).await?;
-        let said = listed.into_iter().map(|object| object.key);
-        let mut found: Vec<String> = said.filter(|key| keys.parse_kept(key).is_some()).collect();
-        let is_old = found.is_empty();
-        if is_old {
-            found.push(keys.kept_v4());
-        }
-        let newest = &found[found.len() - 1];
-        match read::<Kept>(store, newest, ObjectKind::Kept).await? {
-            Some(kept) if kept.volume != keys.0 => return Err(misplaced(store, newest)),
+        let found = said(home).await?;
+        let Some(newest) = found.last() else {
+            let key = keys.kept_v4();
+            let kept = read_kept_at(home, &key).await?;
+            // It may have been taken away for what was said elsewhere meanwhile.
+            if kept.is_none() && !said(home).await?.is_empty() {
+                continue;
+            }
+            let keys = kept.iter().map(|_| key.clone()).collect();
+            return Ok(FoundKept { kept, keys });
+        };
+        match read_kept_at(home, newest).await? {
             Some(kept) => return Ok(FoundKept { kept: Some(kept), keys: found }),
-            None if is_old => return Ok(FoundKept::default()),
-            None => {}
+            // Who collects next takes away what the ones before said: then there is a newer one.
+            None if gone.as_ref() != Some(newest) => gone = Some(newest.clone()),
+            None => {
+                return Err(RecoveryError::Missing { store: store.url().to_owned(), key: newest.clone() });
+            }
         }
+    }
+}
+
+/// The names of all objects in which collections say what they keep, the newest last.
+async fn said(home: &Home) -> Result<Vec<String>, RecoveryError> {
+    let listed = home.store.list(&home.keys.all_kept(), None).await?;
+    let keys = listed.into_iter().map(|object| object.key);
+    Ok(keys.filter(|key| home.keys.parse_kept(key).is_some()).collect())
+}
+
+async fn read_kept_at(home: &Home, key: &str) -> Result<Option<Kept>, RecoveryError> {
+    let kept: Option<Kept> = read(&home.store, key, ObjectKind::Kept).await?;
+    match kept {
+        Some(kept) if kept.volume != home.keys.0 => Err(misplaced(&home.store, key)),
+        kept => Ok(kept),
     }
 }
 
@@ -210,14 +215,14 @@ mod tests {
         Kept { volume: 7, newest: id(9), states: numbers.iter().map(|number| id(*number)).collect() }
     }
 
-    async fn home() -> Home {
+    fn home() -> Home {
         Home { store: Store::from_url("memory://", StoreOptions::default()).unwrap(), keys: Keys(7) }
     }
 
     /// Found by the model: a collector that was taken over while it slept replaced what its successor had said.
     #[tokio::test]
     async fn what_the_newest_epoch_keeps_counts_whoever_says_something_later() {
-        let home = home().await;
+        let home = home();
         assert_eq!(read_kept(&home).await.unwrap(), FoundKept::default());
         let say = |epoch, kept| {
             let home = &home;
@@ -229,14 +234,13 @@ mod tests {
         let found = read_kept(&home).await.unwrap();
         assert_eq!(found.kept, Some(kept(1, &[2])));
         assert_eq!(found.keys, [home.keys.kept(3), home.keys.kept(4)]);
-        let now = Timestamp::from_nanos(0);
-        assert!(!is_kept(&home, CommitId { epoch: 1, number: 1 }, None, now).await.unwrap());
-        assert!(is_kept(&home, CommitId { epoch: 1, number: 2 }, None, now).await.unwrap());
+        assert!(!is_kept(&home, CommitId { epoch: 1, number: 1 }).await.unwrap());
+        assert!(is_kept(&home, CommitId { epoch: 1, number: 2 }).await.unwrap());
     }
 
     #[tokio::test]
     async fn what_was_said_before_version_5_counts_until_something_else_is() {
-        let home = home().await;
+        let home = home();
         let (object, _) = envelope::seal(ObjectKind::Kept, &kept(1, &[1]));
         home.store.put(&home.keys.kept_v4(), object.into()).await.unwrap();
         let found = read_kept(&home).await.unwrap();

@@ -105,9 +105,7 @@ pub(crate) async fn collect_now(shared: &Shared) -> Result<Collected> {
 pub(super) async fn borrowed_now(shared: &Shared, learnt: &mut Learnt) -> Result<Borrowed> {
     let doing = || format!("find what {} borrows", shared.store.url());
     let Some((retention, fence)) = retention(shared, doing).await? else { return Ok(Borrowed::default()) };
-    borrowed(&shared.pages, fence.epoch(), &retention, learnt)
-        .await
-        .map_err(|error| Error::recovery(doing(), error))
+    borrowed(&shared.pages, &fence, &retention, learnt).await.map_err(|error| Error::recovery(doing(), error))
 }
 
 /// What is kept as of the newest commit; none before there is one.

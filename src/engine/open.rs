@@ -273,7 +273,7 @@ pub(crate) async fn open_reader(store: Store, options: Options, at: &At) -> Resu
             let id = id.ok_or_else(|| fail(no_such(&store, "commit so early".to_owned())))?;
             // One that is there as a link between others may have lost what it needs itself. Whether it has is no more
             // than asked: what answers may be damaged, too.
-            let kept = is_kept(&lineage.keeper_of_epoch(id.epoch), id, None, options.clock.now()).await;
+            let kept = is_kept(&lineage.keeper_of_epoch(id.epoch), id).await;
             if !kept.unwrap_or(true) {
                 return Err(fail(no_such(&store, format!("commit {id} whole"))));
             }

@@ -87,12 +87,15 @@ pub(crate) async fn pin(
         // By this writer. Another one's collection, which would begin with a fence, then sees the pin.
         still_owns(shared).await.map(|()| true)
     } else {
-        is_kept(&home, at, Some(id), made).await.map_err(fail)
+        is_kept(&home, at).await.map_err(fail)
     };
     match kept {
         Ok(true) => return Ok(pin),
         // It may be kept, or not: whoever wants to know asks again.
-        Err(error) if error.kind() != ErrorKind::Fenced => return Err(error),
+        Err(error) if error.kind() != ErrorKind::Fenced => {
+            let _ = remove_pin(&home, id).await;
+            return Err(error);
+        }
         _ => {}
     }
     remove_pin(&home, id).await.map_err(fail)?;
@@ -130,7 +133,7 @@ pub(super) async fn is_kept_here(shared: &Shared, id: CommitId) -> std::result::
         return Ok(true);
     }
     let home = shared.pages.lineage().keeper_of_epoch(id.epoch);
-    is_kept(&home, id, None, shared.options.clock.now()).await
+    is_kept(&home, id).await
 }
 
 /// The error that says that it is not.

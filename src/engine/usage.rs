@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use rfs_backends::is_compressed;
 use rfs_core::SegmentId;
 use rfs_recovery::collect::{Retention, Total, account};
 
@@ -60,8 +61,15 @@ pub(crate) async fn usage_now(shared: &Shared) -> Result<StoreUsage> {
         ..StoreUsage::default()
     };
     let lineage = shared.pages.lineage();
+    let sizes: BTreeMap<&str, u64> =
+        account.objects.iter().map(|object| (object.key.as_str(), object.size)).collect();
     for stored in stored {
-        let bytes = live.get(&stored.header.id).copied().unwrap_or(0);
+        let mut bytes = live.get(&stored.header.id).copied().unwrap_or(0);
+        if let Some(size) = sizes.get(stored.key.as_str()).filter(|_| is_compressed(&stored.key)) {
+            // As if each part of it were compressed as well as the whole.
+            let share = u128::from(bytes) * u128::from(*size) / u128::from(stored.len.max(1));
+            bytes = u64::try_from(share).unwrap_or(u64::MAX);
+        }
         let of =
             if lineage.is_borrowed(&stored.key) { &mut usage.borrowed_bytes } else { &mut usage.live_bytes };
         *of = of.saturating_add(bytes);

@@ -363,9 +363,9 @@ async fn urls_that_cannot_be() {
 // What was written by a later version.
 
 /// An object of format version 5 with an empty body: header and checksum are right.
-fn of_version_5() -> Vec<u8> {
-    const CHECKSUM: &str = "0c4bf30d06da135610605305afde9e12fc9d6d0271f44cce87630f7da79cdb11";
-    let mut object = b"RFS-OBJ\0\x05\0\x01\0\0\0\0\0".to_vec();
+fn of_version_6() -> Vec<u8> {
+    const CHECKSUM: &str = "efebeda8f721422b8ab79e78cbab8d120746b05b1fc5a5ba6dd2c576b356f9ce";
+    let mut object = b"RFS-OBJ\0\x06\0\x01\0\0\0\0\0".to_vec();
     let digits = |at: usize| u8::from_str_radix(&CHECKSUM[at..at + 2], 16).unwrap();
     object.extend((0..CHECKSUM.len()).step_by(2).map(digits));
     object
@@ -404,8 +404,8 @@ async fn objects_of_a_later_version() {
     let mut segment = before[&newest("/segments/")].to_vec();
     set_version(&mut segment[..SEGMENT_HEADER], 8);
     let later = [
-        (newest("superblock"), of_version_5(), "version 5"),
-        (newest("/commits/"), of_version_5(), "version 5"),
+        (newest("superblock"), of_version_6(), "version 6"),
+        (newest("/commits/"), of_version_6(), "version 6"),
         (newest("/segments/"), segment, "version 4"),
     ];
     for (path, object, version) in later {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use object_store::{ObjectStoreExt, path::Path};
 use rfs::backends::is_compressed;
-use rfs::{At, CheckOptions, Compression, Options, Volume};
+use rfs::{At, CheckOptions, Compression, Options, RepairOptions, Volume};
 use rfs_testkit::Rng;
 
 use crate::common::{Place, listing};
@@ -151,4 +151,10 @@ async fn damage_of_a_compressed_segment_is_found() {
     let found = &report.findings[0];
     assert_eq!(found.key, damaged.key, "{:?}", report.findings);
     assert!(found.what.contains("block"), "{found:?}");
+
+    let options = on(&place, 21, Compression::None);
+    rfs::repair(&place.url, options, RepairOptions::new()).await.unwrap();
+    let volume =
+        Volume::open_read_only(&place.url, on(&place, 22, Compression::None), At::Head).await.unwrap();
+    assert_eq!(volume.fs().read("/f19").await.unwrap(), content(19));
 }

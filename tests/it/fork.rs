@@ -252,6 +252,7 @@ async fn a_pin_keeps_a_state_until_it_ends() {
     assert_eq!(listing(&pinned).await, expected);
 
     volume.unpin(pin.id).await.unwrap();
+    volume.collect_garbage().await.unwrap();
     let over = reader.pin(&At::Commit(receipt.commit), "a test", Some(past)).await.unwrap_err();
     assert_eq!(over.kind(), ErrorKind::NoSuchState, "a collection said that it does not keep it: {over}");
     volume.collect_garbage().await.unwrap();

@@ -21,8 +21,6 @@ const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-leve
 const INPUT_SECONDS: u32 = 20;
 /// A target that takes more memory has found something.
 const MEMORY_MIB: u32 = 2048;
-/// How long CI runs each target.
-const QUICK_SECONDS: u64 = 12;
 
 /// Runs the targets, or, with `--replay`, one input of one target.
 pub fn run(arguments: &[String]) -> Outcome {
@@ -55,11 +53,6 @@ pub fn run(arguments: &[String]) -> Outcome {
     print!("{}", table(&rows));
     let found: Vec<String> = rows.iter().flat_map(Row::complaints).collect();
     if found.is_empty() { Ok(()) } else { Err(format!("{} findings\n  {}", found.len(), found.join("\n  "))) }
-}
-
-/// Runs all targets for a short time each.
-pub fn run_quick() -> Outcome {
-    run(&["--quick".to_owned(), "--seconds".to_owned(), QUICK_SECONDS.to_string()])
 }
 
 struct Options {

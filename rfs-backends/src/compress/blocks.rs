@@ -63,7 +63,8 @@ impl Writer {
         let compressed = COMPRESSOR.with_borrow_mut(|compressor| compressor.as_mut()?.compress(content).ok());
         let pays = |stored: &Vec<u8>| stored.len() + content.len() / 16 <= content.len();
         let (stored, codec) = match compressed.filter(pays) {
-            Some(frame) => (Bytes::from(frame), ZSTD),
+            // The compressor's buffer is as long as the content.
+            Some(frame) => (Bytes::copy_from_slice(&frame), ZSTD),
             None => (Bytes::copy_from_slice(content), 0),
         };
         self.content_len += content.len() as u64;
@@ -139,14 +140,19 @@ impl Table {
         self.content_len
     }
 
-    /// How many blocks there are.
-    pub(super) const fn len(&self) -> usize {
-        self.rows.len()
+    /// What it counts among the tables that are kept: its blocks, and one at least.
+    pub(super) fn weight(&self) -> usize {
+        self.rows.len().max(1)
+    }
+
+    /// Where the object ends.
+    pub(super) fn end(&self) -> u64 {
+        self.rows.last().map_or(HEADER_LEN as u64, |last| last.start + u64::from(last.len))
     }
 
     /// Which stored bytes the blocks are of which a range of the content, which is not empty, has something.
     pub(super) fn stored(&self, range: &Range<u64>) -> Option<Range<u64>> {
-        if range.end > self.content_len {
+        if range.end > self.content_len || range.is_empty() {
             return None;
         }
         let (first, last) = (self.rows.get(block_of(range.start))?, self.rows.get(block_of(range.end - 1))?);
@@ -214,7 +220,7 @@ mod tests {
             let content = content(len);
             let object = made(&content);
             let table = Table::decode(&object).unwrap();
-            assert_eq!((table.content_len(), table.len()), (len as u64, len.div_ceil(CONTENT_LEN)));
+            assert_eq!((table.content_len(), table.rows.len()), (len as u64, len.div_ceil(CONTENT_LEN)));
             let edges = [0, 1, 100, CONTENT_LEN - 1, CONTENT_LEN, CONTENT_LEN + 1, 3 * CONTENT_LEN, len];
             for start in edges {
                 for end in edges.into_iter().filter(|end| *end > start && *end <= len) {

@@ -53,18 +53,18 @@ impl Tables {
 
     fn keep(&self, key: &str, table: &Arc<Table>) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.blocks.saturating_add(table.len()) > KEPT_BLOCKS {
+        if kept.blocks.saturating_add(table.weight()) > KEPT_BLOCKS {
             *kept = Kept::default();
         }
         if kept.tables.insert(key.to_owned(), Arc::clone(table)).is_none() {
-            kept.blocks += table.len();
+            kept.blocks += table.weight();
         }
     }
 
     fn forget(&self, key: &str) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(table) = kept.tables.remove(key) {
-            kept.blocks = kept.blocks.saturating_sub(table.len());
+            kept.blocks = kept.blocks.saturating_sub(table.weight());
         }
     }
 }
@@ -126,14 +126,11 @@ impl Inner {
             let failure = self.too_large("an object", table.content_len());
             return Err(self.call("reading", key, 0).fail(failure));
         }
-        if table.content_len() == 0 {
-            return Ok(Bytes::new());
-        }
         let range = 0..table.content_len();
-        let stored = table.stored(&range).unwrap_or_default();
-        let cut = || self.damaged(key, "it is cut, or longer than its table says");
-        let whole = (stored.end == object.len() as u64).then_some(()).ok_or_else(cut);
-        whole?;
+        if table.end() != object.len() as u64 {
+            return Err(self.damaged(key, "it is cut, or longer than its table says"));
+        }
+        let Some(stored) = table.stored(&range) else { return Ok(Bytes::new()) };
         let opened = self.opened(key, &table, range, object.slice(stored.start as usize..)).await?;
         self.tables.keep(key, &Arc::new(table));
         Ok(opened)

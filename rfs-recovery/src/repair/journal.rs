@@ -280,11 +280,18 @@ impl Journal {
         Ok(Some(object.slice(stored.offset.min(end) as usize..end as usize)))
     }
 
-    /// An object, if it is there.
+    /// An object, if it is there and what it was sealed or compressed from can be told.
     pub(crate) async fn object(&self, key: &str) -> Result<Option<Bytes>, RecoveryError> {
         match self.lineage.of_key(key).store.get(key).await {
             Ok(object) => Ok(Some(object)),
-            Err(error) if error.kind() == StoreErrorKind::NotFound => Ok(None),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    StoreErrorKind::NotFound | StoreErrorKind::Damaged | StoreErrorKind::Truncated
+                ) =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(error.into()),
         }
     }

@@ -638,3 +638,23 @@ fn what_an_earlier_writer_could_not_sync_is_written_again() {
         }
     }
 }
+
+/// What could not be synced may be let go of by the system between the look at the log and the writing again.
+#[test]
+fn what_changes_after_it_was_read_is_not_written_again() {
+    let disk = empty_disk();
+    let mut engine = engine_on(&disk);
+    frames(&mut engine, 0, 3, 100_000, true);
+    drop(engine);
+    let scanned = rfs_journal::scan_log(&shared(&disk), NEXT.volume).unwrap();
+    disk.flip_bit(LOG, 8 * 50_000);
+    let head = rfs_journal::Head {
+        lsn: Lsn(0),
+        chain: ChainHash::default(),
+        next_segment: SegmentId(0),
+        is_committed: &|_, _| false,
+        is_committed_segment: &|_| false,
+    };
+    let error = scanned.adopt(NEXT, &std::sync::Arc::default(), &head).unwrap_err();
+    assert!(matches!(&error, JournalError::Damaged { .. }), "{error}");
+}
