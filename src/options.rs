@@ -207,16 +207,18 @@ impl Options {
     /// is, and is read either way. Default: [`Compression::None`]. What is inlined in commits is not compressed.
     ///
     /// ```
-    /// use rfs::{Compression, Options, blocking};
+    /// use rfs::{Compression, Options, Store, StoreOptions, blocking};
     ///
-    /// let options = Options::new().with_compression(Compression::Zstd).with_inline_bytes(0);
+    /// let store = Store::from_url("memory://", StoreOptions::default())?;
+    /// let options = Options::new().with_store(store.clone());
+    /// let options = options.with_compression(Compression::Zstd).with_inline_bytes(0);
     /// let volume = blocking::Volume::create("memory://", options)?;
     /// let text = "a line of a log, as there are many\n".repeat(100_000);
     /// volume.fs().write("/log", &text)?;
     /// volume.commit()?;
-    /// assert!(volume.metered().bytes() < text.len() as u64 / 10);
+    /// assert!(store.meter().snapshot().bytes() < text.len() as u64 / 10);
     /// assert_eq!(volume.fs().read("/log")?, text.as_bytes());
-    /// # Ok::<(), rfs::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn with_compression(mut self, compression: Compression) -> Self {
         self.compression = compression;

@@ -33,7 +33,7 @@ const STEPS: &[Step] = &[
     },
     Step { heading: "deps", run: || deps::run(&[]) },
     Step { heading: "documents", run: || documents::run(&[]) },
-    Step { heading: "model of the commit protocol", run: model::run_tests },
+    Step { heading: "model of the commit protocol", run: model::run_python },
     Step { heading: "test", run: || test::run(&[]) },
     Step { heading: "simulator, 500 seeds", run: simulate::run_few },
     Step { heading: "foreign suites, the quick ones", run: suites::run_quick },
