@@ -91,10 +91,20 @@ fn simulate(seed: u64, twice: bool) -> Result<Report, String> {
     if twice {
         let again = run().map_err(|failed| format!("{failed}\nonly when it is run again; {replay}"))?;
         if again.fingerprint != report.fingerprint {
-            return Err(format!("seed {seed}: two runs differ; {replay} --twice"));
+            let differ = first_difference(&report.trace, &again.trace);
+            return Err(format!("seed {seed}: two runs differ, {differ}; {replay} --twice"));
         }
     }
     Ok(report)
+}
+
+/// Where two traces part, as far as they are remembered.
+fn first_difference(one: &[String], other: &[String]) -> String {
+    let at = one.iter().zip(other).position(|(one, other)| one != other);
+    let at = at.unwrap_or(one.len().min(other.len()));
+    let of = |trace: &[String]| trace.get(at).map_or_else(|| "(end)".to_owned(), Clone::clone);
+    let before = at.checked_sub(1).and_then(|before| one.get(before)).map_or("(begin)", String::as_str);
+    format!("after\n{before}\nthere is\n{}\nand\n{}\n", of(one), of(other))
 }
 
 impl Outcome {

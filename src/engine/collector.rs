@@ -172,11 +172,8 @@ pub(crate) fn collect_soon(shared: &Arc<Shared>, after: CommitId) {
     let waiting = Waiting(Arc::clone(shared));
     tokio::spawn(async move {
         let shared = Arc::clone(&waiting.0);
-        let mut commits = shared.commits.subscribe();
-        let over = async {
-            // It cannot end: `shared` has the sender.
-            let _ = commits.wait_for(|state| state.failed).await;
-        };
+        let mut commits = shared.commits.view();
+        let over = commits.until(|state| state.failed);
         let collection = async {
             let learnt = shared.collector.learnt.lock().await;
             drop(waiting);
@@ -189,6 +186,7 @@ pub(crate) fn collect_soon(shared: &Arc<Shared>, after: CommitId) {
             collected
         };
         tokio::select! {
+            biased;
             () = over => {}
             collected = collection => match collected {
                 Ok(Collected { objects, bytes, .. }) => debug!(%after, objects, bytes, "collected garbage"),
@@ -210,6 +208,7 @@ pub(crate) async fn collect_at_close(shared: &Shared) {
     };
     if shared.collector.owed.load(Ordering::Acquire) || shared.collector.learnt.try_lock().is_err() {
         tokio::select! {
+            biased;
             () = collection => {}
             () = sleep(CLOSING) => {}
         }

@@ -28,7 +28,6 @@ use rfs_backends::COMPRESSED_SUFFIX;
 use super::Shared;
 use super::collector::collect_soon;
 use super::live::{Job, Journaled, Live};
-use super::shared::wait_for_change;
 use crate::clock::sleep;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::Compression;
@@ -130,6 +129,7 @@ pub(crate) async fn run(ending: Ending) {
     loop {
         match rest.or(due) {
             Some(at) => tokio::select! {
+                biased;
                 () = shared.wake.notified() => {}
                 () = sleep(at.saturating_duration_since(Instant::now())) => {}
             },
@@ -186,7 +186,7 @@ pub(crate) async fn run(ending: Ending) {
             }
             Err(error) => {
                 warn!(%error, "a commit failed and is tried again");
-                shared.commits.send_modify(|state| {
+                shared.commits.change(|state| {
                     state.failures += 1;
                     let since = state.outage.as_ref().map_or_else(Instant::now, |outage| outage.since);
                     state.outage = Some(Outage { since, error });
@@ -206,12 +206,12 @@ pub(crate) async fn commit_now(shared: &Shared) -> Result<Receipt> {
         live.usable().map_err(|refused| refused.doing(|| "commit".to_owned()))?;
         live.lsn(Lsn(0))
     };
-    let mut commits = shared.commits.subscribe();
-    let failures = commits.borrow_and_update().failures;
+    let mut commits = shared.commits.view();
+    let failures = commits.look().failures;
     shared.ask_commit(position);
     loop {
         {
-            let state = commits.borrow_and_update();
+            let state = commits.look();
             if state.committed >= position
                 && let Some(receipt) = &state.receipt
             {
@@ -224,7 +224,7 @@ pub(crate) async fn commit_now(shared: &Shared) -> Result<Receipt> {
             }
         }
         shared.live.read().usable().map_err(|refused| refused.doing(|| "commit".to_owned()))?;
-        wait_for_change(&mut commits).await?;
+        commits.changed().await;
     }
 }
 
@@ -248,14 +248,14 @@ pub(crate) async fn commit_named(
     done: &mut tokio::sync::oneshot::Receiver<Result<Receipt>>,
     failures: &mut u64,
 ) -> Result<Receipt> {
-    let mut commits = shared.commits.subscribe();
+    let mut commits = shared.commits.view();
     loop {
         // First of all: what was made stays made, whatever became of the volume since.
         if let Ok(receipt) = done.try_recv() {
             return receipt;
         }
         {
-            let state = commits.borrow_and_update();
+            let state = commits.look();
             if state.failures > *failures
                 && let Some(outage) = &state.outage
             {
@@ -270,7 +270,7 @@ pub(crate) async fn commit_named(
             receipt = &mut *done => {
                 return receipt.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "the volume was closed")));
             }
-            changed = wait_for_change(&mut commits) => changed?,
+            () = commits.changed() => {}
         }
     }
 }
@@ -338,7 +338,7 @@ pub(crate) fn queue_commit(
 
 /// Tells writers which changes a commit will cover.
 fn note_fixed(shared: &Shared, job: &Job) {
-    shared.commits.send_if_modified(|state| {
+    shared.commits.change_if(|state| {
         state.fixed = state.fixed.max(job.boundary.lsn);
         if job.journaled.bytes > state.fixed_journal.bytes {
             state.fixed_journal = job.journaled;
@@ -465,7 +465,7 @@ impl Committer {
         // Who replays this commit replays also what the state that it goes back to is rebuilt from.
         let (bytes, commits) = job.rewound.map_or((0, 0), |rewound| rewound.replayed);
         self.image_if_due(shared, &receipt, journal_bytes.saturating_add(bytes), commits);
-        shared.commits.send_modify(|commits| {
+        shared.commits.change(|commits| {
             commits.committed = job.boundary.lsn;
             commits.committed_bytes = job.journaled.bytes;
             commits.receipt = Some(receipt.clone());

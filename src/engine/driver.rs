@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::{Condvar, Mutex};
 use rfs_core::Lsn;
 use rfs_journal::LogWriter;
-use tokio::sync::watch;
 
 use super::Shared;
+use super::latest::Latest;
 use crate::error::{Error, ErrorKind, Result};
 
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub(crate) struct Driver {
     writer: Mutex<LogWriter>,
     has_disk: bool,
     thread: Option<Arc<Bell>>,
-    durable: watch::Sender<Lsn>,
+    durable: Latest<Lsn>,
     /// Nothing is written any more.
     ended: AtomicBool,
 }
@@ -42,7 +42,7 @@ impl Driver {
     /// A driver for `writer`; `with_thread` when it may use a thread of its own, which [`Driver::start`] begins.
     pub(crate) fn new(writer: LogWriter, with_thread: bool) -> Self {
         let has_disk = writer.has_disk();
-        let (durable, _) = watch::channel(writer.durable());
+        let durable = Latest::new(writer.durable());
         Self {
             has_disk,
             thread: with_thread.then(Arc::default),
@@ -80,9 +80,9 @@ impl Driver {
         if self.thread.is_none() && self.durable() < position {
             self.drive(shared, true)?;
         }
-        let mut durable = self.durable.subscribe();
+        let mut durable = self.durable.view();
         loop {
-            if *durable.borrow_and_update() >= position {
+            if *durable.look() >= position {
                 return Ok(());
             }
             shared
@@ -99,9 +99,7 @@ impl Driver {
             if let Some(bell) = &self.thread {
                 bell.ring(|wanted| wanted.sync = true);
             }
-            if durable.changed().await.is_err() {
-                return Err(Error::new(ErrorKind::Closed, "the volume was closed"));
-            }
+            durable.changed().await;
         }
     }
 
@@ -137,7 +135,7 @@ impl Driver {
                     // It may be large enough to be uploaded ahead of its commit.
                     shared.wake.notify_one();
                 }
-                self.durable.send_if_modified(|known| {
+                self.durable.change_if(|known| {
                     let grew = durable > *known;
                     *known = durable.max(*known);
                     grew
@@ -168,7 +166,7 @@ impl Driver {
 
     /// Has everybody who waits look at what became of the volume.
     pub(crate) fn wake_waiters(&self) {
-        self.durable.send_modify(|_| {});
+        self.durable.change(|_| {});
     }
 
     fn end(&self) {

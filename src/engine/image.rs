@@ -82,7 +82,7 @@ pub(crate) async fn name_image(shared: &Shared) -> Result<()> {
 
 /// Waits until no image is being made.
 async fn image_made(shared: &Shared) -> Result<()> {
-    let mut commits = shared.commits.subscribe();
+    let mut commits = shared.commits.view();
     loop {
         let ended = shared.image_ended.notified();
         tokio::pin!(ended);
@@ -92,8 +92,9 @@ async fn image_made(shared: &Shared) -> Result<()> {
             return Ok(());
         }
         tokio::select! {
+            biased;
             () = ended => {}
-            _ = commits.wait_for(|state| state.failed) => {}
+            () = commits.until(|state| state.failed) => {}
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Waiting for locks. Who would wait for ever is told so before it waits.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -93,7 +93,7 @@ pub(crate) struct Waits(Mutex<Waiters>);
 #[derive(Debug, Default)]
 struct Waiters {
     /// What wakes those who wait on an inode, and how many they are.
-    inodes: HashMap<Ino, (Arc<Notify>, usize)>,
+    inodes: BTreeMap<Ino, (Arc<Notify>, usize)>,
     /// The edges of the graph in which a circle is a deadlock, by who waits.
     requests: HashMap<LockOwner, Vec<LockRequest>>,
 }

@@ -8,6 +8,7 @@ mod driver;
 mod fork;
 mod graft;
 mod image;
+mod latest;
 mod live;
 mod loaded;
 mod locks;

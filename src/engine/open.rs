@@ -21,7 +21,7 @@ use rfs_recovery::objects::{FetchedCommit, StoredHeader};
 use rfs_recovery::pins::is_kept;
 use rfs_recovery::state::{State, load, load_at};
 use rfs_recovery::{Content, Lineage, Pages, RecoveryError};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tracing::{debug, info, warn};
 
 use super::Collector;
@@ -29,6 +29,7 @@ use super::at_time::commit_at;
 use super::committer::{CommitState, Committer, Ending, Receipt, Uploaded, run};
 use super::driver::Driver;
 use super::image::ImageState;
+use super::latest::Latest;
 use super::live::{Front, Journaled, Live, Session};
 use super::loaded::Loaded;
 use super::locks::Waits;
@@ -509,7 +510,7 @@ fn share(
         time: state.time.unwrap_or_default(),
         bytes: 0,
     });
-    let (commits, _) = watch::channel(CommitState {
+    let commits = Latest::new(CommitState {
         committed: state.lsn,
         committed_bytes: 0,
         fixed: state.lsn,

@@ -9,10 +9,11 @@ use parking_lot::{Mutex, RwLock};
 use rfs_core::{AtimePolicy, Credential, Errno, Fault, Ino, LockOwner, Lsn, Missing, Op, Outcome, Place};
 use rfs_journal::Residency;
 use rfs_recovery::{Content, Keys, Pages, RecoveryError};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use super::CommitState;
 use super::driver::Driver;
+use super::latest::Latest;
 use super::live::{Caller, Live, Refused};
 use super::loaded::Loaded;
 use super::locks::Waits;
@@ -45,7 +46,7 @@ pub(crate) struct Shared {
     /// Up to where a commit was asked for: one more than the position, 0 for none.
     pub(crate) asked: AtomicU64,
     pub(crate) closing: AtomicBool,
-    pub(crate) commits: watch::Sender<CommitState>,
+    pub(crate) commits: Latest<CommitState>,
     pub(crate) waits: Waits,
     pub(crate) undurable: crate::metrics::Undurable,
     /// How many [`Inodes`](crate::Inodes) there ever were: each is an origin of changes.
@@ -194,10 +195,10 @@ impl Shared {
         if queued > QUEUE_BYTES {
             driver.relieve(self).map_err(|error| error.during(what()))?;
         }
-        let mut commits = self.commits.subscribe();
+        let mut commits = self.commits.view();
         loop {
             let (committed_bytes, outage, failed) = {
-                let state = commits.borrow_and_update();
+                let state = commits.look();
                 (state.committed_bytes, state.outage.clone(), state.failed)
             };
             if failed {
@@ -218,7 +219,7 @@ impl Shared {
                 return Ok(());
             }
             self.ask_commit(self.live.read().lsn(Lsn(0)));
-            wait_for_change(&mut commits).await.map_err(|error| error.during(what()))?;
+            commits.changed().await;
         }
     }
 
@@ -243,16 +244,16 @@ impl Shared {
             Level::Memory => Ok(()),
             Level::Local if driver.has_disk() => driver.wait(self, position).await,
             _ => {
-                let mut commits = self.commits.subscribe();
+                let mut commits = self.commits.view();
                 loop {
-                    if commits.borrow_and_update().committed >= position {
+                    if commits.look().committed >= position {
                         return Ok(());
                     }
                     self.live
                         .read()
                         .usable()
                         .map_err(|refused| refused.doing(|| format!("wait for {position}")))?;
-                    wait_for_change(&mut commits).await?;
+                    commits.changed().await;
                 }
             }
         }
@@ -413,7 +414,7 @@ impl Shared {
         }
         live.watchers.end();
         drop(live);
-        self.commits.send_modify(|state| state.failed = true);
+        self.commits.change(|state| state.failed = true);
         if let Some(driver) = &self.driver {
             driver.wake_waiters();
         }
@@ -453,10 +454,6 @@ impl ReadError {
             Self::Recovery(error) => Error::recovery(what(), error),
         }
     }
-}
-
-pub(crate) async fn wait_for_change(commits: &mut watch::Receiver<CommitState>) -> Result<()> {
-    commits.changed().await.map_err(|_| Error::new(ErrorKind::Closed, "the volume was closed"))
 }
 
 #[cfg(test)]

@@ -119,11 +119,11 @@ fn copy_tracked(copy: &Path) -> Outcome {
 
 /// Builds the mutant, which must work, and simulates until a seed fails.
 fn judge(copy: &Path, options: &Options) -> Result<Option<(u64, String)>, String> {
-    let target = workspace::task_directory();
-    let target = target.parent().unwrap_or(&target);
+    // Not the workspace's: cargo would take crates of the mutant for those of the same name there.
+    let target = workspace::task_directory().join("mutant-target");
     let simulator = || {
         let mut simulator = simulate::simulator(copy);
-        simulator.env("CARGO_TARGET_DIR", target);
+        simulator.env("CARGO_TARGET_DIR", &target);
         simulator
     };
     // None at all: what fails here does not build.

@@ -11,6 +11,9 @@ pub const USAGE: &str = "[--seeds N] [--from S] [--jobs J] [--twice]";
 /// How many seeds continuous integration simulates.
 const OF_CI: &[&str] = &["--seeds", "500"];
 
+/// Those it runs twice: the same seed has to be the same run, or no failure can be replayed.
+const TWICE_OF_CI: &[&str] = &["--seeds", "40", "--from", "1000", "--twice"];
+
 /// Simulates, prints what was met, and for the first seed that fails what happened and how to replay it.
 pub fn run(arguments: &[String]) -> Outcome {
     process::run(simulator(&workspace::root()).args(arguments))
@@ -18,7 +21,8 @@ pub fn run(arguments: &[String]) -> Outcome {
 
 /// The seeds of continuous integration.
 pub fn run_few() -> Outcome {
-    process::run(simulator(&workspace::root()).args(OF_CI))
+    process::run(simulator(&workspace::root()).args(OF_CI))?;
+    process::run(simulator(&workspace::root()).args(TWICE_OF_CI))
 }
 
 /// The simulator of the workspace at `root`, built there; arguments are the simulator's.

@@ -112,7 +112,11 @@ pub fn run_quick() -> Outcome {
         println!("skipped: {reason}");
         return Ok(());
     }
-    run(&QUICK.map(str::to_owned))
+    // A release build would take longer than the suites do.
+    let rfs = tools::build_checked_rfs()?.to_string_lossy().into_owned();
+    let mut arguments = QUICK.map(str::to_owned).to_vec();
+    arguments.extend(["--rfs".to_owned(), rfs]);
+    run(&arguments)
 }
 
 const QUICK: [&str; 7] = ["pjdfstest", "fsx", "programs", "--ops", "2000", "--seeds", "1"];

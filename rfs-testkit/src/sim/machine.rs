@@ -1,11 +1,13 @@
 //! Machines with disks, and the processes on them.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use object_store::ObjectStore;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::network::Network;
 use super::world::World;
@@ -87,7 +89,8 @@ impl Machine {
             name,
             plan,
             disk: self.disk.clone(),
-            asleep: watch::Sender::new(false),
+            asleep: AtomicBool::new(false),
+            woken: Notify::new(),
             told: Mutex::new(false),
         }));
         self.process = Some(process.clone());
@@ -105,7 +108,9 @@ struct Running {
     name: String,
     plan: CrashPlan,
     disk: SimDisk,
-    asleep: watch::Sender<bool>,
+    asleep: AtomicBool,
+    /// Wakes those who wait for that in the order in which they came; a watch channel would do it in another one each time.
+    woken: Notify,
     /// Its death is in the trace.
     told: Mutex<bool>,
 }
@@ -140,7 +145,7 @@ impl Process {
         self.0.plan.crash();
         self.note_death();
         // Who waits for it to wake sees that it is dead.
-        self.0.asleep.send_modify(|asleep| *asleep = false);
+        self.0.rouse();
     }
 
     /// Whether it is dead.
@@ -157,7 +162,7 @@ impl Process {
     pub fn sleep(&self) {
         self.0.world.note(&format!("{} falls asleep", self.0.name));
         self.0.world.count("processes put to sleep");
-        self.0.asleep.send_modify(|asleep| *asleep = true);
+        self.0.asleep.store(true, Ordering::Release);
     }
 
     /// Falls asleep, and wakes after this time.
@@ -170,16 +175,21 @@ impl Process {
     /// Wakes.
     pub fn wake(&self) {
         self.0.world.note(&format!("{} wakes", self.0.name));
-        self.0.asleep.send_modify(|asleep| *asleep = false);
+        self.0.rouse();
     }
 
     /// Waits until it is awake; says whether it is alive then. Tasks of the process pass here before each step, since only
     /// its requests stop by themselves.
     pub async fn awake(&self) -> bool {
-        let mut asleep = self.0.asleep.subscribe();
-        // It cannot end before the process does.
-        _ = asleep.wait_for(|asleep| !asleep).await;
-        !self.is_dead()
+        loop {
+            let mut woken = pin!(self.0.woken.notified());
+            // From here on no waking is missed.
+            woken.as_mut().enable();
+            if !self.0.asleep.load(Ordering::Acquire) {
+                return !self.is_dead();
+            }
+            woken.await;
+        }
     }
 
     pub(super) fn plan(&self) -> &CrashPlan {
@@ -191,5 +201,12 @@ impl Process {
             self.0.world.note(&format!("{} is dead", self.0.name));
             self.0.world.count("processes that died");
         }
+    }
+}
+
+impl Running {
+    fn rouse(&self) {
+        self.asleep.store(false, Ordering::Release);
+        self.woken.notify_waiters();
     }
 }

@@ -46,6 +46,8 @@ pub struct Report {
     pub fingerprint: u64,
     /// How much simulated time passed.
     pub elapsed: Duration,
+    /// The last events, each with its time in seconds.
+    pub trace: Vec<String>,
 }
 
 /// A simulation that failed.
@@ -216,7 +218,12 @@ impl World {
 
     fn report(&self) -> Report {
         let trace = self.0.trace.lock();
-        Report { counts: trace.counts(), fingerprint: trace.fingerprint(), elapsed: self.elapsed() }
+        Report {
+            counts: trace.counts(),
+            fingerprint: trace.fingerprint(),
+            elapsed: self.elapsed(),
+            trace: trace.events(),
+        }
     }
 
     pub(super) fn fate(&self, kind: CallKind, create: bool) -> Fate {

@@ -61,6 +61,12 @@ pub(super) fn build_rfs() -> Outcome {
     process::run(workspace::cargo().args(["build", "--release", "--locked", "--package", "rfs-cli"]))
 }
 
+/// As [`build_rfs`], in the profile in which the tests are built: with them, it is built already.
+pub(super) fn build_checked_rfs() -> Result<PathBuf, String> {
+    process::run(workspace::cargo().args(["build", "--locked", "--package", "rfs-cli"]))?;
+    Ok(target_directory().join("debug/rfs"))
+}
+
 /// The command-line tool of this workspace.
 pub(super) fn built_rfs() -> PathBuf {
     target_directory().join("release/rfs")
