@@ -48,9 +48,10 @@ impl Undurable {
         now: impl FnOnce() -> Timestamp,
     ) {
         let Some(told) = self.told.as_ref().filter(|_| Told::ANYBODY) else { return };
-        let (standing, now) = (standing(), now());
-        let age_ns = self.ages.lock().oldest(standing, before, now);
-        told.undurable(standing.bytes, seconds(age_ns));
+        // Locked before anybody looks: whoever tells last has seen the newest.
+        let mut ages = self.ages.lock();
+        let standing = standing();
+        told.undurable(standing.bytes, seconds(ages.oldest(standing, before, now())));
     }
 
     pub(crate) fn committed(&self, time: Timestamp) {

@@ -49,6 +49,10 @@ pub enum ObjectRole {
     Segment,
     /// A piece of an image.
     Image,
+    /// Keeps a state, or some objects, for somebody.
+    Pin,
+    /// Says what a collection keeps.
+    Kept,
     /// Nothing that this rfs knows.
     Unknown,
 }
@@ -251,6 +255,10 @@ pub(crate) fn role_of(keys: Keys, key: &str) -> ObjectRole {
         ObjectRole::Segment
     } else if below(keys.images()) || keys.parse_pages(key).is_some() {
         ObjectRole::Image
+    } else if keys.parse_pin(key).is_some() {
+        ObjectRole::Pin
+    } else if keys.parse_kept(key).is_some() || key == keys.kept_v4() {
+        ObjectRole::Kept
     } else {
         ObjectRole::Unknown
     }

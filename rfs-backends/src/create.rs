@@ -5,7 +5,7 @@ use crate::{
 };
 use bytes::Bytes;
 use futures::future::join_all;
-use object_store::{PutMode, path::Path};
+use object_store::{PutMode, PutPayload, path::Path};
 
 /// Racing creators of one probe key.
 const RACERS: u64 = 8;
@@ -53,11 +53,8 @@ impl Store {
             let detail = "names that end in .z are of compressed objects, which are not created exclusively";
             return Err(inner.call("creating", key, 0).fail(Failure::last(StoreErrorKind::BadKey, detail)));
         }
-        let bytes = match inner.cipher(true).await? {
-            // One block mostly; sealed the same each time, so that what stands there can be compared.
-            Some(cipher) => cipher.seal(key, &[bytes]).concat().into(),
-            None => bytes,
-        };
+        // Sealed the same each time, so that what stands there can be compared.
+        let bytes: Bytes = inner.sealed(key, vec![bytes]).await?.into_iter().collect::<PutPayload>().into();
         let mut call = inner.call("creating", key, bytes.len() as u64);
         loop {
             let put = call

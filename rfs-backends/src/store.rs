@@ -279,6 +279,38 @@ impl Store {
         inner.decompressed(key, inner.unsealed(key, got?).await?).await
     }
 
+    /// Reads what is left of an object that is damaged. Zeros stand for the blocks of 64 KiB that cannot be decrypted or
+    /// decompressed, so that what is around them keeps its place; what is neither encrypted nor compressed comes as it is.
+    /// Whoever asks has checksums of its own.
+    ///
+    /// ```
+    /// use rfs_backends::{Store, StoreOptions};
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// use object_store::{ObjectStoreExt, path::Path};
+    ///
+    /// let store = Store::from_url("memory://", StoreOptions::default())?;
+    /// store.put("log.z", vec![1; 150_000].into()).await?;
+    /// let path = Path::from("log.z");
+    /// let mut stored = store.inner().get(&path).await?.bytes().await?.to_vec();
+    /// *stored.last_mut().unwrap() ^= 1;
+    /// store.inner().put(&path, stored.into()).await?;
+    ///
+    /// assert!(store.get("log.z").await.is_err());
+    /// let left = store.salvage("log.z").await?;
+    /// assert_eq!((left.len(), left[131_071], left[131_072]), (150_000, 1, 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// As [`get`](Self::get); [`Damaged`](StoreErrorKind::Damaged) if what tells where the blocks are is damaged.
+    pub async fn salvage(&self, key: &str) -> Result<Bytes, StoreError> {
+        let inner = &*self.inner;
+        let path = inner.path("reading", key)?;
+        let got = inner.call("reading", key, 0).run(|limit| inner.attempt_get(&path, None, limit)).await;
+        inner.salvage_decompressed(key, inner.salvage_unsealed(key, got?).await?)
+    }
+
     /// Reads exactly the bytes of `range`. An empty range is answered without asking the store.
     ///
     /// ```

@@ -20,7 +20,7 @@ pub use self::report::{CheckOptions, CheckReport, CheckedState, Finding, Problem
 pub(crate) use self::report::{Findings, told};
 pub(crate) use self::segments::{Run, Segments, verify_whole};
 pub(crate) use self::survey::{Entry, LoggedCommit, Survey};
-use crate::pins::pins;
+use crate::pins::{Kept, Pin, pins, read_kept};
 use crate::{Pages, RecoveryError};
 
 /// Checks the volume in `store`: its newest state and every checkpoint. Up to `pages_bytes` of pages are kept.
@@ -186,12 +186,13 @@ impl<'a> Checker<'a> {
                 commits.filter_map(|commit| Some((commit.commit.checkpoint.clone()?, commit.commit.id)));
             named.collect()
         });
-        let pins = pins(&self.survey.lineage.own()).await;
-        match pins {
-            Ok(pins) => {
+        match self.pins().await {
+            Ok((pins, kept)) => {
                 for pin in pins {
                     self.needed.extend(pin.objects.iter().flatten().cloned());
-                    if pin.objects.is_none() {
+                    // One of a state that was collected before came too late: whoever put it was told so.
+                    let relies = kept.as_ref().is_none_or(|kept| kept.keeps(pin.at));
+                    if pin.objects.is_none() && relies {
                         let pinned = StateName {
                             checkpoint: None,
                             kept_for: Some(format!("the state that is pinned for {}", pin.owner)),
@@ -209,6 +210,12 @@ impl<'a> Checker<'a> {
             named.into_iter().map(|(name, id)| (StateName { checkpoint: Some(name), kept_for: None }, id)),
         );
         Ok(states)
+    }
+
+    /// The pins, and what the newest collection keeps.
+    async fn pins(&self) -> Result<(Vec<Pin>, Option<Kept>), RecoveryError> {
+        let own = self.survey.lineage.own();
+        Ok((pins(&own).await?, read_kept(&own).await?.kept))
     }
 
     /// The checkpoints that a state names; none if it cannot be read.

@@ -9,8 +9,10 @@ use crate::RecoveryError;
 use crate::envelope::{self, ObjectKind};
 use crate::image::ImageBody;
 use crate::objects::{Fence, read_commit_body, read_superblock_body};
+use crate::pins::{Kept, Pin};
 
-/// Any object of a volume in words: superblock, commit (with its inlined segment), fence, image, segment.
+/// Any object of a volume in words: superblock, commit (with its inlined segment), fence, image, segment, pin,
+/// what a collection keeps.
 ///
 /// # Errors
 /// `Damaged` or `UnknownFormat` when it cannot be read.
@@ -26,6 +28,10 @@ pub fn dump_object(store: &str, key: &str, object: &Bytes) -> Result<String, Rec
         write!(out, "{:#?}", opened.body::<Fence>(store, key, ObjectKind::Fence)?)
     } else if opened.is(ObjectKind::Image) {
         write!(out, "{:#?}", opened.body::<ImageBody>(store, key, ObjectKind::Image)?)
+    } else if opened.is(ObjectKind::Pin) {
+        write!(out, "{:#?}", opened.body::<Pin>(store, key, ObjectKind::Pin)?)
+    } else if opened.is(ObjectKind::Kept) {
+        write!(out, "{:#?}", opened.body::<Kept>(store, key, ObjectKind::Kept)?)
     } else {
         write!(out, "{:#?}", read_commit_body(&opened, store, key)?)
     };

@@ -6,7 +6,7 @@ use rfs_core::{
     AtimePolicy, Batch, Change, CommitId, Context, Credential, Decision, Errno, Fault, Ino, LockOwner,
     LockRange, Lsn, Missing, Op, Outcome, OwnerId, Place, StateHash, Timestamp, Tree, decide,
 };
-use rfs_journal::{Appender, Boundary};
+use rfs_journal::{Appender, Boundary, Record};
 use rfs_recovery::state::State;
 
 use super::locks::LocksChanged;
@@ -468,6 +468,12 @@ impl Front {
         let (tree, state) = (older.tree.clone(), older.state);
         self.rewound = Some(Rewound { to: before, tree, state, replayed: (bytes, commits) });
         self.turn += 1;
+    }
+
+    /// Notes what the local log had, and no commit has.
+    pub(crate) fn note_replayed(&mut self, tail: &[Record]) {
+        let payload: u64 = tail.iter().map(|record| record.change.payload_len()).sum();
+        self.note(tail.iter().map(|record| change_bytes(&record.change)).sum(), payload as usize);
     }
 
     const fn note(&mut self, changes: usize, payload: usize) {

@@ -160,7 +160,7 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
     let report = report(epoch, &state, &log, held(&tree, owner));
     let lsn = log.writer.end().0;
     let cut = Cut { frame_bytes: options.frame_bytes, segment_bytes: options.segment_bytes };
-    let front = Front {
+    let mut front = Front {
         appender: Appender::new(Arc::clone(&residency), cut, log.next_segment, lsn),
         journaled: Journaled::default(),
         next_commit: CommitId { epoch, number: 0 },
@@ -168,6 +168,7 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
         rewound: None,
         turn: 0,
     };
+    front.note_replayed(&log.tail);
     let publisher = Publisher::new(lineage, writer, epoch, state.commit, state.lsn);
     let with_thread = disk.is_some() && !options.one_thread;
     let committer = Committer {
@@ -198,6 +199,8 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
     drop_inherited_checkpoints(&shared, &doing).await?;
     Driver::start(&shared)?;
     if !log.tail.is_empty() {
+        let committed = shared.commits.borrow().committed;
+        shared.tell_undurable(Some(committed));
         shared.wake.notify_one();
     }
     // Made here, so that it also ends where the task never began.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::path::Path as Key;
@@ -11,7 +12,7 @@ use rfs::{
 };
 use rfs_testkit::{Rng, SimStore};
 
-use crate::common::{options, sim, store_on};
+use crate::common::{Place, options, sim, store_on};
 
 /// What it should be, by the model of the tree: what is at each path.
 pub(crate) type Truth = BTreeMap<PathBuf, String>;
@@ -298,6 +299,38 @@ async fn rewound_and_collected_volumes_are_sound() {
         assert!(report.left.is_empty(), "{report:#?}");
         assert_eq!(truth(&volume).await.unwrap(), expected);
     }
+}
+
+/// A request that was lost may be done when its sender has given up long ago: a pin of what is collected stands there then.
+/// Nobody relies on it.
+#[tokio::test]
+async fn a_pin_that_came_too_late_is_no_damage() {
+    let place = Place::memory("a_pin_that_came_too_late_is_no_damage");
+    let on =
+        |seed| place.on(seed).with_inline_bytes(0).with_retention(1, Duration::ZERO).with_image_every(1, 1);
+    let volume = Volume::create(&place.url, on(1)).await.unwrap();
+    volume.fs().write("/a", noise(1, 1_000)).await.unwrap();
+    volume.commit().await.unwrap();
+    let pinned = volume.pin(&At::Head, "nobody", None).await.unwrap();
+    let store = place.store();
+    let pins = store.list("", None).await.unwrap().into_iter();
+    let [pin] = pins.filter(|object| object.key.contains("/pins/")).collect::<Vec<_>>().try_into().unwrap();
+    let late = store.get(&pin.key).await.unwrap();
+    volume.unpin(pinned.id).await.unwrap();
+    volume.fs().remove_file("/a").await.unwrap();
+    for _ in 0..3 {
+        volume.fs().write("/b", noise(2, 1_000)).await.unwrap();
+        volume.commit().await.unwrap();
+    }
+    assert!(volume.collect_garbage().await.unwrap().objects > 0);
+    volume.close().await.unwrap();
+
+    store.put(&pin.key, late).await.unwrap();
+    let deep = CheckOptions::new().with_deep(true);
+    let report = rfs::check(&place.url, on(2), deep).await.unwrap();
+    assert!(report.is_sound(), "{:#?}", report.findings);
+    let repaired = rfs::repair(&place.url, on(3), rfs::RepairOptions::new()).await.unwrap();
+    assert!(repaired.commit.is_none() && repaired.done.is_empty(), "{repaired:#?}");
 }
 
 /// A fork is checked with what it borrows, and its parent with what is pinned for it. A damage of the parent's is found

@@ -157,4 +157,44 @@ async fn damage_of_a_compressed_segment_is_found() {
     let volume =
         Volume::open_read_only(&place.url, on(&place, 22, Compression::None), At::Head).await.unwrap();
     assert_eq!(volume.fs().read("/f19").await.unwrap(), content(19));
+    has_lost_one(&volume).await;
+}
+
+/// All files are there but one, and of that one what stands in other blocks than the damaged one.
+async fn has_lost_one(volume: &Volume) {
+    let mut lost = Vec::new();
+    for number in 0..20 {
+        let path = format!("/f{number}");
+        match volume.fs().read(&path).await {
+            Ok(found) => assert_eq!(found, content(number), "{path}"),
+            Err(error) => lost.push((path, error)),
+        }
+    }
+    let [(path, _)] = lost.as_slice() else { panic!("of one file there is a damaged block: {lost:?}") };
+    let file = volume.fs().open(path).await.unwrap();
+    let len = content(0).len() as u64;
+    let mut read = 0;
+    for at in (0..len).step_by(1 << 10) {
+        read += u64::from(file.read_at(&mut [0; 100], at).await.is_ok());
+    }
+    assert!(read > 20, "{read} of {} KiB of {path} can be read", len >> 10);
+}
+
+#[tokio::test]
+async fn damage_of_a_sealed_segment_costs_its_block() {
+    let place = Place::encrypted("damage_of_a_sealed_segment_costs_its_block");
+    filled(&place).await.close().await.unwrap();
+    let store = place.store();
+    let segments = store.list("", None).await.unwrap().into_iter();
+    let mut segments = segments.filter(|object| object.key.contains("/segments/"));
+    let damaged = segments.find(|object| is_compressed(&object.key)).unwrap();
+    let path = Path::from(damaged.key.as_str());
+    let mut bytes = store.inner().get(&path).await.unwrap().bytes().await.unwrap().to_vec();
+    // The second block: with the first one, what tells where the compressed blocks are would be lost.
+    bytes[80_000] ^= 1;
+    store.inner().put(&path, bytes.into()).await.unwrap();
+    rfs::repair(&place.url, on(&place, 21, Compression::None), RepairOptions::new()).await.unwrap();
+    let volume =
+        Volume::open_read_only(&place.url, on(&place, 22, Compression::None), At::Head).await.unwrap();
+    has_lost_one(&volume).await;
 }

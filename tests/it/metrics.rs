@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use metrics::{Counter, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use rfs::{At, Clock, Options, Timestamp, Volume};
+use rfs_testkit::{CrashPlan, SimDisk};
 
 use crate::common::{options, sim, store_on};
 
@@ -106,5 +107,30 @@ async fn bytes_and_age_of_what_is_not_durable_are_told() {
     // The time of the newest commit is known again.
     let volume = Volume::open("sim://", with(2, store_on(&sim))).await.unwrap();
     assert_eq!(told.of("rfs_volume_commit_timestamp_seconds"), Some(1020.0));
+    volume.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_local_log_has_is_told_when_it_is_opened() {
+    let told = Told::default();
+    let _telling = metrics::set_default_local_recorder(&told);
+    let (sim, store) = sim();
+    let disk = SimDisk::new(CrashPlan::never());
+    let volume = Volume::create("sim://", options(1).with_store(store).with_disk(Arc::new(disk.clone())));
+    let volume = volume.await.unwrap();
+    volume.fs().write("/a", vec![1; 1000]).await.unwrap();
+    volume.wait(volume.position(), rfs::Level::Local).await.unwrap();
+    let before = told.behind("");
+    let disk = disk.after_kill(CrashPlan::never());
+    drop(volume);
+
+    // The session begins with a change, too.
+    let options = options(2).with_store(store_on(&sim)).with_disk(Arc::new(disk)).with_metrics_name("next");
+    let volume = Volume::open("sim://", options).await.unwrap();
+    let label = "{volume=\"next\"}";
+    let (bytes, _) = told.behind(label);
+    assert!((before.0..before.0 + 500.0).contains(&bytes), "{bytes} after {before:?}");
+    volume.commit().await.unwrap();
+    assert!(told.behind(label).0 < 1.0);
     volume.close().await.unwrap();
 }

@@ -186,6 +186,20 @@ impl Table {
         }
         Ok(out)
     }
+
+    /// What is left of the content of a whole object: zeros stand for the blocks that do not open.
+    pub(super) fn salvage(&self, object: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (number, row) in (0..).zip(&self.rows) {
+            let content = content_of(self.content_len, number);
+            let stored = usize::try_from(row.start).ok().and_then(|start| object.get(start..));
+            match self.open(&content, stored.unwrap_or_default()) {
+                Ok(opened) => out.extend(opened),
+                Err(_) => out.resize(out.len() + (content.end - content.start) as usize, 0),
+            }
+        }
+        out
+    }
 }
 
 fn block_of(offset: u64) -> usize {

@@ -120,20 +120,31 @@ impl Inner {
         if !is_compressed(key) {
             return Ok(object);
         }
-        let table = Table::decode(&object).map_err(|detail| self.damaged(key, &detail))?;
-        let most = self.options.max_object_bytes;
-        if table.content_len() > most {
-            let failure = self.too_large("an object", table.content_len());
-            return Err(self.call("reading", key, 0).fail(failure));
-        }
+        let table = self.table_of(key, &object)?;
         let range = 0..table.content_len();
         if table.end() != object.len() as u64 {
             return Err(self.damaged(key, "it is cut, or longer than its table says"));
         }
         let Some(stored) = table.stored(&range) else { return Ok(Bytes::new()) };
-        let opened = self.opened(key, &table, range, object.slice(stored.start as usize..)).await?;
+        let opened =
+            self.opened(key, &table, range, stored.start, object.slice(stored.start as usize..)).await?;
         self.tables.keep(key, &Arc::new(table));
         Ok(opened)
+    }
+
+    /// As [`Inner::decompressed`], of an object that is damaged: zeros stand for the blocks that do not open.
+    pub(crate) fn salvage_decompressed(&self, key: &str, object: Bytes) -> Result<Bytes, StoreError> {
+        if is_compressed(key) { Ok(self.table_of(key, &object)?.salvage(&object).into()) } else { Ok(object) }
+    }
+
+    /// The table of a whole object, if its content is none that is too large.
+    fn table_of(&self, key: &str, object: &[u8]) -> Result<Table, StoreError> {
+        let table = Table::decode(object).map_err(|detail| self.damaged(key, &detail))?;
+        if table.content_len() > self.options.max_object_bytes {
+            let failure = self.too_large("an object", table.content_len());
+            return Err(self.call("reading", key, 0).fail(failure));
+        }
+        Ok(table)
     }
 
     /// The bytes of a range, which is not empty, of a compressed object.
@@ -148,8 +159,8 @@ impl Inner {
                     .call("reading", key, 0)
                     .fail(Failure::last(StoreErrorKind::Truncated, detail)));
             };
-            let stored = self.stored_range(key, stored).await?;
-            self.opened(key, &table, range.clone(), stored).await
+            let bytes = self.stored_range(key, stored.clone()).await?;
+            self.opened(key, &table, range.clone(), stored.start, bytes).await
         };
         let table = match known {
             Some(table) => table,
@@ -181,16 +192,16 @@ impl Inner {
         Ok(table)
     }
 
-    /// Opens the blocks of a range, and lets others go on in between.
+    /// Opens the blocks of a range, whose stored bytes begin at `begin` in the object, and lets others go on in between.
     async fn opened(
         &self,
         key: &str,
         table: &Table,
         range: Range<u64>,
+        begin: u64,
         stored: Bytes,
     ) -> Result<Bytes, StoreError> {
         let step = (BLOCKS_AT_ONCE * CONTENT_LEN) as u64;
-        let begin = stored_start(table, &range);
         let mut out = Vec::new();
         let mut at = range.start;
         while at < range.end {
@@ -211,8 +222,4 @@ impl Inner {
         }
         Ok(out.into())
     }
-}
-
-fn stored_start(table: &Table, range: &Range<u64>) -> u64 {
-    table.stored(range).map_or(0, |stored| stored.start)
 }

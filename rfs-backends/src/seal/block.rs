@@ -107,30 +107,12 @@ impl Cipher {
         let mut out = Vec::with_capacity(stored.len());
         let mut ended = false;
         for (number, block) in (first..).zip(stored.chunks(STORED_LEN)) {
-            let wrong = |what: &str| {
+            let opened =
+                if ended { Err("comes after the last one") } else { self.open_block(name, number, block) };
+            let (last, content) = opened.map_err(|what| {
                 let at = HEADER_LEN as u64 + number * STORED_LEN as u64;
-                Err(format!("block {number}, at offset {at} of the stored object, {what}"))
-            };
-            if ended {
-                return wrong("comes after the last one");
-            }
-            let Some((prefix, sealed)) = block.split_at_checked(PREFIX_LEN) else { return wrong("is cut") };
-            let (last, salt) = (prefix[0] == 1, &prefix[1..]);
-            let key = place(&self.blocks, name, number, last).update(salt).finalize();
-            let opened = match self.algorithm {
-                Algorithm::Aes256Gcm => {
-                    Aes256Gcm::new(key.as_bytes().into()).decrypt(&[0; 12].into(), sealed)
-                }
-                Algorithm::ChaCha20Poly1305 => {
-                    ChaCha20Poly1305::new(key.as_bytes().into()).decrypt(&[0; 12].into(), sealed)
-                }
-            };
-            let Ok(content) = opened else {
-                return wrong("does not have its tag: it was changed, moved or cut");
-            };
-            if prefix[0] > 1 || (!last && content.len() != CONTENT_LEN) {
-                return wrong("has a length that no block has");
-            }
+                format!("block {number}, at offset {at} of the stored object, {what}")
+            })?;
             ended = last;
             out.extend(content);
         }
@@ -138,6 +120,36 @@ impl Cipher {
             return Err("the last block is missing".to_owned());
         }
         Ok(out.into())
+    }
+
+    /// What is left of an object's content, of all its stored blocks: zeros stand for the blocks that do not open.
+    pub(super) fn salvage(&self, name: &str, stored: &[u8]) -> Bytes {
+        let mut out = Vec::with_capacity(stored.len());
+        for (number, block) in (0..).zip(stored.chunks(STORED_LEN)) {
+            match self.open_block(name, number, block) {
+                Ok((_, content)) => out.extend(content),
+                Err(_) => out.resize(out.len() + block.len().saturating_sub(SEALED_LEN), 0),
+            }
+        }
+        out.into()
+    }
+
+    /// Whether a block is the last one, and its content; the error says what is wrong.
+    fn open_block(&self, name: &str, number: u64, block: &[u8]) -> Result<(bool, Vec<u8>), &'static str> {
+        let (prefix, sealed) = block.split_at_checked(PREFIX_LEN).ok_or("is cut")?;
+        let (last, salt) = (prefix[0] == 1, &prefix[1..]);
+        let key = place(&self.blocks, name, number, last).update(salt).finalize();
+        let opened = match self.algorithm {
+            Algorithm::Aes256Gcm => Aes256Gcm::new(key.as_bytes().into()).decrypt(&[0; 12].into(), sealed),
+            Algorithm::ChaCha20Poly1305 => {
+                ChaCha20Poly1305::new(key.as_bytes().into()).decrypt(&[0; 12].into(), sealed)
+            }
+        };
+        let content = opened.map_err(|_| "does not have its tag: it was changed, moved or cut")?;
+        if prefix[0] > 1 || (!last && content.len() != CONTENT_LEN) {
+            return Err("has a length that no block has");
+        }
+        Ok((last, content))
     }
 }
 

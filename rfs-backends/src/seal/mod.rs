@@ -203,6 +203,14 @@ impl Inner {
         opened.map_err(|detail| self.damaged(key, &detail))
     }
 
+    /// As [`Inner::unsealed`], of an object that is damaged: zeros stand for the blocks that do not open.
+    pub(crate) async fn salvage_unsealed(&self, key: &str, stored: Bytes) -> Result<Bytes, StoreError> {
+        match self.cipher(false).await? {
+            Some(cipher) => Ok(cipher.salvage(key, stored.get(HEADER_LEN..).unwrap_or_default())),
+            None => self.unsealed(key, stored).await,
+        }
+    }
+
     /// Which bytes of the stored object the bytes of its content are in: of all blocks that they touch.
     pub(crate) fn sealed_range(range: &Range<u64>) -> Range<u64> {
         block::stored_range(range)

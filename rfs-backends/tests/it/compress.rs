@@ -67,6 +67,44 @@ async fn what_was_put_is_read_whole_and_in_ranges() {
 }
 
 #[tokio::test]
+async fn of_a_damaged_object_all_other_blocks_are_left() {
+    let content = content();
+    for (what, backend, store) in stores() {
+        store.put_large("a.z", vec![content.clone().into()]).await.unwrap();
+        store.put_large("a", vec![content.clone().into()]).await.unwrap();
+        for key in ["a", "a.z"] {
+            assert_eq!(
+                fresh(&backend, what).salvage(key).await.unwrap(),
+                content,
+                "{what}: nothing is damaged"
+            );
+            let path = Path::from(key);
+            let mut stored = backend.get(&path).await.unwrap().bytes().await.unwrap().to_vec();
+            // Not in the first block, which holds the table.
+            let late = stored.len() / 4 * 3;
+            stored[late] ^= 1;
+            backend.put(&path, stored.clone().into()).await.unwrap();
+            let left = fresh(&backend, what).salvage(key).await.unwrap();
+            assert_eq!(left.len(), content.len(), "{what}: {key}");
+            let differ = left.iter().zip(&content).filter(|(left, content)| left != content).count();
+            // A sealed block may hold the ends of two compressed ones, and all that are smaller.
+            let most = if what == "encrypted" && key == "a.z" { content.len() / 3 * 2 } else { 65_536 };
+            assert!((1..=most).contains(&differ), "{what}: {key} has {differ} other bytes");
+            // Cut: what was before is there.
+            backend.put(&path, stored[..late].to_vec().into()).await.unwrap();
+            let left = fresh(&backend, what).salvage(key).await.unwrap();
+            assert_eq!(left[..content.len() / 3], content[..content.len() / 3], "{what}: {key}");
+        }
+        let missing = store.salvage("none").await.unwrap_err();
+        assert_eq!(missing.kind(), StoreErrorKind::NotFound);
+        let path = Path::from("a.z");
+        backend.put(&path, b"RFS-ZIP".to_vec().into()).await.unwrap();
+        let error = fresh(&backend, what).salvage("a.z").await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Damaged, "{what}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn the_table_of_an_object_is_asked_for_once() {
     let (_, backend, store) = stores().swap_remove(0);
     store.put("a.z", content().into()).await.unwrap();

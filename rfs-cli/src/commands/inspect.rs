@@ -48,6 +48,8 @@ pub(super) const fn role(role: ObjectRole) -> &'static str {
         ObjectRole::Commit => "commit",
         ObjectRole::Segment => "segment",
         ObjectRole::Image => "image",
+        ObjectRole::Pin => "pin",
+        ObjectRole::Kept => "kept",
         _ => "unknown",
     }
 }

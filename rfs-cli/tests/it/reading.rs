@@ -186,6 +186,14 @@ async fn any_object_is_shown() {
     assert_eq!(pages, 1);
     let commit = said(&["inspect", &url, "1.0"]);
     assert!(commit.contains("first") && commit.contains("Write"), "{commit}");
+    json(&["gc", &url, "--keep-commits", "1", "--keep-for", "0s"]);
+    json(&["fork", &url, &format!("{url}-fork")]);
+    let objects = json(&["inspect", &url]);
+    for role in ["kept", "pin"] {
+        let object = objects.as_array().unwrap().iter().find(|object| object["role"] == role);
+        let key = object.unwrap_or_else(|| panic!("{role} in {objects}"))["key"].as_str().unwrap();
+        assert!(said(&["inspect", &url, key]).contains("\n    volume: "), "{key}");
+    }
     let (code, told) = failure(&["inspect", &url, "segments/0"]);
     assert!(code == 3 && told.contains("segments/0") && told.contains("rfs inspect URL"), "{told}");
 }

@@ -280,9 +280,14 @@ impl Journal {
         Ok(Some(object.slice(stored.offset.min(end) as usize..end as usize)))
     }
 
-    /// An object, if it is there and what it was sealed or compressed from can be told.
+    /// An object, or what is left of it, if it is there and what it was sealed or compressed from can be told.
     pub(crate) async fn object(&self, key: &str) -> Result<Option<Bytes>, RecoveryError> {
-        match self.lineage.of_key(key).store.get(key).await {
+        let store = &self.lineage.of_key(key).store;
+        let object = match store.get(key).await {
+            Err(error) if error.kind() == StoreErrorKind::Damaged => store.salvage(key).await,
+            got => got,
+        };
+        match object {
             Ok(object) => Ok(Some(object)),
             Err(error)
                 if matches!(
