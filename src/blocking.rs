@@ -18,10 +18,12 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::engine::Receipt;
 use crate::error::{Error, ErrorKind, Result};
@@ -31,6 +33,19 @@ use crate::{
     Metadata, Node, OpenOptions, Options, Permission, Permissions, Pin, Quota, QuotaSubject, RenameMode,
     RestoreOptions, Restored, StatFs, StateHash, StoreUsage, Timestamp, XattrMode, XattrName,
 };
+
+/// Waits for what a future gives. Most operations are done at once, and nothing has to be set up for waiting then.
+fn block_on<F: Future>(runtime: &Runtime, future: F) -> F::Output {
+    let mut future = pin!(future);
+    // Inside of another runtime it is refused, as it were if it had to wait.
+    if Handle::try_current().is_err() {
+        let _entered = runtime.enter();
+        if let Poll::Ready(done) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return done;
+        }
+    }
+    runtime.block_on(future)
+}
 
 /// A volume, as [`crate::Volume`].
 #[derive(Clone, Debug)]
@@ -76,7 +91,7 @@ impl Volume {
     fn start(open: impl Future<Output = Result<crate::Volume>>) -> Result<Self> {
         let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("rfs").enable_all().build();
         let runtime = runtime.map_err(|error| Error::caused(ErrorKind::Bug, "starting a runtime", error))?;
-        let volume = runtime.block_on(open)?;
+        let volume = block_on(&runtime, open)?;
         Ok(Self { volume, runtime: Arc::new(runtime) })
     }
 
@@ -103,7 +118,7 @@ impl Volume {
     /// # Errors
     /// As there.
     pub fn wait(&self, position: Lsn, level: Level) -> Result<()> {
-        self.runtime.block_on(self.volume.wait(position, level))
+        block_on(&self.runtime, self.volume.wait(position, level))
     }
 
     /// As [`crate::Volume::commit`].
@@ -111,7 +126,7 @@ impl Volume {
     /// # Errors
     /// As there.
     pub fn commit(&self) -> Result<Receipt> {
-        self.runtime.block_on(self.volume.commit())
+        block_on(&self.runtime, self.volume.commit())
     }
 
     /// As [`crate::Volume::checkpoint`].
@@ -127,7 +142,7 @@ impl Volume {
     /// # Errors
     /// As there.
     pub fn checkpoint_with(&self, name: &str, metadata: Vec<u8>) -> Result<Commit> {
-        let commit = self.runtime.block_on(self.volume.checkpoint_with(name, metadata))?;
+        let commit = block_on(&self.runtime, self.volume.checkpoint_with(name, metadata))?;
         Ok(Commit { commit, runtime: Arc::clone(&self.runtime) })
     }
 
@@ -136,7 +151,7 @@ impl Volume {
     /// # Errors
     /// As there.
     pub fn drop_checkpoint(&self, name: &str) -> Result<()> {
-        self.runtime.block_on(self.volume.drop_checkpoint(name))
+        block_on(&self.runtime, self.volume.drop_checkpoint(name))
     }
 
     /// As [`crate::Volume::metadata_of`].
@@ -144,7 +159,7 @@ impl Volume {
     /// # Errors
     /// As there.
     pub fn metadata_of(&self, commit: CommitId) -> Result<Vec<u8>> {
-        self.runtime.block_on(self.volume.metadata_of(commit))
+        block_on(&self.runtime, self.volume.metadata_of(commit))
     }
 
     /// As [`crate::Volume::history`].
@@ -152,7 +167,7 @@ impl Volume {
     /// # Errors
     /// As there.
     pub fn history(&self, path: impl AsRef<Path>) -> Result<History> {
-        self.runtime.block_on(self.volume.history(path))
+        block_on(&self.runtime, self.volume.history(path))
     }
 
     /// As [`crate::Volume::collect_garbage`].
@@ -160,7 +175,7 @@ impl Volume {
     /// # Errors
     /// As there.
     pub fn collect_garbage(&self) -> Result<Collected> {
-        self.runtime.block_on(self.volume.collect_garbage())
+        block_on(&self.runtime, self.volume.collect_garbage())
     }
 
     /// As [`crate::Volume::compact`].
@@ -168,7 +183,7 @@ impl Volume {
     /// # Errors
     /// As there.
     pub fn compact(&self) -> Result<Compacted> {
-        self.runtime.block_on(self.volume.compact())
+        block_on(&self.runtime, self.volume.compact())
     }
 
     /// As [`crate::Volume::usage`].
@@ -176,7 +191,7 @@ impl Volume {
     /// # Errors
     /// As there.
     pub fn usage(&self) -> Result<StoreUsage> {
-        self.runtime.block_on(self.volume.usage())
+        block_on(&self.runtime, self.volume.usage())
     }
 
     /// As [`crate::Volume::restore`].
@@ -184,7 +199,7 @@ impl Volume {
     /// # Errors
     /// As there.
     pub fn restore(&self, dir: impl AsRef<Path>, options: RestoreOptions) -> Result<Restored> {
-        self.runtime.block_on(self.volume.restore(dir, options))
+        block_on(&self.runtime, self.volume.restore(dir, options))
     }
 
     /// As [`crate::Volume::apply_to`].
@@ -197,7 +212,7 @@ impl Volume {
         to: &Self,
         options: ApplyOptions,
     ) -> std::result::Result<Applied, ApplyError> {
-        self.runtime.block_on(self.volume.apply_to(dir, &to.volume, options))
+        block_on(&self.runtime, self.volume.apply_to(dir, &to.volume, options))
     }
 
     /// As [`crate::Volume::rewind`].
@@ -205,7 +220,7 @@ impl Volume {
     /// # Errors
     /// As there.
     pub fn rewind(&self, at: &At) -> Result<Receipt> {
-        self.runtime.block_on(self.volume.rewind(at))
+        block_on(&self.runtime, self.volume.rewind(at))
     }
 
     /// As [`crate::Volume::rewind_path`].
@@ -213,7 +228,7 @@ impl Volume {
     /// # Errors
     /// As there.
     pub fn rewind_path(&self, path: impl AsRef<Path>, at: &At) -> Result<Receipt> {
-        self.runtime.block_on(self.volume.rewind_path(path, at))
+        block_on(&self.runtime, self.volume.rewind_path(path, at))
     }
 
     /// As [`crate::Volume::fork`].
@@ -221,7 +236,7 @@ impl Volume {
     /// # Errors
     /// As there.
     pub fn fork(&self, url: &str, at: &At) -> Result<Forked> {
-        self.runtime.block_on(self.volume.fork(url, at))
+        block_on(&self.runtime, self.volume.fork(url, at))
     }
 
     /// As [`crate::Volume::detach`].
@@ -229,7 +244,7 @@ impl Volume {
     /// # Errors
     /// As there.
     pub fn detach(&self) -> Result<Detached> {
-        self.runtime.block_on(self.volume.detach())
+        block_on(&self.runtime, self.volume.detach())
     }
 
     /// As [`crate::Volume::pin`].
@@ -237,7 +252,7 @@ impl Volume {
     /// # Errors
     /// As there.
     pub fn pin(&self, at: &At, owner: &str, expires: Option<Timestamp>) -> Result<Pin> {
-        self.runtime.block_on(self.volume.pin(at, owner, expires))
+        block_on(&self.runtime, self.volume.pin(at, owner, expires))
     }
 
     /// As [`crate::Volume::unpin`].
@@ -245,7 +260,7 @@ impl Volume {
     /// # Errors
     /// As there.
     pub fn unpin(&self, id: u128) -> Result<()> {
-        self.runtime.block_on(self.volume.unpin(id))
+        block_on(&self.runtime, self.volume.unpin(id))
     }
 
     /// As [`crate::Volume::pins`].
@@ -253,7 +268,7 @@ impl Volume {
     /// # Errors
     /// As there.
     pub fn pins(&self) -> Result<Vec<Pin>> {
-        self.runtime.block_on(self.volume.pins())
+        block_on(&self.runtime, self.volume.pins())
     }
 
     /// As [`crate::Volume::state_hash`].
@@ -261,7 +276,7 @@ impl Volume {
     /// # Errors
     /// As there.
     pub fn state_hash(&self) -> Result<StateHash> {
-        self.runtime.block_on(self.volume.state_hash())
+        block_on(&self.runtime, self.volume.state_hash())
     }
 
     /// As [`crate::Volume::check`].
@@ -269,7 +284,7 @@ impl Volume {
     /// # Errors
     /// As there.
     pub fn check(&self) -> std::result::Result<(), CheckError> {
-        self.runtime.block_on(self.volume.check())
+        block_on(&self.runtime, self.volume.check())
     }
 
     /// As [`crate::Volume::close`].
@@ -277,7 +292,7 @@ impl Volume {
     /// # Errors
     /// As there.
     pub fn close(self) -> Result<()> {
-        self.runtime.block_on(self.volume.close())
+        block_on(&self.runtime, self.volume.close())
     }
 }
 
@@ -295,7 +310,7 @@ impl Commit {
     /// # Errors
     /// As there.
     pub fn wait(&mut self) -> Result<Receipt> {
-        self.runtime.block_on(self.commit.wait())
+        block_on(&self.runtime, self.commit.wait())
     }
 }
 
@@ -315,7 +330,7 @@ macro_rules! blocking {
                 /// # Errors
                 /// As there.
                 pub fn $name(&self, $($arg: $type),*) -> Result<$output> {
-                    self.runtime.block_on(self.fs.$name($($arg),*))
+                    block_on(&self.runtime, self.fs.$name($($arg),*))
                 }
             )*
         }
@@ -405,7 +420,7 @@ impl Fs {
     /// # Errors
     /// As there.
     pub fn open_held(&self, ino: Ino, options: &OpenOptions) -> Result<File> {
-        let file = self.runtime.block_on(self.fs.open_held(ino, options))?;
+        let file = block_on(&self.runtime, self.fs.open_held(ino, options))?;
         Ok(File { file, runtime: Arc::clone(&self.runtime) })
     }
 
@@ -414,7 +429,7 @@ impl Fs {
     /// # Errors
     /// As there.
     pub fn open_nameless(&self, dir: impl AsRef<Path>, options: &OpenOptions) -> Result<File> {
-        let file = self.runtime.block_on(self.fs.open_nameless(dir, options))?;
+        let file = block_on(&self.runtime, self.fs.open_nameless(dir, options))?;
         Ok(File { file, runtime: Arc::clone(&self.runtime) })
     }
 
@@ -423,7 +438,7 @@ impl Fs {
     /// # Errors
     /// As there.
     pub fn read_dir(&self, path: impl AsRef<Path>) -> Result<ReadDir> {
-        let list = self.runtime.block_on(self.fs.read_dir(path))?;
+        let list = block_on(&self.runtime, self.fs.read_dir(path))?;
         Ok(ReadDir { list, failed: false, runtime: Arc::clone(&self.runtime) })
     }
 
@@ -448,7 +463,7 @@ impl Fs {
     /// # Errors
     /// As there.
     pub fn open_with(&self, path: impl AsRef<Path>, options: &OpenOptions) -> Result<File> {
-        let file = self.runtime.block_on(options.open(&self.fs, path))?;
+        let file = block_on(&self.runtime, options.open(&self.fs, path))?;
         Ok(File { file, runtime: Arc::clone(&self.runtime) })
     }
 
@@ -457,7 +472,7 @@ impl Fs {
     /// # Errors
     /// As [`crate::Batch::apply`].
     pub fn apply(&self, batch: impl FnOnce(crate::Batch) -> crate::Batch) -> Result<()> {
-        self.runtime.block_on(batch(self.fs.batch()).apply())
+        block_on(&self.runtime, batch(self.fs.batch()).apply())
     }
 }
 
@@ -477,7 +492,7 @@ impl ReadDir {
     /// # Errors
     /// As there.
     pub fn next_entry(&mut self) -> Result<Option<DirEntry>> {
-        let entry = self.runtime.block_on(self.list.next_entry())?;
+        let entry = block_on(&self.runtime, self.list.next_entry())?;
         Ok(entry.map(|entry| DirEntry { entry, runtime: Arc::clone(&self.runtime) }))
     }
 
@@ -544,7 +559,7 @@ impl DirEntry {
     /// # Errors
     /// As there.
     pub fn metadata(&self) -> Result<Metadata> {
-        self.runtime.block_on(self.entry.metadata())
+        block_on(&self.runtime, self.entry.metadata())
     }
 }
 
@@ -566,7 +581,7 @@ macro_rules! blocking_file {
                 /// # Errors
                 /// As there.
                 pub fn $name(&self, $($arg: $type),*) -> Result<$output> {
-                    self.runtime.block_on(self.file.$name($($arg),*))
+                    block_on(&self.runtime, self.file.$name($($arg),*))
                 }
             )*
         }
@@ -646,7 +661,7 @@ impl File {
     /// # Errors
     /// As there.
     pub fn copy_range(&self, offset: u64, to: &Self, to_offset: u64, len: u64) -> Result<u64> {
-        self.runtime.block_on(self.file.copy_range(offset, &to.file, to_offset, len))
+        block_on(&self.runtime, self.file.copy_range(offset, &to.file, to_offset, len))
     }
 
     /// As [`crate::File::ino`].
@@ -664,13 +679,16 @@ impl File {
 
 impl Read for File {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.runtime.block_on(self.file.read(buffer))
+        block_on(&self.runtime, self.file.read(buffer))
     }
 }
 
 impl Write for File {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.runtime.block_on(self.file.write(bytes))
+        if let Some(done) = self.file.write_on(bytes) {
+            return Ok(done);
+        }
+        block_on(&self.runtime, self.file.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -680,6 +698,6 @@ impl Write for File {
 
 impl Seek for File {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.runtime.block_on(self.file.seek(to))
+        block_on(&self.runtime, self.file.seek(to))
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rfs_core::Timestamp;
 
@@ -18,17 +18,11 @@ pub trait Clock: Debug + Send + Sync {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the place that injects the system's clock")]
     fn now(&self) -> Timestamp {
-        match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
-            Ok(since) => from_duration(since, 1),
-            Err(before) => from_duration(before.duration(), -1),
-        }
+        // Not `SystemTime`, of which seconds and nanoseconds are got by way of a `Duration` only: each change asks for it.
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+        Timestamp::from_nanos(now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec))
     }
-}
-
-fn from_duration(duration: Duration, sign: i64) -> Timestamp {
-    Timestamp::from_nanos(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX).saturating_mul(sign))
 }
 
 /// Where a volume takes the identities of itself and of its writers from.

@@ -110,7 +110,6 @@ impl File {
         self.writable("write")?;
         let piece = &bytes[..bytes.len().min(WRITE_BYTES)];
         let at = if self.append { WriteAt::End } else { WriteAt::Offset(offset) };
-        self.held.admit().await?;
         self.held.write(piece, at).await?;
         Ok(piece.len())
     }
@@ -133,7 +132,6 @@ impl File {
     /// As [`File::write_at`]; `EFBIG` over 64 MiB.
     pub async fn append(&self, bytes: &[u8]) -> Result<u64> {
         self.writable("write")?;
-        self.held.admit().await?;
         self.held.write(bytes, WriteAt::End).await
     }
 
@@ -310,17 +308,36 @@ impl Held {
         self.handle.shared.admit(|| self.doing("write")).await
     }
 
+    /// Whether nothing has to be waited for.
+    fn admit_now(&self) -> Result<bool> {
+        Ok(self.handle.shared.admit_now(|| self.doing("write"))?.is_none())
+    }
+
+    /// Writes, when there is room.
     async fn write(&self, bytes: &[u8], at: WriteAt) -> Result<u64> {
-        let op = Op::Write { target: Target::Ino(self.ino), at, len: bytes.len() as u64 };
-        let shared = &self.handle.shared;
-        self.written(shared.run(shared.caller(&self.credential), &op, bytes, || self.doing("write")).await?)
+        if let Some(offset) = self.go_on(bytes, at) {
+            return Ok(offset);
+        }
+        self.admit().await?;
+        loop {
+            match self.write_now(bytes, at)? {
+                Ok(offset) => return Ok(offset),
+                Err(missing) => {
+                    let loaded = self.handle.shared.load(&missing).await;
+                    loaded.map_err(|error| error.during(self.doing("write")))?;
+                }
+            }
+        }
+    }
+
+    /// Appends, if that only goes on what was appended last. There is room for it.
+    fn go_on(&self, bytes: &[u8], at: WriteAt) -> Option<u64> {
+        self.handle.shared.go_on(self.ino, at, bytes)
     }
 
     /// Writes, unless a page is missing.
     fn write_now(&self, bytes: &[u8], at: WriteAt) -> Result<std::result::Result<u64, Missing>> {
-        let op = Op::Write { target: Target::Ino(self.ino), at, len: bytes.len() as u64 };
-        let shared = &self.handle.shared;
-        match shared.change_now(|live| live.run(shared.caller(&self.credential), &op, bytes)) {
+        match self.handle.shared.write_now(&self.credential, self.ino, at, bytes) {
             Ok(outcome) => Ok(Ok(self.written(outcome)?)),
             Err(Refused::Missing(missing)) => Ok(Err(missing)),
             Err(refused) => Err(refused.doing(|| self.doing("write"))),

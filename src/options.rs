@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rfs_backends::{Store, StoreOptions};
 use rfs_core::{AtimePolicy, Credential, OwnerId};
-use rfs_journal::Disk;
+use rfs_journal::{Cut, Disk};
 
 use crate::clock::{Clock, Entropy, SystemClock};
 
@@ -355,5 +355,9 @@ impl Options {
     pub fn with_entropy(mut self, entropy: Entropy) -> Self {
         self.entropy = entropy;
         self
+    }
+
+    pub(crate) const fn cut(&self) -> Cut {
+        Cut { frame_bytes: self.frame_bytes, segment_bytes: self.segment_bytes }
     }
 }

@@ -2,18 +2,15 @@
 //! were written before, since a growing one is many times slower to sync.
 
 use std::cell::LazyCell;
-use std::fs;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 
 use criterion::{Criterion, Throughput};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use rfs::{File, Level, Volume};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+use crate::limits::{GroupCommit, Prefilled};
 use crate::setup::{disk_dir, group, log, options, runtime, size, timed, volume};
 
 const RECORD: &[u8; 128] = &[b'd'; 128];
@@ -29,7 +26,7 @@ pub(crate) fn append(criterion: &mut Criterion) {
         b.iter_custom(|iters| timed(|| runtime.block_on(local.append(iters))));
     });
     let dir = disk_dir();
-    let prefilled = LazyCell::new(|| Mutex::new(Prefilled::new(&dir.path().join("one"))));
+    let prefilled = LazyCell::new(|| Mutex::new(Prefilled::new(&dir.path().join("one"), file_len())));
     group.bench_function("pwrite(2) and fdatasync(2)", |b| {
         b.iter_custom(|iters| {
             let mut prefilled = prefilled.lock();
@@ -42,10 +39,10 @@ pub(crate) fn append(criterion: &mut Criterion) {
         let local = &*local;
         b.iter_custom(|iters| timed(|| runtime.block_on(local.append_from_tasks(iters))));
     });
-    let by_hand = LazyCell::new(|| GroupCommit::new(&dir.path().join("group")));
+    let by_hand = LazyCell::new(|| GroupCommit::new(&dir.path().join("group"), file_len()));
     group.bench_function("group commit by hand, 32 threads", |b| {
         let by_hand = &*by_hand;
-        b.iter_custom(|iters| timed(|| by_hand.append_from_threads(iters)));
+        b.iter_custom(|iters| timed(|| append_from_threads(by_hand, iters)));
     });
     group.bench_function("pwrite(2) of 32 records and one fdatasync(2)", |b| {
         b.iter_custom(|iters| {
@@ -55,6 +52,10 @@ pub(crate) fn append(criterion: &mut Criterion) {
         });
     });
     group.finish();
+}
+
+fn file_len() -> usize {
+    size(64 << 20, 1 << 20)
 }
 
 /// A volume with a local directory.
@@ -94,79 +95,11 @@ async fn append_durably(log: &File, count: u64) {
     }
 }
 
-/// A file whose blocks were all written before, used from its start again when it is full.
-struct Prefilled {
-    file: fs::File,
-    len: u64,
-    at: u64,
-}
-
-impl Prefilled {
-    fn new(path: &Path) -> Self {
-        let len = size(64 << 20, 1 << 20);
-        let file = fs::File::create(path).expect("the file is made");
-        file.write_all_at(&vec![0; len], 0).expect("the disk takes it");
-        file.sync_all().expect("the disk takes it");
-        Self { file, len: len as u64, at: 0 }
-    }
-
-    fn append(&mut self, bytes: &[u8]) {
-        if self.at + bytes.len() as u64 > self.len {
-            self.at = 0;
+/// Each thread appends so many.
+fn append_from_threads(log: &GroupCommit, count: u64) {
+    std::thread::scope(|scope| {
+        for _ in 0..TASKS {
+            scope.spawn(|| (0..count).for_each(|_| log.append(RECORD)));
         }
-        self.file.write_all_at(bytes, self.at).expect("the disk takes it");
-        self.file.sync_data().expect("the disk takes it");
-        self.at += bytes.len() as u64;
-    }
-}
-
-/// The plainest group commit: who finds nobody syncing writes and syncs all that waits, and wakes the others.
-struct GroupCommit {
-    queue: Mutex<Queue>,
-    /// Held by who syncs only.
-    file: Mutex<Prefilled>,
-    synced: Condvar,
-}
-
-#[derive(Default)]
-struct Queue {
-    waiting: Vec<u8>,
-    appended: u64,
-    durable: u64,
-    syncing: bool,
-}
-
-impl GroupCommit {
-    fn new(path: &Path) -> Self {
-        Self { queue: Mutex::default(), file: Mutex::new(Prefilled::new(path)), synced: Condvar::new() }
-    }
-
-    fn append(&self, record: &[u8]) {
-        let mut queue = self.queue.lock();
-        queue.waiting.extend_from_slice(record);
-        queue.appended += 1;
-        let mine = queue.appended;
-        while queue.durable < mine {
-            if queue.syncing {
-                self.synced.wait(&mut queue);
-                continue;
-            }
-            queue.syncing = true;
-            let (bytes, upto) = (std::mem::take(&mut queue.waiting), queue.appended);
-            drop(queue);
-            self.file.lock().append(&bytes);
-            queue = self.queue.lock();
-            (queue.durable, queue.syncing) = (upto, false);
-            self.synced.notify_all();
-        }
-    }
-
-    /// Each thread appends so many.
-    fn append_from_threads(&self, count: u64) {
-        thread::scope(|scope| {
-            for _ in 0..TASKS {
-                scope.spawn(|| (0..count).for_each(|_| self.append(RECORD)));
-            }
-        });
-    }
+    });
 }

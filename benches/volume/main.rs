@@ -7,6 +7,7 @@
 
 mod commit;
 mod durable;
+mod limits;
 mod memory;
 mod open;
 mod setup;

@@ -169,6 +169,7 @@ impl Settings<'_> {
         Ok(builder)
     }
 
+    #[cfg(feature = "gcs")]
     pub(crate) fn rename(&mut self, from: &str, to: &str) {
         if let Some(value) = self.values.remove(from) {
             self.values.insert(to.to_owned(), value);

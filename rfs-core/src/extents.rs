@@ -4,7 +4,8 @@
 //! another both in the file and in one segment are one. So the form depends on what was written where only, not
 //! on how many Writes did it. For each segment the tree counts the bytes that extents refer to.
 
-use crate::{COPY_RUNS_MAX, Extent, Ino, Missing, NotLoaded, Place, SegmentId, Tree};
+use crate::permission::{SET_GROUP_ID, SET_USER_ID};
+use crate::{COPY_RUNS_MAX, Extent, Ino, Kind, Missing, NotLoaded, Place, SegmentId, Tree};
 
 /// Extents that were looked for: each with its file, and its offset there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +33,20 @@ impl Tree {
     /// Whether this many bytes more can be counted: for the tree, and so for any segment.
     pub(crate) const fn can_store(&self, len: u64) -> bool {
         self.allocated.checked_add(len).is_some()
+    }
+
+    /// Up to which size a file that ends at `end` can be appended to, if it is that large and appending changes nothing
+    /// of it but content, size and times, whoever does it.
+    #[must_use]
+    pub fn append_end(&self, ino: Ino, end: u64) -> Option<u64> {
+        let plain = self.xattrs.is_empty() && self.quotas.is_empty();
+        let inode = self.inodes.get(&ino).ok().flatten().filter(|inode| {
+            plain
+                && inode.kind() == Kind::File
+                && inode.mode & (SET_USER_ID | SET_GROUP_ID) == 0
+                && inode.size == end
+        });
+        inode.map(|_| end.saturating_add(u64::MAX - self.allocated))
     }
 
     /// Loads what a change of a file's bytes from `start` up to `end` touches.
@@ -86,6 +101,23 @@ impl Tree {
         }
         self.extents.insert((ino, offset), extent)?;
         Ok(replaced)
+    }
+
+    /// Puts an extent at the end of a file, if it continues the last one there: so it is with appends, one after the other.
+    /// Tells whether it does; nothing has changed if not. The caller has checked what it has to for [`Tree::put_extent`].
+    pub(crate) fn lengthen_last(&mut self, ino: Ino, offset: u64, extent: Extent) -> Result<bool, Missing> {
+        const LOADED: &str = "it was just looked at";
+        let Some((&(holder, start), &last)) = self.extents.at_or_before(&(ino, u64::MAX))? else {
+            return Ok(false);
+        };
+        if holder != ino || start + last.len != offset || !last.continues(&extent) {
+            return Ok(false);
+        }
+        self.segments.load(&extent.place.segment)?;
+        self.refer(extent.place.segment, extent.len).expect(LOADED);
+        let longer = Extent { place: last.place, len: last.len + extent.len };
+        self.extents.insert((ino, start), longer).expect(LOADED);
+        Ok(true)
     }
 
     /// Makes a hole of a file's bytes from `start` up to `end`, and tells how many bytes were stored there.

@@ -26,6 +26,9 @@ impl Default for Cut {
     }
 }
 
+/// Buffers for frames to come take no more than this.
+const SPARE_BYTES: usize = 2 << 20;
+
 /// What the log writer is to do next.
 #[derive(Debug)]
 pub struct Work(pub(crate) Item);
@@ -66,6 +69,8 @@ pub struct Appender {
     lsn: Lsn,
     queue: Vec<Work>,
     queued_bytes: u64,
+    /// Buffers for frames to come.
+    spare: Vec<Vec<u8>>,
 }
 
 #[derive(Debug, Default)]
@@ -94,6 +99,7 @@ impl Appender {
             lsn,
             queue: Vec::new(),
             queued_bytes: 0,
+            spare: Vec::new(),
         }
     }
 
@@ -113,14 +119,36 @@ impl Appender {
     /// the first byte will be. `None` when they are too many for any frame.
     pub fn reserve(&mut self, payload_len: u64) -> Option<Place> {
         let len = usize::try_from(payload_len).ok().filter(|len| *len <= FRAME_PAYLOAD_MAX)?;
-        let full = self.open.changes.len() >= FRAME_CHANGES_MAX / 4
-            || self.open.bytes() >= self.cut.frame_bytes
-            || self.open.payload.len() + len > self.cut.frame_bytes;
-        if full && self.open.count > 0 {
+        if self.open.count > 0 && !self.takes(len) {
             self.close_frame();
         }
+        Some(self.end())
+    }
+
+    /// Where the next byte of payload stands, if the open frame takes it.
+    #[must_use]
+    pub const fn end(&self) -> Place {
         let position = self.position + (FRAME_HEADER_LEN + self.open.payload.len()) as u64;
-        Some(Place { segment: self.segment, position })
+        Place { segment: self.segment, position }
+    }
+
+    /// Appends a Write that goes on in its file where the last record ends, as a part of that record; tells whether it did.
+    /// If it can't, since it does not go on there or the open frame is full, nothing was done.
+    pub fn join(&mut self, change: &Change, payload: &[u8]) -> bool {
+        debug_assert_eq!(change.payload_len(), payload.len() as u64);
+        let joined = self.takes(payload.len()) && self.open.join(change);
+        if joined {
+            self.open.payload.extend_from_slice(payload);
+        }
+        joined
+    }
+
+    /// Whether the open frame takes so many bytes of payload more.
+    #[must_use]
+    pub const fn takes(&self, len: usize) -> bool {
+        self.open.changes.len() < FRAME_CHANGES_MAX / 4
+            && self.open.bytes() < self.cut.frame_bytes
+            && self.open.payload.len() + len <= self.cut.frame_bytes
     }
 
     /// Appends one Change, after [`Appender::reserve`] for its payload.
@@ -172,7 +200,8 @@ impl Appender {
         if self.open.count == 0 {
             return;
         }
-        let open = std::mem::replace(&mut self.open, OpenFrame { base: self.lsn, ..OpenFrame::default() });
+        let next = self.open.next(self.lsn, &mut self.spare);
+        let open = std::mem::replace(&mut self.open, next);
         let frame = open.close(self.segment, self.position);
         self.residency.push_frame(&frame);
         let len = (FRAME_HEADER_LEN + frame.payload.len() + frame.changes.len()) as u64;
@@ -193,6 +222,26 @@ impl Appender {
         Boundary { segment: self.last_sealed, lsn: self.lsn }
     }
 
+    /// Puts in buffers for frames to come, as [`Appender::spare`] makes them. Where much is appended, memory that is used for
+    /// the first time is a good part of the cost: so somebody else may use it first.
+    pub fn put_spare(&mut self, buffers: &mut Vec<Vec<u8>>) {
+        buffers.truncate((SPARE_BYTES / self.cut.frame_bytes).saturating_sub(self.spare.len()));
+        self.spare.append(buffers);
+    }
+
+    /// Makes buffers for so many frames.
+    #[must_use]
+    pub fn spare(cut: &Cut, frames: usize) -> Vec<Vec<u8>> {
+        let used = |_| {
+            let mut buffer = Vec::with_capacity(cut.frame_bytes);
+            // Not zero, of which the system would make a promise only.
+            buffer.resize(cut.frame_bytes, 1);
+            buffer.clear();
+            buffer
+        };
+        (0..frames.min(SPARE_BYTES / cut.frame_bytes)).map(used).collect()
+    }
+
     /// Takes out what is to be written.
     pub fn take_work(&mut self) -> Vec<Work> {
         self.queued_bytes = 0;
@@ -208,7 +257,23 @@ impl Appender {
 }
 
 impl OpenFrame {
-    fn bytes(&self) -> usize {
+    /// The frame after this one. It has room for as much at once: what grows step by step is copied each time.
+    fn next(&self, base: Lsn, spare: &mut Vec<Vec<u8>>) -> Self {
+        let len = self.payload.len();
+        // A small one would be a waste of what it leaves unused.
+        let fits =
+            spare.last().is_some_and(|buffer| (buffer.capacity() / 2..=buffer.capacity()).contains(&len));
+        let payload = if fits { spare.pop() } else { None };
+        Self {
+            base,
+            payload: payload.unwrap_or_else(|| Vec::with_capacity(len)),
+            changes: Vec::with_capacity(self.changes.len()),
+            index: Vec::with_capacity(self.index.len()),
+            ..Self::default()
+        }
+    }
+
+    const fn bytes(&self) -> usize {
         self.payload.len() + self.changes.len()
     }
 
@@ -240,6 +305,10 @@ impl OpenFrame {
         if let Some(last) = self.last.take() {
             encode_change(&last, &mut self.changes);
         }
+        // It stays in memory for a while, and one that is closed early has more room than it needs.
+        shrink(&mut self.payload);
+        shrink(&mut self.changes);
+        shrink(&mut self.index);
         ClosedFrame {
             segment,
             position,
@@ -249,5 +318,11 @@ impl OpenFrame {
             changes: Bytes::from(self.changes),
             index: self.index,
         }
+    }
+}
+
+fn shrink<T>(buffer: &mut Vec<T>) {
+    if buffer.len() < buffer.capacity() / 2 {
+        buffer.shrink_to_fit();
     }
 }

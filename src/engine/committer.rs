@@ -191,6 +191,8 @@ pub(crate) async fn run(ending: Ending) {
                     let since = state.outage.as_ref().map_or_else(Instant::now, |outage| outage.since);
                     state.outage = Some(Outage { since, error });
                 });
+                // Whoever goes on appending is asked whether there is room.
+                drop(shared.live.write());
                 shared.undurable.commit_failed();
                 shared.tell_undurable(None);
                 rest = Some(Instant::now() + REST);

@@ -1,6 +1,7 @@
-//! Drives the local log: a thread that writes and syncs what the appender closed, one sync for all who wait.
+//! Drives the log: a thread that writes and syncs what the appender closed, one sync for all who wait. Without a local
+//! disk it has nothing to write, but the checksums and hashes to make.
 //!
-//! In memory mode, and on an injected disk, there is no thread: whoever waits drives.
+//! Where there is to be one thread only, whoever waits drives.
 
 use std::sync::Arc;
 use std::sync::Weak;
@@ -8,11 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 use rfs_core::Lsn;
-use rfs_journal::LogWriter;
+use rfs_journal::{Appender, LogWriter};
 
 use super::Shared;
 use super::latest::Latest;
 use crate::error::{Error, ErrorKind, Result};
+
+/// A queue of this size is not worked off as fast as it grows.
+const RUNAWAY_BYTES: u64 = 16 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Driver {
@@ -103,11 +107,11 @@ impl Driver {
         }
     }
 
-    /// The queue is long: has it written.
-    pub(crate) fn relieve(&self, shared: &Shared) -> Result<()> {
+    /// The queue is long, of so many bytes: has it written.
+    pub(crate) fn relieve(&self, shared: &Shared, queued: u64) -> Result<()> {
         match &self.thread {
             // The queue's owner goes on while the thread works it off; only a runaway queue is written in place.
-            Some(bell) if shared.residency.body_bytes() < shared.options.memory_bytes => {
+            Some(bell) if queued < RUNAWAY_BYTES.min(shared.options.memory_bytes) => {
                 bell.ring(|wanted| wanted.write = true);
                 Ok(())
             }
@@ -117,13 +121,20 @@ impl Driver {
 
     /// Writes everything that was appended so far, here and now; with `sync`, to the disk for certain.
     pub(crate) fn drive(&self, shared: &Shared, sync: bool) -> Result<()> {
+        self.drive_with(shared, sync, &mut Vec::new()).map(drop)
+    }
+
+    /// As [`Driver::drive`], and puts in buffers for frames to come. Gives how many frames and ends of segments it wrote.
+    fn drive_with(&self, shared: &Shared, sync: bool, spare: &mut Vec<Vec<u8>>) -> Result<usize> {
         let mut writer = self.writer.lock();
         let work = {
             let mut live = shared.live.write();
-            let Some(front) = &mut live.front else { return Ok(()) };
+            let Some(front) = &mut live.front else { return Ok(0) };
+            front.appender.put_spare(spare);
             front.appender.close_frame();
             front.appender.take_work()
         };
+        let written_now = work.len();
         let sealed = work.iter().any(rfs_journal::Work::ends_segment);
         let written = writer.write(work, sync && self.has_disk);
         writer.recycle(shared.options.local_bytes);
@@ -140,7 +151,7 @@ impl Driver {
                     *known = durable.max(*known);
                     grew
                 });
-                Ok(())
+                Ok(written_now)
             }
             Err(error) => {
                 let error = Error::journal("writing the local log", error);
@@ -195,6 +206,7 @@ impl Drop for Ending<'_> {
 
 fn run_thread(bell: &Bell, shared: &Weak<Shared>) {
     let _ending = Ending(shared);
+    let mut spare = Vec::new();
     loop {
         let sync = {
             let mut wanted = bell.wanted.lock();
@@ -209,8 +221,10 @@ fn run_thread(bell: &Bell, shared: &Weak<Shared>) {
         };
         let Some(shared) = shared.upgrade() else { return };
         let Some(driver) = &shared.driver else { return };
-        if driver.drive(&shared, sync).is_err() {
-            return;
+        let Ok(written) = driver.drive_with(&shared, sync, &mut spare) else { return };
+        // One frame at a time is no haste.
+        if written > 2 && spare.is_empty() {
+            spare = Appender::spare(&shared.options.cut(), written);
         }
     }
 }

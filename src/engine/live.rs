@@ -9,6 +9,7 @@ use rfs_core::{
 use rfs_journal::{Appender, Boundary, Record};
 use rfs_recovery::state::State;
 
+use super::appending::Appending;
 use super::locks::LocksChanged;
 use super::watch::{Origin, Watchers};
 use crate::error::{Error, ErrorKind, Result};
@@ -92,6 +93,7 @@ pub(crate) struct Live {
     pub(crate) watchers: Watchers,
     /// Where locks changed since somebody looked.
     pub(crate) locks_changed: LocksChanged,
+    pub(super) appending: Option<Appending>,
     pub(crate) failure: Option<Error>,
 }
 
@@ -179,6 +181,7 @@ impl Live {
             next_key,
             watchers,
             locks_changed: LocksChanged::default(),
+            appending: None,
             failure: None,
         }
     }
@@ -447,8 +450,18 @@ impl Live {
 
 impl Front {
     fn append(&mut self, change: &Change, payload: &[u8]) {
-        self.appender.append(change, payload);
-        self.note(change_bytes(change), payload.len());
+        let before = self.appender.lsn();
+        let joined = self.appender.append(change, payload) == before;
+        self.note(if joined { 0 } else { change_bytes(change) }, payload.len());
+    }
+
+    /// Appends a Write that goes on where the last one ends, as a part of it. If it can't be one, nothing was done.
+    pub(super) fn go_on(&mut self, change: &Change, payload: &[u8]) -> bool {
+        let joined = self.appender.join(change, payload);
+        if joined {
+            self.note(0, payload.len());
+        }
+        joined
     }
 
     /// Several Changes in one frame, so that they are seen together or not at all.

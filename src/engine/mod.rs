@@ -1,5 +1,6 @@
 //! The running volume: the tree under its lock, the driver of the local log, and the committer.
 
+mod appending;
 mod at_time;
 mod collector;
 mod committer;

@@ -6,12 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use rfs_backends::Store;
 use rfs_core::{Change, CommitId, Lsn, Op, OwnerId, PageObject, Place, SegmentId, Tree};
 use rfs_journal::{
-    Appender, ChainHash, Cut, Disk, Head, LogEnd, LogWriter, OpenedLog, Orphaned, RealDisk, Record,
-    Residency, ScannedLog, WriterIdentity, scan_log,
+    Appender, ChainHash, Disk, Head, LogEnd, LogWriter, OpenedLog, Orphaned, RealDisk, Record, Residency,
+    ScannedLog, WriterIdentity, scan_log,
 };
 use rfs_recovery::commit_log::{
     Listing, Publisher, list, list_ids, probe_superblock, read_commit, read_superblock, take_over_from,
@@ -25,6 +25,7 @@ use tokio::sync::Notify;
 use tracing::{debug, info, warn};
 
 use super::Collector;
+use super::appending::LiveLock;
 use super::at_time::commit_at;
 use super::committer::{CommitState, Committer, Ending, Receipt, Uploaded, run};
 use super::driver::Driver;
@@ -159,9 +160,8 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
     let owner = options.owner.unwrap_or(OwnerId(VOLUME_GIVEN | epoch));
     let report = report(epoch, &state, &log, held(&tree, owner));
     let lsn = log.writer.end().0;
-    let cut = Cut { frame_bytes: options.frame_bytes, segment_bytes: options.segment_bytes };
     let mut front = Front {
-        appender: Appender::new(Arc::clone(&residency), cut, log.next_segment, lsn),
+        appender: Appender::new(Arc::clone(&residency), options.cut(), log.next_segment, lsn),
         journaled: Journaled::default(),
         next_commit: CommitId { epoch, number: 0 },
         jobs: VecDeque::new(),
@@ -170,7 +170,7 @@ pub(crate) async fn open_writer(store: Store, options: Options) -> Result<(Arc<S
     };
     front.note_replayed(&log.tail);
     let publisher = Publisher::new(lineage, writer, epoch, state.commit, state.lsn);
-    let with_thread = disk.is_some() && !options.one_thread;
+    let with_thread = !options.one_thread;
     let committer = Committer {
         publisher,
         writer,
@@ -550,7 +550,7 @@ fn share(
         pages,
         loaded: Loaded::default(),
         runtime: tokio::runtime::Handle::try_current().ok(),
-        live: RwLock::new(live),
+        live: LiveLock::new(live),
         residency,
         driver,
         wake: Notify::new(),

@@ -5,13 +5,17 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use parking_lot::{Mutex, RwLock};
-use rfs_core::{AtimePolicy, Credential, Errno, Fault, Ino, LockOwner, Lsn, Missing, Op, Outcome, Place};
+use parking_lot::Mutex;
+use rfs_core::{
+    AtimePolicy, Credential, Errno, Fault, Ino, LockOwner, Lsn, Missing, Op, Outcome, Place, Target, WriteAt,
+};
 use rfs_journal::Residency;
 use rfs_recovery::{Content, Keys, Pages, RecoveryError};
 use tokio::sync::Notify;
 
 use super::CommitState;
+use super::appending::LiveLock;
+use super::committer::Outage;
 use super::driver::Driver;
 use super::latest::Latest;
 use super::live::{Caller, Live, Refused};
@@ -32,7 +36,7 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) store: rfs_backends::Store,
     pub(crate) keys: Keys,
-    pub(crate) live: RwLock<Live>,
+    pub(crate) live: LiveLock,
     pub(crate) content: Content,
     pub(crate) pages: Pages,
     pub(crate) loaded: Loaded,
@@ -101,6 +105,32 @@ impl Shared {
                 done => return done,
             }
         }
+    }
+
+    /// Writes to a file under the lock, unless a page is missing; then appends may go on.
+    pub(crate) fn write_now(
+        &self,
+        credential: &Credential,
+        ino: Ino,
+        at: WriteAt,
+        bytes: &[u8],
+    ) -> std::result::Result<Outcome, Refused> {
+        let len = bytes.len() as u64;
+        let op = Op::Write { target: Target::Ino(ino), at, len };
+        self.change_now(|live| {
+            let outcome = live.run(self.caller(credential), &op, bytes)?;
+            if let Outcome::Written { offset } = outcome
+                && len > 0
+            {
+                live.begin_appending(ino, offset + len, &self.commits.borrow(), &self.options);
+            }
+            Ok(outcome)
+        })
+    }
+
+    /// Appends to a file, if that only goes on what was appended last: then it gives the offset. If not, nothing was done.
+    pub(crate) fn go_on(&self, ino: Ino, at: WriteAt, bytes: &[u8]) -> Option<u64> {
+        self.live.go_on(ino, at, bytes, || self.options.clock.now())
     }
 
     /// Looks at the tree as it is at one moment. As long as pages are missing they are fetched, and it is looked again.
@@ -186,41 +216,47 @@ impl Shared {
 
     /// Waits until there is room for more changes: in the queue of the local log, and in the outage budget.
     pub(crate) async fn admit(&self, what: impl Fn() -> String) -> Result<()> {
-        let Some(driver) = &self.driver else { return Ok(()) };
-        let (queued, journaled) = {
-            let live = self.live.read();
-            let Some(front) = &live.front else { return Ok(()) };
-            (front.appender.queued_bytes(), front.journaled.bytes)
-        };
-        if queued > QUEUE_BYTES {
-            driver.relieve(self).map_err(|error| error.during(what()))?;
-        }
+        let Some(journaled) = self.admit_now(&what)? else { return Ok(()) };
         let mut commits = self.commits.view();
         loop {
-            let (committed_bytes, outage, failed) = {
-                let state = commits.look();
-                (state.committed_bytes, state.outage.clone(), state.failed)
-            };
-            if failed {
-                self.live.read().usable().map_err(|refused| refused.doing(&what))?;
-            }
-            let over = journaled.saturating_sub(committed_bytes) >= self.options.outage_bytes;
-            if let Some(outage) = outage {
-                if over || outage.since.elapsed() >= self.options.outage_time {
-                    let why = format!(
-                        "{}: commits fail, and the budget for going on without them is used up",
-                        what()
-                    );
-                    return Err(outage.error.during(why));
-                }
-                return Ok(());
-            }
-            if !over {
+            let room = Room::of(&commits.look());
+            if self.has_room(room, journaled, &what)? {
                 return Ok(());
             }
             self.ask_commit(self.live.read().lsn(Lsn(0)));
             commits.changed().await;
         }
+    }
+
+    /// As [`Shared::admit`], without waiting. If it has to be waited, it gives how much was journaled by now.
+    pub(crate) fn admit_now(&self, what: impl Fn() -> String) -> Result<Option<u64>> {
+        let Some(driver) = &self.driver else { return Ok(None) };
+        let (queued, journaled) = {
+            let live = self.live.read();
+            let Some(front) = &live.front else { return Ok(None) };
+            (front.appender.queued_bytes(), front.journaled.bytes)
+        };
+        if queued > QUEUE_BYTES {
+            driver.relieve(self, queued).map_err(|error| error.during(what()))?;
+        }
+        let room = Room::of(&self.commits.borrow());
+        let has_room = self.has_room(room, journaled, what)?;
+        Ok((!has_room).then_some(journaled))
+    }
+
+    /// Whether the outage budget has room when so much was journaled.
+    fn has_room(&self, room: Room, journaled: u64, what: impl Fn() -> String) -> Result<bool> {
+        if room.failed {
+            self.live.read().usable().map_err(|refused| refused.doing(&what))?;
+        }
+        let over = journaled.saturating_sub(room.committed_bytes) >= self.options.outage_bytes;
+        let Some(outage) = room.outage else { return Ok(!over) };
+        if over || outage.since.elapsed() >= self.options.outage_time {
+            let why =
+                format!("{}: commits fail, and the budget for going on without them is used up", what());
+            return Err(outage.error.during(why));
+        }
+        Ok(true)
     }
 
     /// Wakes the committer to commit what there is up to `position`.
@@ -333,6 +369,17 @@ impl Shared {
             };
             Ok::<_, RecoveryError>((len, bytes))
         };
+        let mut pieces = pieces;
+        // One alone needs nothing that is set up for several.
+        if let [_] = pieces.as_slice()
+            && let Some(piece) = pieces.pop()
+        {
+            match fetch(piece).await? {
+                (_, Some(bytes)) => fetched.push(bytes),
+                (len, None) => push_zeros(&mut fetched, len),
+            }
+            return Ok(fetched);
+        }
         let mut all = stream::iter(pieces.into_iter().map(fetch)).buffered(FETCHES);
         while let Some((len, bytes)) = all.try_next().await? {
             match bytes {
@@ -436,6 +483,20 @@ fn push_zeros(pieces: &mut Vec<Bytes>, mut len: u64) {
         let piece = len.min(ZEROS.len() as u64);
         pieces.push(ZEROS.slice(..piece as usize));
         len -= piece;
+    }
+}
+
+/// What the outage budget depends on: copied, since nobody may wait for the tree while holding the state of the commits.
+struct Room {
+    committed_bytes: u64,
+    outage: Option<Outage>,
+    failed: bool,
+}
+
+impl Room {
+    fn of(commits: &CommitState) -> Self {
+        let CommitState { committed_bytes, outage, failed, .. } = commits;
+        Self { committed_bytes: *committed_bytes, outage: outage.clone(), failed: *failed }
     }
 }
 

@@ -114,6 +114,11 @@ impl Watchers {
         Watch(pending)
     }
 
+    /// Whether anybody watches.
+    pub(crate) const fn are_there(&self) -> bool {
+        !self.list.is_empty()
+    }
+
     /// Marks what `changes` touch, for all but those from whom they came.
     pub(crate) fn note(&mut self, origin: Origin, changes: &[Change]) {
         if self.list.is_empty() {

@@ -45,17 +45,23 @@ impl AsyncWrite for File {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.writable("write")?;
         if !matches!(self.state.get_mut(), State::Admitting(_)) {
-            let held = Arc::clone(&self.held);
-            *self.state.get_mut() = State::Admitting(Box::pin(async move { held.admit().await }));
+            *self.state.get_mut() = State::Idle;
+            if let Some(done) = self.write_on(bytes) {
+                return Poll::Ready(Ok(done));
+            }
+            if !self.held.admit_now()? {
+                let held = Arc::clone(&self.held);
+                *self.state.get_mut() = State::Admitting(Box::pin(async move { held.admit().await }));
+            }
         }
         loop {
-            let State::Admitting(admitting) = self.state.get_mut() else { unreachable!("it was just set") };
-            let Poll::Ready(admitted) = admitting.as_mut().poll(cx) else { return Poll::Pending };
-            *self.state.get_mut() = State::Idle;
-            admitted?;
+            if let State::Admitting(admitting) = self.state.get_mut() {
+                let Poll::Ready(admitted) = admitting.as_mut().poll(cx) else { return Poll::Pending };
+                *self.state.get_mut() = State::Idle;
+                admitted?;
+            }
             // Only waiting outlives a call, for room and for pages: what is written is what this call was given.
-            let piece = &bytes[..bytes.len().min(WRITE_BYTES)];
-            let at = if self.append { WriteAt::End } else { WriteAt::Offset(self.cursor) };
+            let (piece, at) = self.next_write(bytes);
             match self.held.write_now(piece, at)? {
                 Ok(offset) => {
                     self.cursor = offset + piece.len() as u64;
@@ -105,6 +111,24 @@ impl AsyncSeek for File {
         *self.state.get_mut() = State::Idle;
         self.cursor = to?;
         Poll::Ready(Ok(self.cursor))
+    }
+}
+
+impl File {
+    /// Writes at the cursor, if that only goes on what was appended last. Nothing has to be waited for then.
+    pub(crate) fn write_on(&mut self, bytes: &[u8]) -> Option<usize> {
+        if !self.access.write || !matches!(self.state.get_mut(), State::Idle) {
+            return None;
+        }
+        let (piece, at) = self.next_write(bytes);
+        self.cursor = self.held.go_on(piece, at)? + piece.len() as u64;
+        Some(piece.len())
+    }
+
+    /// What is written next of these bytes, and where.
+    fn next_write<'a>(&self, bytes: &'a [u8]) -> (&'a [u8], WriteAt) {
+        let at = if self.append { WriteAt::End } else { WriteAt::Offset(self.cursor) };
+        (&bytes[..bytes.len().min(WRITE_BYTES)], at)
     }
 }
 

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+mod appends;
 mod apply;
 mod at_time;
 mod bad_input;
+mod budgets;
 mod callers;
 mod changes;
 mod check;

@@ -1,6 +1,6 @@
 //! `cargo xtask ci`: all that must pass before a change goes in, cheapest first.
 
-use crate::{Outcome, deps, documents, model, process, simulate, suites, test, time, workspace};
+use crate::{Outcome, deps, documents, fuzz, model, process, simulate, suites, test, time, workspace};
 
 struct Step {
     heading: &'static str,
@@ -37,6 +37,7 @@ const STEPS: &[Step] = &[
     Step { heading: "test", run: || test::run(&[]) },
     Step { heading: "simulator, 500 seeds", run: simulate::run_few },
     Step { heading: "foreign suites, the quick ones", run: suites::run_quick },
+    Step { heading: "fuzzing, 10 seconds a target", run: fuzz::run_few },
 ];
 
 /// Runs the steps and stops at the first that fails.

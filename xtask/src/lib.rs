@@ -12,6 +12,7 @@ pub mod fuzz;
 pub mod model;
 pub mod mutate;
 pub mod process;
+pub mod race;
 pub mod scale;
 pub mod serve;
 pub mod servers;

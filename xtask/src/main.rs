@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use xtask::{
-    Outcome, ci, deps, documents, flights, fuzz, model, mutate, scale, serve, simulate, stores, suites, test,
+    Outcome, ci, deps, documents, flights, fuzz, model, mutate, race, scale, serve, simulate, stores, suites,
+    test,
 };
 
 struct Command {
@@ -43,6 +44,12 @@ const COMMANDS: &[Command] = &[
         arguments: model::USAGE,
         summary: "check the commit protocol in every interleaving, within the tests' bounds or those given",
         run: model::run,
+    },
+    Command {
+        name: "race",
+        arguments: race::USAGE,
+        summary: "rfs beside its peers and the physical limits, in turns, with a verdict on each target",
+        run: race::run,
     },
     Command {
         name: "scale",

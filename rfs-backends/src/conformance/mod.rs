@@ -38,7 +38,8 @@ impl Default for Plan {
             race_keys: 20,
             racers: 16,
             multipart_bytes: 12 << 20,
-            check_limit: Duration::from_mins(2),
+            // Stores that lock among several machines take seconds for each race.
+            check_limit: Duration::from_mins(10),
         }
     }
 }
@@ -65,7 +66,7 @@ impl Plan {
         self
     }
 
-    /// How long one check may take before it counts as failed (120 s).
+    /// How long one check may take before it counts as failed (10 minutes).
     #[must_use]
     pub fn with_check_limit(mut self, limit: Duration) -> Self {
         self.check_limit = limit;

@@ -21,9 +21,13 @@ impl Tree {
             return Err(Misfit::Exhausted);
         }
         let extent = Extent { place, len };
-        self.load_put(ino, offset, extent)?;
+        let replaced = if self.lengthen_last(ino, offset, extent)? {
+            0
+        } else {
+            self.load_put(ino, offset, extent)?;
+            self.put_extent(ino, offset, extent)?
+        };
         inode.size = inode.size.max(end);
-        let replaced = self.put_extent(ino, offset, extent)?;
         inode.allocated = recounted(&inode, replaced, len);
         self.put_modified(ino, inode, time)
     }

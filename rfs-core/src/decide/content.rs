@@ -160,6 +160,8 @@ impl Decider<'_> {
     /// A change of content, with what it takes away from a file that this caller writes to.
     fn modified(&self, ino: Ino, change: Change, outcome: Outcome) -> Result<Decision, Fault> {
         let mut changes = self.write_privileges(ino)?;
+        // One alone mostly, of which a growing vector would have room for four.
+        changes.reserve_exact(1);
         changes.push(change);
         Ok(Decision { changes, outcome })
     }
