@@ -1,11 +1,8 @@
 //! The numbers of a volume, each a type of its own so that none is taken for another.
 
 use std::fmt;
-use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-use crate::{Errno, NAME_MAX};
+use serde::{Deserialize, Serialize};
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {
@@ -125,76 +122,5 @@ impl Timestamp {
     #[must_use]
     pub const fn to_parts(self) -> (i64, u32) {
         (self.0.div_euclid(1_000_000_000), self.0.rem_euclid(1_000_000_000) as u32)
-    }
-}
-
-/// A name in a directory: 1 to 255 bytes, none of them `/` or NUL, and neither `.` nor `..`.
-///
-/// Cloning shares the bytes.
-///
-/// ```
-/// use rfs_core::{Errno, Name};
-/// assert_eq!(Name::new(b"a/b").unwrap_err(), Errno::Invalid);
-/// assert_eq!(Name::new(&[b'x'; 256]).unwrap_err(), Errno::NameTooLong);
-/// assert_eq!(Name::new(b"log")?.as_bytes(), b"log");
-/// # Ok::<(), Errno>(())
-/// ```
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Name(Arc<[u8]>);
-
-impl Name {
-    /// Checks and keeps a name.
-    ///
-    /// # Errors
-    /// `ENAMETOOLONG` over 255 bytes; `EINVAL` for an empty name, `.`, `..`, or one with `/` or NUL.
-    pub fn new(bytes: &[u8]) -> Result<Self, Errno> {
-        if bytes.len() > NAME_MAX {
-            return Err(Errno::NameTooLong);
-        }
-        let plain = !bytes.is_empty()
-            && bytes != b"."
-            && bytes != b".."
-            && !bytes.iter().any(|byte| matches!(byte, b'/' | 0));
-        if plain { Ok(Self(Arc::from(bytes))) } else { Err(Errno::Invalid) }
-    }
-
-    /// The bytes of the name.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\"", self.0.escape_ascii())
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&String::from_utf8_lossy(&self.0))
-    }
-}
-
-impl Serialize for Name {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Name {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl serde::de::Visitor<'_> for Visitor {
-            type Value = Name;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a directory entry's name")
-            }
-            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Name, E> {
-                Name::new(bytes).map_err(E::custom)
-            }
-        }
-        deserializer.deserialize_bytes(Visitor)
     }
 }

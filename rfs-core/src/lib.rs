@@ -44,6 +44,7 @@ mod inode;
 mod item;
 mod lock;
 mod map;
+mod name;
 mod op;
 mod paged;
 mod permission;
@@ -75,7 +76,7 @@ pub use errno::Errno;
 pub use extents::FoundExtents;
 pub use fault::Fault;
 pub use hash::StateHash;
-pub use ids::{CommitId, Cookie, Extent, Ino, Lsn, Name, OwnerId, Place, SegmentId, Timestamp};
+pub use ids::{CommitId, Cookie, Extent, Ino, Lsn, OwnerId, Place, SegmentId, Timestamp};
 pub use inode::{Attr, Body, Inode, Kind, Node, Times};
 pub use item::Item;
 pub use lock::{HeldRange, LockMode, LockOwner, LockRange};
@@ -83,6 +84,7 @@ pub use map::{
     BRANCH_MAX, Difference, Footprint, Held, Key, LEAF_MAX, Lacking, Map, Missing, NodeParts, NodeView,
     NotLoaded, PageObject, PageRef, Range, Resident, Root, Stored, Unfit, Value,
 };
+pub use name::Name;
 pub use op::{
     Access, Allocate, At, AtimePolicy, Context, Op, OpenFlags, Outcome, Precondition, RenameMode, SetTime,
     Target, WriteAt,

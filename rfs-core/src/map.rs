@@ -60,17 +60,19 @@ pub struct Map<K, V> {
     /// How many levels of branches are above the leaves.
     height: u8,
     len: u64,
+    /// Whether every node is known to be loaded: nothing has to be looked for before a change then.
+    complete: bool,
 }
 
 impl<K, V> Clone for Map<K, V> {
     fn clone(&self) -> Self {
-        Self { root: self.root.clone(), height: self.height, len: self.len }
+        Self { root: self.root.clone(), height: self.height, len: self.len, complete: self.complete }
     }
 }
 
 impl<K, V> Default for Map<K, V> {
     fn default() -> Self {
-        Self { root: Child::empty(), height: 0, len: 0 }
+        Self { root: Child::empty(), height: 0, len: 0, complete: true }
     }
 }
 
@@ -151,7 +153,7 @@ impl<K: Key, V: Value> Map<K, V> {
     /// # Errors
     /// As [`Map::get`].
     pub fn load(&self, key: &K) -> Result<(), Missing> {
-        self.get(key).map(drop)
+        if self.complete { Ok(()) } else { self.get(key).map(drop) }
     }
 
     /// The pair of a key that is given in a borrowed form.

@@ -276,7 +276,7 @@ impl Footprint for EntryKey {
 
 impl Footprint for Name {
     fn heap_bytes(&self) -> usize {
-        self.as_bytes().len() + HEAP
+        self.long_bytes().map_or(0, |bytes| bytes + HEAP)
     }
 }
 

@@ -147,6 +147,19 @@ impl Tree {
         Ok(Resolved { parent: walk.ino, last: walk.last, trailing_slash: walk.trailing_slash })
     }
 
+    /// As [`Tree::resolve_parent`] for two paths, the second of which is often in the directory of the first.
+    pub(crate) fn resolve_parents<'a>(
+        &'a self,
+        credential: &'a Credential,
+        first: &'a At,
+        second: &'a At,
+    ) -> Result<(Resolved<'a>, Resolved<'a>), Fault> {
+        let resolved = self.resolve_parent(credential, first)?;
+        let beside = beside(first, second).map(|last| Resolved { last, ..resolved });
+        let second = beside.map_or_else(|| self.resolve_parent(credential, second), Ok)?;
+        Ok((resolved, second))
+    }
+
     /// The entry of a directory with this name, if there is one.
     pub(crate) fn child(&self, parent: Ino, name: &[u8]) -> Result<Option<(&Name, Entry)>, Fault> {
         if name.len() > NAME_MAX {
@@ -256,7 +269,47 @@ impl<'a> Walk<'a> {
     }
 }
 
+/// The last component of a path that differs from another one in that only.
+fn beside<'a>(first: &At, second: &'a At) -> Option<Last<'a>> {
+    let split = |path: &[u8]| path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+    let (dir, _) = first.path.split_at(split(&first.path));
+    let (second_dir, name) = second.path.split_at(split(&second.path));
+    let is_plain = |name: &[u8]| !matches!(name, b"" | b"." | b"..");
+    let is_same = first.base == second.base && dir == second_dir && is_plain(&first.path[dir.len()..]);
+    let is_path = second.path.len() < PATH_MAX && !name.contains(&0);
+    (is_same && is_path && is_plain(name)).then_some(Last::Normal(name))
+}
+
 fn skip_slashes(path: &[u8]) -> &[u8] {
     let start = path.iter().position(|byte| *byte != b'/').unwrap_or(path.len());
     &path[start..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Timestamp;
+
+    #[test]
+    fn two_paths_are_resolved_as_each_by_itself() {
+        let tree = Tree::new(Timestamp::from_nanos(0));
+        let root = Credential::root();
+        let long = format!("/{}", "x".repeat(PATH_MAX - 2));
+        let too_long = format!("{long}y");
+        let paths = [
+            "", "/", ".", "..", "/.", "/..", "a", "b", "a/", "/a", "/b", "//a", "/a/", "/b//", "/a/b",
+            "/a\0", "/./a", "/../b", "/./../b", &long, &too_long,
+        ];
+        let mut beside = 0;
+        for first in paths {
+            for second in paths {
+                let (first, second) = (At::root(first), At::root(second));
+                let each = |at| tree.resolve_parent(&root, at);
+                let both = each(&first).and_then(|first| Ok((first, each(&second)?)));
+                assert_eq!(tree.resolve_parents(&root, &first, &second), both, "{first:?}, {second:?}");
+                beside += usize::from(super::beside(&first, &second).is_some());
+            }
+        }
+        assert!(beside > 10, "only {beside} are in one directory");
+    }
 }

@@ -7,6 +7,7 @@ use std::ops::{Bound, Range};
 use equivalent::{Comparable, Equivalent};
 use serde::{Deserialize, Serialize};
 
+use crate::name::NameRef;
 use crate::{
     Attr, Body, CommitId, Cookie, Errno, Extent, Fault, HeldRange, Ino, Inode, Kind, Limits, LockMode,
     LockOwner, LockRange, Map, Missing, Name, OwnerId, Place, Quota, QuotaSubject, Resident, SegmentId,
@@ -24,8 +25,14 @@ pub struct EntryKey {
 
 /// [`EntryKey`] with the name borrowed, so that a lookup allocates nothing.
 pub(crate) struct EntryRef<'a> {
-    pub(crate) parent: Ino,
-    pub(crate) name: &'a [u8],
+    parent: Ino,
+    name: NameRef<'a>,
+}
+
+impl<'a> EntryRef<'a> {
+    pub(crate) fn new(parent: Ino, name: &'a [u8]) -> Self {
+        Self { parent, name: NameRef::new(name) }
+    }
 }
 
 impl Equivalent<EntryKey> for EntryRef<'_> {
@@ -36,7 +43,7 @@ impl Equivalent<EntryKey> for EntryRef<'_> {
 
 impl Comparable<EntryKey> for EntryRef<'_> {
     fn compare(&self, key: &EntryKey) -> Ordering {
-        self.parent.cmp(&key.parent).then_with(|| self.name.cmp(key.name.as_bytes()))
+        self.parent.cmp(&key.parent).then_with(|| self.name.compare(&key.name))
     }
 }
 
@@ -186,7 +193,7 @@ impl Tree {
 
     /// The entry with these bytes as its name, and the name as it is kept: it can be shared.
     pub(crate) fn find_entry(&self, parent: Ino, name: &[u8]) -> Result<Option<(&Name, Entry)>, Missing> {
-        Ok(self.entries.find(&EntryRef { parent, name })?.map(|(key, entry)| (&key.name, *entry)))
+        Ok(self.entries.find(&EntryRef::new(parent, name))?.map(|(key, entry)| (&key.name, *entry)))
     }
 
     /// At most `limit` entries of a directory, from the one after `after`, in a stable order. `.` and `..` are

@@ -76,7 +76,7 @@ impl Side {
                 )
             }
             87 => {
-                let (name, value) = ("security.capability", vec![1, 0, 0, 2].repeat(5));
+                let (name, value) = ("security.capability", [1, 0, 0, 2].repeat(5));
                 format!("{:?}", fs.set_xattr(path, name, value, XattrMode::Set).await.is_ok())
             }
             88 => format!("{:?}", fs.remove_xattr(path, "security.capability").await.is_ok()),

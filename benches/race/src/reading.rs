@@ -271,6 +271,12 @@ fn held(course: &Course) -> Score {
         let start = Instant::now();
         volume.check().await.expect("the tree is sound");
         let took = start.elapsed();
+        for (map, held) in volume.tree_memory() {
+            let bytes = (held.clean + held.dirty) as f64 / count as f64;
+            if bytes >= 0.5 {
+                eprintln!("{map}: {bytes:.1} bytes for each file");
+            }
+        }
         // Each name is an entry's once.
         let each = (resident() - before) / count as f64 - "a0000000".len() as f64;
         Score { value: Some(each), ..Score::of(count, took) }

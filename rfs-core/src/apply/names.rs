@@ -189,7 +189,7 @@ impl Tree {
                 self.links.load(&(ino, to.parent, taken.cookie))?;
                 Entry { ino, kind: moving.kind, cookie: taken.cookie }
             }
-            None => target_dir.gain(self, &to, ino, moving.kind)?,
+            None => target_dir.gain_free(self, to.parent, ino, moving.kind)?,
         };
         let mut inode = self.get(ino)?.clone();
         inode.times.changed = time;
@@ -299,9 +299,9 @@ impl Tree {
     }
 
     fn remove_entry(&mut self, key: &EntryKey, entry: Entry) -> Result<(), NotLoaded> {
-        self.entries.remove(key)?;
-        self.listing.remove(&(key.parent, entry.cookie))?;
-        self.links.remove(&(entry.ino, key.parent, entry.cookie))?;
+        self.entries.take(key)?;
+        self.listing.take(&(key.parent, entry.cookie))?;
+        self.links.take(&(entry.ino, key.parent, entry.cookie))?;
         Ok(())
     }
 }
@@ -338,9 +338,14 @@ impl Dir {
         if tree.entries.contains_key(key)? {
             return Err(Misfit::NameTaken { parent: key.parent, name: key.name.clone() });
         }
+        self.gain_free(tree, key.parent, ino, kind)
+    }
+
+    /// As [`Dir::gain`], of a name that is known to be free.
+    fn gain_free(&mut self, tree: &Tree, parent: Ino, ino: Ino, kind: Kind) -> Result<Entry, Misfit> {
         let cookie = Cookie(self.next_cookie);
-        tree.listing.load(&(key.parent, cookie))?;
-        tree.links.load(&(ino, key.parent, cookie))?;
+        tree.listing.load(&(parent, cookie))?;
+        tree.links.load(&(ino, parent, cookie))?;
         self.next_cookie = self.next_cookie.checked_add(1).ok_or(Misfit::Exhausted)?;
         self.entries = self.entries.checked_add(1).ok_or(Misfit::Exhausted)?;
         self.link(kind)?;

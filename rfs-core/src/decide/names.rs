@@ -75,8 +75,7 @@ impl<'a> Decider<'a> {
             return Err(Errno::Invalid.into());
         }
         let exchange = mode == RenameMode::Exchange;
-        let from = self.resolve_parent(from)?;
-        let to = self.resolve_parent(to)?;
+        let (from, to) = self.tree.resolve_parents(self.context.credential, from, to)?;
         let Last::Normal(old_name) = from.last else {
             return Err(Errno::Busy.into());
         };

@@ -49,7 +49,7 @@ impl<K: Key, V: Value> Map<K, V> {
             }
             level = above;
         }
-        level.pop().map_or_else(Self::default, |(_, root)| Self { root, height, len })
+        level.pop().map_or_else(Self::default, |(_, root)| Self { root, height, len, complete: true })
     }
 
     /// Puts a pair in place. It gives the value that the key had.
@@ -95,9 +95,15 @@ impl<K: Key, V: Value> Map<K, V> {
     /// # Errors
     /// As [`Map::insert`].
     pub fn remove(&mut self, key: &K) -> Result<Option<V>, NotLoaded> {
+        // What is not changed is not to be stored anew.
         if self.get(key)?.is_none() {
             return Ok(None);
         }
+        self.take(key)
+    }
+
+    /// As [`Map::remove`], of a key that is there: it is not looked for first.
+    pub(crate) fn take(&mut self, key: &K) -> Result<Option<V>, NotLoaded> {
         let removed = self.root.remove(key)?;
         self.len -= u64::from(removed.is_some());
         if self.len == 0 {

@@ -93,6 +93,13 @@ impl<K, V> Clone for Child<K, V> {
     }
 }
 
+/// To be changed: the copy has no page.
+impl<K: Clone, V: Clone> Clone for Slot<K, V> {
+    fn clone(&self) -> Self {
+        Self::new(OnceLock::new(), self.node.clone(), self.level)
+    }
+}
+
 impl<K, V> Slot<K, V> {
     pub(super) const fn new(page: OnceLock<PageRef>, node: OnceLock<Node<K, V>>, level: u8) -> Self {
         Self { page, node, level, used: AtomicBool::new(true) }
@@ -173,13 +180,9 @@ impl<K: Key, V: Value> Child<K, V> {
         if self.loaded().is_none() {
             return Err(NotLoaded { page: self.page() });
         }
-        if Arc::get_mut(&mut self.0).is_none()
-            && let Some(node) = self.loaded()
-        {
-            *self = Self::dirty(node.clone());
-        }
-        let slot = Arc::get_mut(&mut self.0).expect("it is shared with nobody");
+        let slot = Arc::make_mut(&mut self.0);
         slot.page.take();
+        *slot.used.get_mut() = true;
         Ok(slot.node.get_mut().expect("it is loaded"))
     }
 

@@ -300,7 +300,10 @@ impl<K: Key, V: Value> Map<K, V> {
     #[must_use]
     pub fn open(root: Root) -> Self {
         match root.page {
-            Some(page) => Self { root: Child::stored(page, root.height), height: root.height, len: root.len },
+            Some(page) => {
+                let Root { height, len, .. } = root;
+                Self { root: Child::stored(page, height), height, len, complete: false }
+            }
             None => Self::default(),
         }
     }
@@ -326,6 +329,9 @@ impl<K: Key, V: Value> Map<K, V> {
     /// # Errors
     /// Pages are missing.
     pub fn load_range(&self, range: impl RangeBounds<K>) -> Result<(), Missing> {
+        if self.complete {
+            return Ok(());
+        }
         let mut found = Vec::new();
         self.root.missing_in(Within::ALL, (range.start_bound(), range.end_bound()), &mut found);
         Missing::of_all(found).map_or(Ok(()), Err)
@@ -541,7 +547,9 @@ impl<K: Key + Footprint, V: Value + Footprint> Map<K, V> {
     /// Lets go of clean nodes that nobody needed since a map that shares them was last aged, and gives how many bytes
     /// they held. What is shared with other maps is held by these still.
     pub fn evict(&mut self) -> usize {
-        self.root.evict()
+        let freed = self.root.evict();
+        self.complete &= freed == 0;
+        freed
     }
 
     /// From now on the nodes that are loaded count as not needed, until somebody needs them.
