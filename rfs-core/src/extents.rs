@@ -5,7 +5,7 @@
 //! on how many Writes did it. For each segment the tree counts the bytes that extents refer to.
 
 use crate::permission::{SET_GROUP_ID, SET_USER_ID};
-use crate::{COPY_RUNS_MAX, Extent, Ino, Kind, Missing, NotLoaded, Place, SegmentId, Tree};
+use crate::{COPY_RUNS_MAX, Extent, Ino, Inode, Kind, Missing, NotLoaded, Place, SegmentId, Tree};
 
 /// Extents that were looked for: each with its file, and its offset there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,18 +35,15 @@ impl Tree {
         self.allocated.checked_add(len).is_some()
     }
 
-    /// Up to which size a file that ends at `end` can be appended to, if it is that large and appending changes nothing
-    /// of it but content, size and times, whoever does it.
+    /// Up to which size a file that was just written up to `end` can be appended to, if it ends there and appending changes
+    /// nothing of it but content, size and times, whoever does it.
     #[must_use]
     pub fn append_end(&self, ino: Ino, end: u64) -> Option<u64> {
-        let plain = self.xattrs.is_empty() && self.quotas.is_empty();
-        let inode = self.inodes.get(&ino).ok().flatten().filter(|inode| {
-            plain
-                && inode.kind() == Kind::File
-                && inode.mode & (SET_USER_ID | SET_GROUP_ID) == 0
-                && inode.size == end
-        });
-        inode.map(|_| end.saturating_add(u64::MAX - self.allocated))
+        let plain = |inode: &&Inode| {
+            inode.kind() == Kind::File && inode.mode & (SET_USER_ID | SET_GROUP_ID) == 0 && inode.size == end
+        };
+        let inode = self.inodes.get(&ino).ok().flatten().filter(plain);
+        inode.filter(|_| self.quotas.is_empty()).map(|_| end.saturating_add(u64::MAX - self.allocated))
     }
 
     /// Loads what a change of a file's bytes from `start` up to `end` touches.

@@ -21,11 +21,11 @@ impl Clock for Ticking {
     }
 }
 
-/// A volume that is written to, and two handles of each file: one appends, one has a cursor.
+/// A volume that is written to, and three handles of each file: root and a user append, and the user has a cursor.
 struct Side {
     volume: Volume,
     sim: SimStore,
-    appending: Vec<File>,
+    appending: Vec<[File; 2]>,
     cursors: Vec<File>,
     /// Nothing goes on unseen while somebody watches.
     _watch: Option<rfs::Watch>,
@@ -44,7 +44,9 @@ impl Side {
         let (mut appending, mut cursors) = (Vec::new(), Vec::new());
         for path in PATHS {
             cursors.push(user.create(path).await.unwrap());
-            appending.push(OpenOptions::new().read(true).append(true).open(&fs, path).await.unwrap());
+            let mut how = OpenOptions::new();
+            how.read(true).append(true);
+            appending.push([how.open(&fs, path).await.unwrap(), how.open(&user, path).await.unwrap()]);
         }
         Self { volume, sim, appending, cursors, _watch: watch }
     }
@@ -53,7 +55,7 @@ impl Side {
     async fn step(&mut self, rng: &mut Rng) -> String {
         let (fs, which) = (self.volume.fs(), rng.index(PATHS.len()));
         let (path, bytes) = (PATHS[which], vec![rng.next() as u8; 1 + rng.index(90)]);
-        let (file, cursor) = (&self.appending[which], &mut self.cursors[which]);
+        let (file, cursor) = (&self.appending[which][rng.index(2)], &mut self.cursors[which]);
         match rng.below(100) {
             0..60 => {
                 for _ in 0..rng.below(12) {
@@ -94,8 +96,10 @@ impl Side {
                 let user = fs.as_user(Credential::user(1000, 1000, &[]));
                 fs.chown(path, Some(1000), None).await.unwrap();
                 self.cursors[which] = OpenOptions::new().write(true).open(&user, path).await.unwrap();
+                let mut how = OpenOptions::new();
+                how.read(true).append(true);
                 self.appending[which] =
-                    OpenOptions::new().read(true).append(true).open(&fs, path).await.unwrap();
+                    [how.open(&fs, path).await.unwrap(), how.open(&user, path).await.unwrap()];
                 String::new()
             }
             _ => format!("{}", self.volume.commit().await.unwrap().position),
