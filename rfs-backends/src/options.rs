@@ -56,7 +56,7 @@ impl Default for StoreOptions {
             backoff_max: Duration::from_secs(5),
             jitter_seed: 0,
             min_bytes_per_second: 1 << 20,
-            multipart_threshold: 8 << 20,
+            multipart_threshold: 32 << 20,
             part_bytes: 8 << 20,
             concurrency: 64,
             up_bytes_per_second: None,
@@ -122,7 +122,8 @@ impl StoreOptions {
         self
     }
 
-    /// From how many bytes on [`put_large`](crate::Store::put_large) uploads in parts (8 MiB). At least 5 MiB.
+    /// From how many bytes on [`put_large`](crate::Store::put_large) uploads in parts (32 MiB). At least 5 MiB.
+    /// Parts of what is smaller would cost requests, and save little time.
     #[must_use]
     pub fn with_multipart_threshold(mut self, bytes: u64) -> Self {
         self.multipart_threshold = bytes.max(SMALLEST_PART);

@@ -55,6 +55,11 @@ pub struct Receipt {
     pub bytes: u64,
 }
 
+/// What so few bytes of journal take to be hashed is short.
+const SMALL_BYTES: u64 = 16 << 10;
+/// So many times others are let go first before a commit is made, as long as more of them ask for it.
+const GATHER_TURNS: usize = 16;
+
 /// Where the commits stand.
 #[derive(Clone, Debug)]
 pub(crate) struct CommitState {
@@ -164,6 +169,7 @@ pub(crate) async fn run(ending: Ending) {
             continue;
         }
         let wanted = asked || (dirty && (bytes_due || time_due));
+        gather(&shared).await;
         let done = commit_all(&shared, dirty && (bytes_due || time_due)).await;
         match done {
             Ok(()) => {
@@ -197,6 +203,18 @@ pub(crate) async fn run(ending: Ending) {
                 shared.tell_undurable(None);
                 rest = Some(Instant::now() + REST);
             }
+        }
+    }
+}
+
+/// Lets those go first who are about to ask for a commit: mostly whom the last one woke. What they do becomes a part of this
+/// one. They would have to wait for it, and then for one of their own, with half of the others each time.
+async fn gather(shared: &Shared) {
+    for _ in 0..GATHER_TURNS {
+        let asked = shared.asked.load(Ordering::Acquire);
+        tokio::task::yield_now().await;
+        if shared.asked.load(Ordering::Acquire) == asked {
+            return;
         }
     }
 }
@@ -364,11 +382,15 @@ impl Committer {
     /// Steps 2 to 4: write, upload, prepare.
     async fn prepare(&mut self, shared: &Arc<Shared>, doing: &str) -> Result<()> {
         let job = &self.current.as_ref().expect("a commit was fixed").job;
-        heavy(shared, |shared| match &shared.driver {
+        let is_small = {
+            let commits = shared.commits.borrow();
+            job.journaled.bytes.saturating_sub(commits.committed_bytes) < SMALL_BYTES && job.rewound.is_none()
+        };
+        let drive = |shared: Arc<Shared>| match &shared.driver {
             Some(driver) => driver.drive(&shared, true),
             None => Ok(()),
-        })
-        .await?;
+        };
+        heavy_unless(is_small && !shared.has_disk(), shared, drive).await?;
         let sealed = sealed_segments(shared, self.last_segment, job.boundary.segment)?;
         let mut uploaded = shared.uploaded.lock().await;
         let inlined = inlined_from(&sealed, &uploaded, shared.options.inline_bytes);
@@ -389,7 +411,7 @@ impl Committer {
                 None => (self.tree.clone(), self.state),
             };
             let tree = job.tree.clone();
-            match heavy(shared, move |_| Ok(state.update(&before, &tree))).await? {
+            match heavy_unless(is_small, shared, move |_| Ok(state.update(&before, &tree))).await? {
                 Ok(state) => break state,
                 Err(missing) => shared.load(&missing).await.map_err(|error| error.during(doing))?,
             }
@@ -579,6 +601,15 @@ fn added(sealed: &Sealed, key: Option<String>) -> AddedSegment {
         footer_len: sealed.footer_len,
         key,
     }
+}
+
+/// Does work that takes long unless it is known to be small: handing it to another thread would be most of it then.
+async fn heavy_unless<T: Send + 'static>(
+    is_small: bool,
+    shared: &Arc<Shared>,
+    work: impl FnOnce(Arc<Shared>) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    if is_small { work(Arc::clone(shared)) } else { heavy(shared, work).await }
 }
 
 /// Does work that takes long: beside the runtime's tasks, unless the volume keeps to one thread.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::{StreamExt, stream};
 use parking_lot::Mutex;
@@ -15,7 +15,9 @@ use super::Shared;
 const WINDOW: u64 = 8 << 20;
 /// How many readers are known at a time.
 const READERS: usize = 32;
-/// How many frames are fetched at a time.
+/// How many stretches are fetched at a time: while the last frames of one are on their way, the next one begins.
+const STRETCHES: usize = 2;
+/// How many frames of a stretch are fetched at a time.
 const FETCHES: usize = 8;
 
 /// Who reads the files of a volume from front to back.
@@ -23,8 +25,8 @@ const FETCHES: usize = 8;
 pub(crate) struct ReadAhead {
     /// The one that read last is the last.
     readers: Mutex<VecDeque<Reader>>,
-    /// Something is fetched ahead: one stretch at a time, which is what bounds it.
-    running: AtomicBool,
+    /// How many stretches are fetched ahead: what bounds them.
+    running: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -51,13 +53,20 @@ impl ReadAhead {
         reader.end = read.end;
         let next = reader.fetched.max(read.end)..read.end.saturating_add(window);
         // Not a little at each read.
-        let due =
-            next.end.saturating_sub(next.start) >= window / 2 && !self.running.swap(true, Ordering::AcqRel);
+        let due = next.end.saturating_sub(next.start) >= window / 2 && self.begin();
         if due {
             reader.fetched = next.end;
         }
         readers.push_back(reader);
         due.then_some(next)
+    }
+}
+
+impl ReadAhead {
+    /// Begins to fetch a stretch, unless there are enough under way.
+    fn begin(&self) -> bool {
+        let more = |running| (running < STRETCHES).then_some(running + 1);
+        self.running.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
     }
 }
 
@@ -104,6 +113,6 @@ struct Running(Arc<Shared>);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.ahead.running.store(false, Ordering::Release);
+        self.0.ahead.running.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -84,10 +84,10 @@ async fn a_volume_lives_through_many_machines(place: Place) {
 }
 
 async fn large_files_go_up_in_parts_and_come_back(place: Place) {
-    let large = |seed| on(&place, seed).with_cut(256 << 10, 12 << 20);
+    let large = |seed| on(&place, seed).with_cut(256 << 10, 48 << 20);
     let volume = Volume::create(&place.url, large(1)).await.unwrap();
     let mut rng = Rng::new(1);
-    let content: Vec<u8> = (0..4_000_000).flat_map(|_| rng.next().to_le_bytes()).collect();
+    let content: Vec<u8> = (0..5_000_000).flat_map(|_| rng.next().to_le_bytes()).collect();
     let before = volume.metered();
     volume.fs().write("/big", &content).await.unwrap();
     volume.commit().await.unwrap();

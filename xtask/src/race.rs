@@ -10,11 +10,13 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use self::report::Raced;
 use crate::servers::{self, SEAWEEDFS};
 use crate::{Outcome, process, workspace};
 
 /// The arguments as the list of commands shows them.
-pub const USAGE: &str = "[WORKLOAD...] [--runs N] [--divisor N] [--no-peers] [--no-server] [--json FILE]";
+pub const USAGE: &str = "[WORKLOAD...] [--runs N] [--divisor N] [--no-peers] [--no-server] [--json FILE] \
+                         [--again] [--document]";
 
 /// The crates that are raced against, each a feature.
 const PEERS: &str = "okaywal,raft-engine,slatedb";
@@ -24,6 +26,46 @@ const RUNS: usize = 7;
 /// Races, prints a table and a verdict on each target, and keeps all as JSON.
 pub fn run(arguments: &[String]) -> Outcome {
     let options = Options::parse(arguments)?;
+    let file = options.json.clone().unwrap_or_else(|| workspace::task_directory().join("race/race.json"));
+    let cannot =
+        |what: &str, error: &dyn std::fmt::Display| format!("cannot {what} {}: {error}", file.display());
+    let json: Value = if options.figures == Figures::AsBefore {
+        let text = std::fs::read_to_string(&file).map_err(|error| cannot("read", &error))?;
+        serde_json::from_str(&text).map_err(|error| cannot("read", &error))?
+    } else {
+        let mut before = std::fs::read_to_string(&file).ok().filter(|_| !options.names.is_empty());
+        // Each workload is kept as soon as it was raced: what comes later may take long, or fail.
+        race(&options, |raced| {
+            let json = with_others(&raced, before.take());
+            std::fs::write(&file, &json).map_err(|error| cannot("write", &error))?;
+            before = Some(json);
+            Ok(())
+        })?;
+        serde_json::from_str(&before.unwrap_or_default()).map_err(|error| cannot("read", &error))?
+    };
+    let raced: Vec<Raced> = json["raced"].as_array().into_iter().flatten().map(Raced::from_json).collect();
+    if options.figures == Figures::AsBefore {
+        for raced in &raced {
+            print!("{}", raced.table());
+        }
+    }
+    let machine = json["machine"].as_str().unwrap_or_default();
+    println!("{machine}\nall runs: {}", file.display());
+    if options.document {
+        let figures = report::figures(machine, &raced);
+        workspace::put_figures("docs/performance.md", "cargo xtask race --document", &figures)?;
+    }
+    let missed: Vec<String> = raced.iter().flat_map(Raced::missed).collect();
+    if missed.is_empty() {
+        println!("all targets are met");
+        Ok(())
+    } else {
+        Err(format!("targets that are not met:\n  {}", missed.join("\n  ")))
+    }
+}
+
+/// Races the workloads that are asked for, and has each kept.
+fn race(options: &Options, mut keep: impl FnMut(Value) -> Outcome) -> Outcome {
     let program = build(options.peers)?;
     let listed = process::capture(Command::new(&program).arg("list"))?;
     let listed = String::from_utf8_lossy(&listed);
@@ -40,59 +82,72 @@ pub fn run(arguments: &[String]) -> Outcome {
         options.names.is_empty() || options.names.iter().any(|name| workload["name"] == name.as_str())
     });
     let directory = workspace::task_directory();
-    let server = if options.server { Some(SEAWEEDFS.start(&directory, None)?) } else { None };
-    let environment = server.as_ref().map(servers::Running::test_environment).unwrap_or_default();
     let place = directory.join("race");
     std::fs::create_dir_all(&place).map_err(|error| format!("cannot create {}: {error}", place.display()))?;
-
-    let mut raced = Vec::new();
+    let server = if options.server { Some(SEAWEEDFS.start(&directory, None)?) } else { None };
+    let environment = server.as_ref().map(|running| running.environment("RFS_RACE_S3")).unwrap_or_default();
     for workload in workloads {
-        let name = workload["name"].as_str().unwrap_or_default().to_owned();
-        let contestants = workload["contestants"].as_array().cloned().unwrap_or_default();
-        let names: Vec<String> =
-            contestants.iter().filter_map(|one| Some(one["name"].as_str()?.to_owned())).collect();
-        let mut rounds: Vec<Vec<Value>> = Vec::new();
+        let mut rounds = Vec::new();
         for round in 0..options.runs {
-            eprintln!("{name}, round {} of {}", round + 1, options.runs);
-            let mut scores = vec![Value::Null; names.len()];
-            // Each begins in turn: what the one before left behind in caches hits all alike.
-            for turn in 0..names.len() {
-                let one = (round + turn) % names.len();
+            eprintln!("{}, round {} of {}", workload["name"], round + 1, options.runs);
+            let run = |workload: &str, contestant: &str| {
                 let mut command = Command::new(&program);
-                command.args(["run", &name, &names[one], "--dir"]).arg(&place);
+                command.args(["run", workload, contestant, "--dir"]).arg(&place);
                 command.args(["--divisor", &options.divisor.to_string()]);
                 command.env_remove("AWS_CA_BUNDLE").envs(environment.iter().cloned());
+                // Nobody pays for what another one left to be written.
+                process::run(&mut Command::new("sync"))?;
                 let said = process::capture(&mut command)?;
                 let said = String::from_utf8_lossy(&said);
-                scores[one] = serde_json::from_str(said.trim())
-                    .map_err(|error| format!("{name}, {}: {said:?}: {error}", names[one]))?;
-            }
-            rounds.push(scores);
+                serde_json::from_str(said.trim())
+                    .map_err(|error| format!("{workload}, {contestant}: {said:?}: {error}"))
+            };
+            rounds.push(scores(&workload, round, run)?);
         }
-        let result = report::Raced { workload, rounds };
+        let result = Raced { workload, rounds };
         print!("{}", result.table());
-        raced.push(result);
+        keep(result.json())?;
     }
-    if let Some(server) = server {
-        server.stop()?;
-    }
-    let machine = report::machine();
-    println!("{machine}");
-    let json = serde_json::json!({
-        "machine": machine,
-        "raced": raced.iter().map(report::Raced::json).collect::<Vec<_>>(),
+    server.map_or(Ok(()), servers::Running::stop)
+}
+
+/// A file of what was raced, with this workload in the place of what it had of the same one.
+fn with_others(raced: &Value, file: Option<String>) -> String {
+    let before = file.and_then(|file| serde_json::from_str::<Value>(&file).ok());
+    let mut all = before.map_or_else(Vec::new, |mut before| match before["raced"].take() {
+        Value::Array(all) => all,
+        _ => Vec::new(),
     });
-    let file = options.json.unwrap_or_else(|| place.join("race.json"));
-    std::fs::write(&file, json.to_string())
-        .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
-    println!("all runs: {}", file.display());
-    let missed: Vec<String> = raced.iter().flat_map(report::Raced::missed).collect();
-    if missed.is_empty() {
-        println!("all targets are met");
-        Ok(())
-    } else {
-        Err(format!("targets that are not met:\n  {}", missed.join("\n  ")))
+    match all.iter_mut().find(|other| other["workload"]["name"] == raced["workload"]["name"]) {
+        Some(other) => *other = raced.clone(),
+        None => all.push(raced.clone()),
     }
+    serde_json::json!({ "machine": report::machine(), "raced": all }).to_string()
+}
+
+/// One run of each contestant. Each is the first one in turn: what the one before left behind in caches hits all alike.
+fn scores(
+    workload: &Value,
+    round: usize,
+    run: impl Fn(&str, &str) -> Result<Value, String>,
+) -> Result<Vec<Value>, String> {
+    let name = workload["name"].as_str().unwrap_or_default();
+    let contestants = workload["contestants"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut scores = vec![Value::Null; contestants.len()];
+    for turn in 0..contestants.len() {
+        let one = (round + turn) % contestants.len();
+        scores[one] = run(name, contestants[one]["name"].as_str().unwrap_or_default())?;
+    }
+    Ok(scores)
+}
+
+/// Which figures are told.
+#[derive(PartialEq, Eq)]
+enum Figures {
+    /// Those of a race now.
+    New,
+    /// Those that were found before.
+    AsBefore,
 }
 
 struct Options {
@@ -102,12 +157,23 @@ struct Options {
     peers: bool,
     server: bool,
     json: Option<PathBuf>,
+    figures: Figures,
+    /// Put the figures into the document.
+    document: bool,
 }
 
 impl Options {
     fn parse(arguments: &[String]) -> Result<Self, String> {
-        let mut options =
-            Self { names: Vec::new(), runs: RUNS, divisor: 1, peers: true, server: true, json: None };
+        let mut options = Self {
+            names: Vec::new(),
+            runs: RUNS,
+            divisor: 1,
+            peers: true,
+            server: true,
+            json: None,
+            figures: Figures::New,
+            document: false,
+        };
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
             let mut value = || rest.next().ok_or_else(|| format!("{argument} takes a value"));
@@ -119,6 +185,8 @@ impl Options {
                 "--runs" => options.runs = number(value()?)?,
                 "--divisor" => options.divisor = number(value()?)?,
                 "--json" => options.json = Some(PathBuf::from(value()?)),
+                "--again" => options.figures = Figures::AsBefore,
+                "--document" => options.document = true,
                 "--no-peers" => options.peers = false,
                 "--no-server" => options.server = false,
                 flag if flag.starts_with('-') => return Err(format!("takes {USAGE}, not {flag}")),
@@ -156,5 +224,22 @@ mod tests {
         for wrong in [&["--runs"][..], &["--runs", "0"], &["--divisor", "x"], &["--what"]] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn what_is_raced_again_is_put_in_its_place() {
+        let raced =
+            |name: &str, rounds: u64| serde_json::json!({"workload": {"name": name}, "rounds": rounds});
+        let mut file = None;
+        for (name, rounds) in [("a", 1), ("b", 1), ("a", 2)] {
+            file = Some(with_others(&raced(name, rounds), file));
+        }
+        let file: Value = serde_json::from_str(&file.unwrap()).unwrap();
+        assert_eq!(file["raced"], serde_json::json!([raced("a", 2), raced("b", 1)]));
+        let again = with_others(&raced("a", 1), Some("no JSON".to_owned()));
+        assert_eq!(
+            serde_json::from_str::<Value>(&again).unwrap()["raced"],
+            serde_json::json!([raced("a", 1)])
+        );
     }
 }

@@ -180,7 +180,12 @@ impl Running {
 
     /// The variables by which the tests find the server.
     pub fn test_environment(&self) -> Vec<(String, String)> {
-        let name = |what: &str| format!("RFS_TEST_{}_{what}", self.server.variable);
+        self.environment(&format!("RFS_TEST_{}", self.server.variable))
+    }
+
+    /// The same, for a program that looks for variables that begin with `prefix`.
+    pub fn environment(&self, prefix: &str) -> Vec<(String, String)> {
+        let name = |what: &str| format!("{prefix}_{what}");
         let secret = match self.server.platform {
             Platform::Azure => base64(SECRET_KEY.as_bytes()),
             Platform::S3 | Platform::Gcs => SECRET_KEY.to_owned(),

@@ -14,8 +14,6 @@ use crate::{Outcome, process, workspace};
 pub const USAGE: &str = "[--print]";
 
 const SERVERS: [&Server; 6] = [&MINISTACK, &SEAWEEDFS, &MOTO, &RCLONE, &AZURITE, &GCS];
-const BEGIN: &str = "<!-- made by `cargo xtask stores` -->\n";
-const END: &str = "<!-- end -->\n";
 
 /// Checks each store and writes the table, or prints it.
 pub fn run(arguments: &[String]) -> Outcome {
@@ -44,11 +42,7 @@ pub fn run(arguments: &[String]) -> Outcome {
         print!("{table}");
         return Ok(());
     }
-    let document = workspace::root().join("docs/stores.md");
-    let text = fs::read_to_string(&document)
-        .map_err(|error| format!("cannot read {}: {error}", document.display()))?;
-    let text = replaced(&text, &table)?;
-    fs::write(&document, text).map_err(|error| format!("cannot write {}: {error}", document.display()))
+    workspace::put_figures("docs/stores.md", "cargo xtask stores", &table)
 }
 
 fn build() -> Result<PathBuf, String> {
@@ -93,16 +87,6 @@ fn table(rows: &[String]) -> String {
     format!("{head}{}", rows.concat())
 }
 
-/// The document with the table in the place of the one that it has.
-fn replaced(document: &str, table: &str) -> Result<String, String> {
-    let place = || {
-        let (before, rest) = document.split_once(BEGIN)?;
-        let (_, after) = rest.split_once(END)?;
-        Some(format!("{before}{BEGIN}\n{table}\n{END}{after}"))
-    };
-    place().ok_or_else(|| format!("docs/stores.md has no place for the table, between {BEGIN:?} and {END:?}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,12 +101,5 @@ mod tests {
             row("n", "w", &serde_json::from_str(&report).unwrap()),
             "| n | w | 1 / 3 | **no** | b holds; c holds (not needed) |\n"
         );
-    }
-
-    #[test]
-    fn the_table_is_put_in_the_place_of_the_old_one() {
-        let old = format!("before\n{BEGIN}\nold\n{END}after\n");
-        assert_eq!(replaced(&old, "new\n").unwrap(), format!("before\n{BEGIN}\nnew\n\n{END}after\n"));
-        assert!(replaced("nothing", "new").is_err());
     }
 }

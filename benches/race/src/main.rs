@@ -77,7 +77,7 @@ fn run(workload: &str, contestant: &str, dir: &std::path::Path, divisor: usize) 
     for place in &places {
         std::fs::create_dir_all(place).expect("the directory can be made");
     }
-    let var = |name: &str| std::env::var(format!("RFS_TEST_S3_{name}")).ok();
+    let var = |name: &str| std::env::var(format!("RFS_RACE_S3_{name}")).ok();
     let s3 = var("ENDPOINT").map(|endpoint| S3 {
         endpoint,
         url: format!("s3://{}/race-{}", var("BUCKET").unwrap_or_default(), std::process::id()),

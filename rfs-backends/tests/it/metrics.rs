@@ -111,7 +111,7 @@ async fn each_kind_of_request_is_told_with_its_outcome_and_bytes() {
     let told = Told::default();
     let _telling = metrics::set_default_local_recorder(&told);
     let double = Double::new(Habit::Good);
-    let store = double.resumable(StoreOptions::default());
+    let store = double.resumable(StoreOptions::default().with_multipart_threshold(8 << 20));
     store.put_new("a", BYTES).await.unwrap();
     store.put_new("a", BYTES).await.unwrap();
     store.get_range("a", 1..4).await.unwrap();

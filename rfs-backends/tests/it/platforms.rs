@@ -107,7 +107,8 @@ async fn every_object_gets_its_class_and_tags() {
             _ => options_at(server.address()).with_region("r").with_access_key_id("k"),
         };
         let options = if url == "s3://bucket" { options.with_secret_access_key("s") } else { options };
-        open(url, options.with_storage_class("COLD")).put_large("a", large()).await.unwrap();
+        let options = options.with_storage_class("COLD").with_multipart_threshold(8 << 20);
+        open(url, options).put_large("a", large()).await.unwrap();
         assert_eq!(server.methods(), ["POST", "PUT", "PUT", "PUT", "POST"], "{url}");
         let head = server.heads().remove(0);
         assert!(head.contains("storage-class: cold"), "{head}");

@@ -22,6 +22,7 @@ fn server(name: &str) -> Server {
     let options = StoreOptions::default()
         .with_endpoint(setting("ENDPOINT"))
         .with_allow_http(true)
+        .with_multipart_threshold(8 << 20)
         .with_jitter_seed(u64::from(process::id()));
     let keys = |options: StoreOptions| {
         options.with_access_key_id(setting("ACCESS_KEY")).with_secret_access_key(setting("SECRET_KEY"))

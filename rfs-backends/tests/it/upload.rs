@@ -13,7 +13,7 @@ fn chunks(pieces: u8) -> Vec<Bytes> {
 }
 
 fn options() -> StoreOptions {
-    StoreOptions::default().with_part_bytes(5 << 20)
+    StoreOptions::default().with_multipart_threshold(8 << 20).with_part_bytes(5 << 20)
 }
 
 #[tokio::test(start_paused = true)]

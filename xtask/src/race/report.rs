@@ -14,6 +14,13 @@ pub(super) struct Raced {
 }
 
 impl Raced {
+    /// What [`Raced::json`] made.
+    pub(super) fn from_json(json: &Value) -> Self {
+        let rounds = json["rounds"].as_array().into_iter().flatten();
+        let scores = |round: &Value| round.as_array().cloned().unwrap_or_default();
+        Self { workload: json["workload"].clone(), rounds: rounds.map(scores).collect() }
+    }
+
     /// A line for each contestant, and one for each target.
     pub(super) fn table(&self) -> String {
         let mut table = String::new();
@@ -31,26 +38,23 @@ impl Raced {
                 let _ = writeln!(table, "  {name:<26} missing: {why}");
                 continue;
             }
-            let rates = self.figures(index, "rate");
-            let (low, high) =
-                (rates.iter().copied().fold(f64::MAX, f64::min), rates.iter().copied().fold(0.0, f64::max));
-            let of = |figure: &str| median(self.figures(index, figure)).map(short).unwrap_or_default();
+            let of = |figure: &str| median(self.figures_of(index, figure)).map(short).unwrap_or_default();
             let ratio = if index == 0 {
                 String::new()
             } else {
-                self.ratio(index, "rate").map(|ratio| format!("{ratio:.2} x")).unwrap_or_default()
+                self.ratio(index, "rate").map(times).unwrap_or_default()
             };
             let _ = writeln!(
                 table,
                 "  {name:<26} {:>14} {:>25} {ratio:>9} {:>9} {:>11} {:>9}  {}",
                 of("rate"),
-                format!("{}..{}", short(low), short(high)),
+                self.spread(index),
                 of("p99_us"),
                 of("bytes"),
                 of("requests"),
                 contestant["level"].as_str().unwrap_or_default(),
             );
-            if let Some(value) = median(self.figures(index, "value")) {
+            if let Some(value) = median(self.figures_of(index, "value")) {
                 let _ = writeln!(table, "  {name:<26} {value:>14.1} (the figure that counts)");
             }
         }
@@ -58,6 +62,31 @@ impl Raced {
             let _ = writeln!(table, "  {} {said}", if met { "met    " } else { "NOT MET" });
         }
         table
+    }
+
+    /// As [`Raced::table`], for a document.
+    fn figures(&self) -> String {
+        let mut rows = String::new();
+        for (index, contestant) in self.contestants().iter().enumerate() {
+            let text = |field: &str| contestant[field].as_str().unwrap_or_default();
+            let of = |figure: &str| median(self.figures_of(index, figure)).map(short).unwrap_or_default();
+            let workload = if index == 0 { self.workload["name"].as_str().unwrap_or_default() } else { "" };
+            let _ = write!(rows, "| {workload} | {} | {} ", text("name"), text("level"));
+            let _ = match self.missing(index) {
+                Some(why) => writeln!(rows, "| missing: {why} | | | | | |"),
+                None => writeln!(
+                    rows,
+                    "| {} | {} | {} | {} | {} | {} |",
+                    of("rate"),
+                    self.spread(index),
+                    self.ratio(index, "rate").filter(|_| index > 0).map(times).unwrap_or_default(),
+                    of("p99_us"),
+                    of("requests"),
+                    of("bytes"),
+                ),
+            };
+        }
+        rows
     }
 
     /// The targets that are not met.
@@ -90,7 +119,7 @@ impl Raced {
                     let index = self.contestants().iter().position(|one| one["name"] == against)?;
                     (self.ratio(index, figure)?, format!("{figure}, of {against}'s"))
                 }
-                None => (median(self.figures(0, figure))?, figure.to_owned()),
+                None => (median(self.figures_of(0, figure))?, figure.to_owned()),
             };
             let (word, bound, met) =
                 match (target["bound"]["at_least"].as_f64(), target["bound"]["at_most"].as_f64()) {
@@ -107,8 +136,16 @@ impl Raced {
         self.rounds.first()?.get(contestant)?["missing"].as_str()
     }
 
+    /// The slowest and the fastest round of a contestant.
+    fn spread(&self, contestant: usize) -> String {
+        let rates = self.figures_of(contestant, "rate");
+        let (low, high) =
+            rates.iter().fold((f64::MAX, 0.0_f64), |(low, high), rate| (low.min(*rate), high.max(*rate)));
+        format!("{}..{}", short(low), short(high))
+    }
+
     /// A figure of a contestant in each round.
-    fn figures(&self, contestant: usize, figure: &str) -> Vec<f64> {
+    fn figures_of(&self, contestant: usize, figure: &str) -> Vec<f64> {
         self.rounds.iter().filter_map(|scores| figure_of(scores.get(contestant)?, figure)).collect()
     }
 
@@ -120,6 +157,33 @@ impl Raced {
         };
         median(self.rounds.iter().filter_map(ratio).collect())
     }
+}
+
+/// All that was raced, for a document.
+pub(super) fn figures(machine: &str, raced: &[Raced]) -> String {
+    let mut text = format!("Measured on {machine}.\n\n");
+    text +=
+        "| workload | who | level | a second, median | min..max | rfs is | p99, us | requests | bytes |\n";
+    text += "|---|---|---|---|---|---|---|---|---|\n";
+    text.extend(raced.iter().map(Raced::figures));
+    text += "\n| workload | target | found |\n|---|---|---|\n";
+    for one in raced {
+        for (said, met) in one.verdicts() {
+            let verdict = if met { "met" } else { "**not met**" };
+            let name = one.workload["name"].as_str().unwrap_or_default();
+            let _ = writeln!(text, "| {name} | {said} | {verdict} |");
+        }
+    }
+    text += "\nWhat each workload does:\n\n";
+    for one in raced {
+        let field = |field: &str| one.workload[field].as_str().unwrap_or_default();
+        let _ = writeln!(text, "- `{}`: {}. Counted are {}.", field("name"), field("what"), field("unit"));
+    }
+    text
+}
+
+fn times(ratio: f64) -> String {
+    format!("{ratio:.2} x")
 }
 
 fn figure_of(score: &Value, figure: &str) -> Option<f64> {
@@ -218,6 +282,14 @@ mod tests {
         assert_eq!(raced.missed(), ["append: time, of limit's: 0.25, at most 0.10"]);
         let table = raced.table();
         assert!(table.contains("missing: it was not built") && table.contains("NOT MET"), "{table}");
+        let again = Raced::from_json(&raced.json());
+        assert_eq!(again.table(), table);
+        let document = figures("a machine", &[again]);
+        for row in
+            ["| append | rfs | Memory |", "missing: it was not built", "**not met**", "- `append`: appends."]
+        {
+            assert!(document.contains(row), "{document}");
+        }
     }
 
     #[test]
