@@ -222,11 +222,12 @@ impl Appender {
         Boundary { segment: self.last_sealed, lsn: self.lsn }
     }
 
-    /// Puts in buffers for frames to come, as [`Appender::spare`] makes them. Where much is appended, memory that is used for
-    /// the first time is a good part of the cost: so somebody else may use it first.
-    pub fn put_spare(&mut self, buffers: &mut Vec<Vec<u8>>) {
-        buffers.truncate((SPARE_BYTES / self.cut.frame_bytes).saturating_sub(self.spare.len()));
+    /// Puts in buffers for frames to come, as [`Appender::spare`] makes them, and says for how many more there is room. Where
+    /// much is appended, memory that is used for the first time is a good part of the cost: so somebody else may use it
+    /// first.
+    pub fn put_spare(&mut self, buffers: &mut Vec<Vec<u8>>) -> usize {
         self.spare.append(buffers);
+        (SPARE_BYTES / self.cut.frame_bytes).saturating_sub(self.spare.len())
     }
 
     /// Makes buffers for so many frames.
@@ -239,7 +240,7 @@ impl Appender {
             buffer.clear();
             buffer
         };
-        (0..frames.min(SPARE_BYTES / cut.frame_bytes)).map(used).collect()
+        (0..frames).map(used).collect()
     }
 
     /// Takes out what is to be written.

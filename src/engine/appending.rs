@@ -136,6 +136,7 @@ impl Live {
         if let Err(refused) = apply(&mut self.tree, &change, place) {
             // The journal has it: what is in memory must not go on without it.
             self.failure.get_or_insert(refused.doing(|| format!("appending to inode {ino}")));
+            self.appending = None;
         }
     }
 }

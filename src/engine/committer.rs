@@ -58,7 +58,9 @@ pub struct Receipt {
 /// What so few bytes of journal take to be hashed is short.
 const SMALL_BYTES: u64 = 16 << 10;
 /// So many times others are let go first before a commit is made, as long as more of them ask for it.
-const GATHER_TURNS: usize = 16;
+const GATHER_TURNS: usize = 64;
+/// So many turns without another one who asks are enough: tasks that were woken may begin on other threads.
+const QUIET_TURNS: usize = 8;
 
 /// Where the commits stand.
 #[derive(Clone, Debug)]
@@ -210,10 +212,13 @@ pub(crate) async fn run(ending: Ending) {
 /// Lets those go first who are about to ask for a commit: mostly whom the last one woke. What they do becomes a part of this
 /// one. They would have to wait for it, and then for one of their own, with half of the others each time.
 async fn gather(shared: &Shared) {
+    let (mut asks, mut quiet) = (shared.asks.load(Ordering::Acquire), 0);
     for _ in 0..GATHER_TURNS {
-        let asked = shared.asked.load(Ordering::Acquire);
         tokio::task::yield_now().await;
-        if shared.asked.load(Ordering::Acquire) == asked {
+        let now = shared.asks.load(Ordering::Acquire);
+        quiet = if now == asks { quiet + 1 } else { 0 };
+        asks = now;
+        if quiet == QUIET_TURNS {
             return;
         }
     }
@@ -254,6 +259,7 @@ pub(crate) async fn name_state(shared: &Shared) -> Result<()> {
     let (sender, mut done) = tokio::sync::oneshot::channel();
     {
         let mut live = shared.live.write();
+        live.usable().map_err(|refused| refused.doing(|| "commit".to_owned()))?;
         if queue_commit(shared, &mut live, None, Vec::new(), sender).is_none() {
             return Ok(());
         }
@@ -321,6 +327,11 @@ async fn commit_all(shared: &Arc<Shared>, mut wanted: bool) -> Result<()> {
 /// Step 1, fix: the oldest job that was fixed already, or one for everything up to now.
 fn next_job(shared: &Shared, wanted: &mut bool) -> Option<Job> {
     let mut live = shared.live.write();
+    if let Some(bug) = live.failure.clone().filter(|failure| failure.kind() == ErrorKind::Bug) {
+        drop(live);
+        shared.fail(&bug);
+        return None;
+    }
     let front = live.front.as_mut()?;
     let job = match front.jobs.pop_front() {
         Some(job) => job,

@@ -16,7 +16,7 @@ use super::latest::Latest;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A queue of this size is not worked off as fast as it grows.
-const RUNAWAY_BYTES: u64 = 16 << 20;
+const RUNAWAY_BYTES: u64 = 64 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Driver {
@@ -124,17 +124,19 @@ impl Driver {
         self.drive_with(shared, sync, &mut Vec::new()).map(drop)
     }
 
-    /// As [`Driver::drive`], and puts in buffers for frames to come. Gives how many frames and ends of segments it wrote.
+    /// As [`Driver::drive`], and puts in buffers for frames to come. Gives how many more are worth making.
     fn drive_with(&self, shared: &Shared, sync: bool, spare: &mut Vec<Vec<u8>>) -> Result<usize> {
         let mut writer = self.writer.lock();
+        let room;
         let work = {
             let mut live = shared.live.write();
             let Some(front) = &mut live.front else { return Ok(0) };
-            front.appender.put_spare(spare);
+            room = front.appender.put_spare(spare);
             front.appender.close_frame();
             front.appender.take_work()
         };
-        let written_now = work.len();
+        // One frame at a time is no haste.
+        let wanted = if work.len() > 2 { room.min(work.len()) } else { 0 };
         let sealed = work.iter().any(rfs_journal::Work::ends_segment);
         let written = writer.write(work, sync && self.has_disk);
         writer.recycle(shared.options.local_bytes);
@@ -151,7 +153,7 @@ impl Driver {
                     *known = durable.max(*known);
                     grew
                 });
-                Ok(written_now)
+                Ok(wanted)
             }
             Err(error) => {
                 let error = Error::journal("writing the local log", error);
@@ -221,10 +223,7 @@ fn run_thread(bell: &Bell, shared: &Weak<Shared>) {
         };
         let Some(shared) = shared.upgrade() else { return };
         let Some(driver) = &shared.driver else { return };
-        let Ok(written) = driver.drive_with(&shared, sync, &mut spare) else { return };
-        // One frame at a time is no haste.
-        if written > 2 && spare.is_empty() {
-            spare = Appender::spare(&shared.options.cut(), written);
-        }
+        let Ok(wanted) = driver.drive_with(&shared, sync, &mut spare) else { return };
+        spare = Appender::spare(&shared.options.cut(), wanted);
     }
 }

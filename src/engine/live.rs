@@ -429,8 +429,9 @@ impl Live {
         self.front.as_ref().map_or(read_only, |front| front.appender.lsn())
     }
 
-    /// Fixes a commit here: seals the journal and takes a snapshot.
+    /// Fixes a commit here: seals the journal and takes a snapshot. Of a volume that failed nothing more is committed.
     pub(crate) fn fix_commit(&mut self, checkpoint: Option<String>, metadata: Vec<u8>) -> Option<Job> {
+        self.usable().ok()?;
         let front = self.front.as_mut()?;
         let boundary = front.appender.seal();
         let id = front.next_commit;

@@ -555,6 +555,7 @@ fn share(
         driver,
         wake: Notify::new(),
         asked: AtomicU64::new(0),
+        asks: AtomicU64::new(0),
         closing: AtomicBool::new(false),
         commits,
         waits: Waits::default(),

@@ -49,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) wake: Notify,
     /// Up to where a commit was asked for: one more than the position, 0 for none.
     pub(crate) asked: AtomicU64,
+    /// How often a commit was asked for.
+    pub(crate) asks: AtomicU64,
     pub(crate) closing: AtomicBool,
     pub(crate) commits: Latest<CommitState>,
     pub(crate) waits: Waits,
@@ -262,6 +264,7 @@ impl Shared {
     /// Wakes the committer to commit what there is up to `position`.
     pub(crate) fn ask_commit(&self, position: Lsn) {
         self.asked.fetch_max(position.0 + 1, Ordering::AcqRel);
+        self.asks.fetch_add(1, Ordering::AcqRel);
         self.wake.notify_one();
     }
 

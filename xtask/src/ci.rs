@@ -11,7 +11,7 @@ const STEPS: &[Step] = &[
     Step {
         heading: "format",
         run: || {
-            ["", "fuzz", "rfs-model"].iter().try_for_each(|directory| {
+            ["", "fuzz", "rfs-model", "benches/race"].iter().try_for_each(|directory| {
                 let directory = workspace::root().join(directory);
                 process::run(workspace::cargo().current_dir(directory).args(["fmt", "--all", "--check"]))
             })

@@ -21,7 +21,7 @@ impl Tree {
             return Err(Misfit::Exhausted);
         }
         let extent = Extent { place, len };
-        let replaced = if self.lengthen_last(ino, offset, extent)? {
+        let replaced = if offset == inode.size && self.lengthen_last(ino, offset, extent)? {
             0
         } else {
             self.load_put(ino, offset, extent)?;
