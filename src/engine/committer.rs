@@ -172,6 +172,12 @@ pub(crate) async fn run(ending: Ending) {
         }
         let wanted = asked || (dirty && (bytes_due || time_due));
         gather(&shared).await;
+        let failure = shared.live.read().failure.clone();
+        if let Some(bug) = failure.filter(|failure| failure.kind() == ErrorKind::Bug) {
+            // Whoever found it may not have told those who wait.
+            shared.fail(&bug);
+            return;
+        }
         let done = commit_all(&shared, dirty && (bytes_due || time_due)).await;
         match done {
             Ok(()) => {
@@ -327,11 +333,6 @@ async fn commit_all(shared: &Arc<Shared>, mut wanted: bool) -> Result<()> {
 /// Step 1, fix: the oldest job that was fixed already, or one for everything up to now.
 fn next_job(shared: &Shared, wanted: &mut bool) -> Option<Job> {
     let mut live = shared.live.write();
-    if let Some(bug) = live.failure.clone().filter(|failure| failure.kind() == ErrorKind::Bug) {
-        drop(live);
-        shared.fail(&bug);
-        return None;
-    }
     let front = live.front.as_mut()?;
     let job = match front.jobs.pop_front() {
         Some(job) => job,

@@ -429,9 +429,11 @@ impl Live {
         self.front.as_ref().map_or(read_only, |front| front.appender.lsn())
     }
 
-    /// Fixes a commit here: seals the journal and takes a snapshot. Of a volume that failed nothing more is committed.
+    /// Fixes a commit here: seals the journal and takes a snapshot. Not where the tree may not be what the journal says.
     pub(crate) fn fix_commit(&mut self, checkpoint: Option<String>, metadata: Vec<u8>) -> Option<Job> {
-        self.usable().ok()?;
+        if self.failure.as_ref().is_some_and(|failure| failure.kind() == ErrorKind::Bug) {
+            return None;
+        }
         let front = self.front.as_mut()?;
         let boundary = front.appender.seal();
         let id = front.next_commit;
