@@ -319,15 +319,9 @@ impl Held {
             return Ok(offset);
         }
         self.admit().await?;
-        loop {
-            match self.write_now(bytes, at)? {
-                Ok(offset) => return Ok(offset),
-                Err(missing) => {
-                    let loaded = self.handle.shared.load(&missing).await;
-                    loaded.map_err(|error| error.during(self.doing("write")))?;
-                }
-            }
-        }
+        let shared = &self.handle.shared;
+        let written = shared.change(|live| shared.write(live, &self.credential, self.ino, at, bytes)).await;
+        self.written(written.map_err(|refused| refused.doing(|| self.doing("write")))?)
     }
 
     /// Appends, if that only goes on what was appended last. There is room for it.
@@ -337,7 +331,8 @@ impl Held {
 
     /// Writes, unless a page is missing.
     fn write_now(&self, bytes: &[u8], at: WriteAt) -> Result<std::result::Result<u64, Missing>> {
-        match self.handle.shared.write_now(&self.credential, self.ino, at, bytes) {
+        let shared = &self.handle.shared;
+        match shared.change_now(|live| shared.write(live, &self.credential, self.ino, at, bytes)) {
             Ok(outcome) => Ok(Ok(self.written(outcome)?)),
             Err(Refused::Missing(missing)) => Ok(Err(missing)),
             Err(refused) => Err(refused.doing(|| self.doing("write"))),

@@ -10,6 +10,7 @@ mod durable;
 mod limits;
 mod memory;
 mod open;
+mod segments;
 mod setup;
 
 use criterion::Criterion;

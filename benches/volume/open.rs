@@ -17,6 +17,7 @@ use rfs_core::Tree;
 use rfs_journal::verify_segment;
 use tokio::runtime::Runtime;
 
+use crate::segments::segments_of;
 use crate::setup::{RECORD, disk_dir, fill, group, names, options, runtime, size, timed};
 
 /// A file that every volume here has.
@@ -177,16 +178,7 @@ async fn write_records(stored: &InMemory, records: u64) -> Vec<(String, Bytes)> 
     }
     assert_eq!(volume.position().0, records, "the last commit adds no record");
     volume.close().await.expect("the volume is closed");
-
-    let mut objects: Vec<_> = stored.list(None).try_collect().await.expect("the store lists");
-    objects.retain(|object| object.location.as_ref().contains("/segments/"));
-    objects.sort_by(|one, other| one.location.cmp(&other.location));
-    let mut segments = Vec::new();
-    for object in objects {
-        let found = stored.get(&object.location).await.expect("the object is there");
-        segments.push((object.location.to_string(), found.bytes().await.expect("the object is read")));
-    }
-    segments
+    segments_of(stored).await
 }
 
 fn decode(key: &str, segment: &Bytes) -> Vec<rfs_journal::Record> {

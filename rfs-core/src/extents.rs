@@ -5,7 +5,7 @@
 //! on how many Writes did it. For each segment the tree counts the bytes that extents refer to.
 
 use crate::permission::{SET_GROUP_ID, SET_USER_ID};
-use crate::{COPY_RUNS_MAX, Extent, Ino, Inode, Kind, Missing, NotLoaded, Place, SegmentId, Tree};
+use crate::{COPY_RUNS_MAX, Extent, FILE_SIZE_MAX, Ino, Kind, Missing, NotLoaded, Place, SegmentId, Tree};
 
 /// Extents that were looked for: each with its file, and its offset there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,11 +39,12 @@ impl Tree {
     /// nothing of it but content, size and times, whoever does it.
     #[must_use]
     pub fn append_end(&self, ino: Ino, end: u64) -> Option<u64> {
-        let plain = |inode: &&Inode| {
-            inode.kind() == Kind::File && inode.mode & (SET_USER_ID | SET_GROUP_ID) == 0 && inode.size == end
-        };
-        let inode = self.inodes.get(&ino).ok().flatten().filter(plain);
-        inode.filter(|_| self.quotas.is_empty()).map(|_| end.saturating_add(u64::MAX - self.allocated))
+        let inode = self.inodes.get(&ino).ok().flatten()?;
+        let is_plain = inode.kind() == Kind::File
+            && inode.mode & (SET_USER_ID | SET_GROUP_ID) == 0
+            && inode.size == end
+            && self.quotas.is_empty();
+        is_plain.then(|| end.saturating_add(u64::MAX - self.allocated).min(FILE_SIZE_MAX))
     }
 
     /// Loads what a change of a file's bytes from `start` up to `end` touches.
@@ -100,21 +101,32 @@ impl Tree {
         Ok(replaced)
     }
 
-    /// Puts an extent at the end of a file, if it continues the last one there: so it is with appends, one after the other.
-    /// Tells whether it does; nothing has changed if not. The caller has checked what it has to for [`Tree::put_extent`].
-    pub(crate) fn lengthen_last(&mut self, ino: Ino, offset: u64, extent: Extent) -> Result<bool, Missing> {
-        const LOADED: &str = "it was just looked at";
-        let Some((&(holder, start), &last)) = self.extents.at_or_before(&(ino, u64::MAX))? else {
-            return Ok(false);
-        };
-        if holder != ino || start + last.len != offset || !last.continues(&extent) {
-            return Ok(false);
-        }
+    /// If an extent that is put at the end of a file continues the last one there, as those of appends do: where that one
+    /// starts, and what both are together. Loads what [`Tree::put_longer`] touches.
+    pub(crate) fn load_longer(
+        &self,
+        ino: Ino,
+        offset: u64,
+        extent: Extent,
+    ) -> Result<Option<(u64, Extent)>, Missing> {
+        let last = self.extents.at_or_before(&(ino, u64::MAX))?.filter(|((holder, start), last)| {
+            *holder == ino && start + last.len == offset && last.continues(&extent)
+        });
         self.segments.load(&extent.place.segment)?;
-        self.refer(extent.place.segment, extent.len).expect(LOADED);
-        let longer = Extent { place: last.place, len: last.len + extent.len };
-        self.extents.insert((ino, start), longer).expect(LOADED);
-        Ok(true)
+        Ok(last.map(|((_, start), last)| (*start, Extent { place: last.place, len: last.len + extent.len })))
+    }
+
+    /// Puts an extent in the place of the one that starts there, and that it makes longer by `added`.
+    pub(crate) fn put_longer(
+        &mut self,
+        ino: Ino,
+        start: u64,
+        longer: Extent,
+        added: u64,
+    ) -> Result<(), NotLoaded> {
+        self.refer(longer.place.segment, added)?;
+        self.extents.insert((ino, start), longer)?;
+        Ok(())
     }
 
     /// Makes a hole of a file's bytes from `start` up to `end`, and tells how many bytes were stored there.

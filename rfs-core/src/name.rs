@@ -66,9 +66,7 @@ impl Name {
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_slice()
     }
-}
 
-impl Name {
     /// How many bytes of it do not lie in it, if they do not.
     pub(crate) fn long_bytes(&self) -> Option<usize> {
         match &self.0 {

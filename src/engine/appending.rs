@@ -6,7 +6,7 @@
 //! So they are kept apart until the lock is taken for anything else: whoever has it sees a tree that knows everything.
 
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
-use rfs_core::{Change, FILE_SIZE_MAX, Ino, Place, Timestamp, WriteAt};
+use rfs_core::{Change, Ino, Place, Timestamp, WriteAt};
 
 use super::CommitState;
 use super::live::{Live, apply};
@@ -86,7 +86,7 @@ impl Live {
         self.appending = Some(Appending {
             ino,
             end,
-            end_max: end_max.min(FILE_SIZE_MAX),
+            end_max,
             journaled_max: commits.committed_bytes.saturating_add(options.outage_bytes),
             unknown: 0,
             place: front.appender.end(),

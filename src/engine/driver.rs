@@ -127,13 +127,12 @@ impl Driver {
     /// As [`Driver::drive`], and puts in buffers for frames to come. Gives how many more are worth making.
     fn drive_with(&self, shared: &Shared, sync: bool, spare: &mut Vec<Vec<u8>>) -> Result<usize> {
         let mut writer = self.writer.lock();
-        let room;
-        let work = {
+        let (room, work) = {
             let mut live = shared.live.write();
             let Some(front) = &mut live.front else { return Ok(0) };
-            room = front.appender.put_spare(spare);
+            let room = front.appender.put_spare(spare);
             front.appender.close_frame();
-            front.appender.take_work()
+            (room, front.appender.take_work())
         };
         // One frame at a time is no haste.
         let wanted = if work.len() > 2 { room.min(work.len()) } else { 0 };

@@ -60,9 +60,7 @@ impl ReadAhead {
         readers.push_back(reader);
         due.then_some(next)
     }
-}
 
-impl ReadAhead {
     /// Begins to fetch a stretch, unless there are enough under way.
     fn begin(&self) -> bool {
         let more = |running| (running < STRETCHES).then_some(running + 1);

@@ -109,9 +109,10 @@ impl Shared {
         }
     }
 
-    /// Writes to a file under the lock, unless a page is missing; then appends may go on.
-    pub(crate) fn write_now(
+    /// Writes to a file; then appends may go on. For [`Shared::change`].
+    pub(crate) fn write(
         &self,
+        live: &mut Live,
         credential: &Credential,
         ino: Ino,
         at: WriteAt,
@@ -119,15 +120,13 @@ impl Shared {
     ) -> std::result::Result<Outcome, Refused> {
         let len = bytes.len() as u64;
         let op = Op::Write { target: Target::Ino(ino), at, len };
-        self.change_now(|live| {
-            let outcome = live.run(self.caller(credential), &op, bytes)?;
-            if let Outcome::Written { offset } = outcome
-                && len > 0
-            {
-                live.begin_appending(ino, offset + len, &self.commits.borrow(), &self.options);
-            }
-            Ok(outcome)
-        })
+        let outcome = live.run(self.caller(credential), &op, bytes)?;
+        if let Outcome::Written { offset } = outcome
+            && len > 0
+        {
+            live.begin_appending(ino, offset + len, &self.commits.borrow(), &self.options);
+        }
+        Ok(outcome)
     }
 
     /// Appends to a file, if that only goes on what was appended last: then it gives the offset. If not, nothing was done.
@@ -362,7 +361,7 @@ impl Shared {
     }
 
     /// The pieces in order, some of them fetched at a time.
-    async fn fetch(&self, pieces: Vec<Piece>) -> std::result::Result<Vec<Bytes>, RecoveryError> {
+    async fn fetch(&self, mut pieces: Vec<Piece>) -> std::result::Result<Vec<Bytes>, RecoveryError> {
         let mut fetched = Vec::with_capacity(pieces.len());
         let fetch = |Piece { len, place, open }| async move {
             let bytes = match (place, open) {
@@ -372,23 +371,19 @@ impl Shared {
             };
             Ok::<_, RecoveryError>((len, bytes))
         };
-        let mut pieces = pieces;
+        let mut push = |(len, bytes)| match bytes {
+            Some(bytes) => fetched.push(bytes),
+            None => push_zeros(&mut fetched, len),
+        };
         // One alone needs nothing that is set up for several.
-        if let [_] = pieces.as_slice()
+        if pieces.len() == 1
             && let Some(piece) = pieces.pop()
         {
-            match fetch(piece).await? {
-                (_, Some(bytes)) => fetched.push(bytes),
-                (len, None) => push_zeros(&mut fetched, len),
-            }
-            return Ok(fetched);
+            push(fetch(piece).await?);
         }
         let mut all = stream::iter(pieces.into_iter().map(fetch)).buffered(FETCHES);
-        while let Some((len, bytes)) = all.try_next().await? {
-            match bytes {
-                Some(bytes) => fetched.push(bytes),
-                None => push_zeros(&mut fetched, len),
-            }
+        while let Some(piece) = all.try_next().await? {
+            push(piece);
         }
         Ok(fetched)
     }
@@ -555,6 +550,30 @@ mod tests {
         }
         assert_eq!(watches.await.expect("it does not panic"), None);
         assert_eq!(fs.write("/g", b"").await.expect_err("nothing goes on").kind(), ErrorKind::Bug);
+        Ok(())
+    }
+
+    /// A bug that somebody found who told nobody: what was journaled is not committed, all hear of it, and the committer ends.
+    #[tokio::test]
+    async fn a_bug_that_nobody_told_ends_the_committer() -> Result<()> {
+        let options =
+            Options::new().with_entropy(Entropy::seeded(2)).with_commit_interval(None).with_one_thread();
+        let volume = Volume::create("memory://", options).await?;
+        volume.fs().write("/f", b"not committed").await?;
+        let handle = Arc::clone(volume.fs().handle());
+        let before = (Arc::strong_count(&handle.shared), volume.metered());
+        handle.shared.live.write().failure = Some(Error::new(ErrorKind::Bug, "made up"));
+        let (waiting, position) = (Arc::clone(&handle), volume.position());
+        handle.shared.ask_commit(position);
+        let told = tokio::spawn(async move { waiting.shared.wait(position, Level::Remote).await });
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        assert!(told.is_finished(), "nobody was told");
+        let told = told.await.expect("it does not panic");
+        assert_eq!(told.expect_err("the volume is of no use").kind(), ErrorKind::Bug);
+        assert!(Arc::strong_count(&handle.shared) < before.0, "the committer goes on");
+        assert_eq!((volume.metered() - before.1).requests(), 0, "nothing was committed");
         Ok(())
     }
 }

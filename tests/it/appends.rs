@@ -3,23 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rfs::{Clock, Credential, ErrorKind, File, OpenOptions, Permissions, Timestamp, Volume, XattrMode};
+use rfs::{Credential, ErrorKind, File, Fs, OpenOptions, Permissions, Volume, XattrMode};
 use rfs_testkit::{ManualClock, Rng, SimStore};
 use tokio::io::AsyncWriteExt;
 
-use crate::common::{listing, options, sim};
+use crate::common::{TestClock, listing, options, sim};
 
 const STEPS: usize = 3000;
 const PATHS: [&str; 2] = ["/a", "/b"];
-
-#[derive(Debug)]
-struct Ticking(ManualClock);
-
-impl Clock for Ticking {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_nanos(self.0.now_nanos())
-    }
-}
 
 /// A volume that is written to, and three handles of each file: root and a user append, and the user has a cursor.
 struct Side {
@@ -34,7 +25,7 @@ struct Side {
 impl Side {
     async fn new(seed: u64, watched: bool) -> Self {
         let (sim, store) = sim();
-        let clock = Ticking(ManualClock::ticking(1_700_000_000_000_000_000));
+        let clock = TestClock(ManualClock::ticking(1_700_000_000_000_000_000));
         let options = options(seed).with_store(store).with_clock(Arc::new(clock)).with_cut(4000, 30_000);
         let volume = Volume::create("sim://", options).await.unwrap();
         let watch = watched.then(|| volume.inodes().watch());
@@ -44,9 +35,7 @@ impl Side {
         let (mut appending, mut cursors) = (Vec::new(), Vec::new());
         for path in PATHS {
             cursors.push(user.create(path).await.unwrap());
-            let mut how = OpenOptions::new();
-            how.read(true).append(true);
-            appending.push([how.open(&fs, path).await.unwrap(), how.open(&user, path).await.unwrap()]);
+            appending.push([to_append(&fs, path).await, to_append(&user, path).await]);
         }
         Self { volume, sim, appending, cursors, _watch: watch }
     }
@@ -96,15 +85,16 @@ impl Side {
                 let user = fs.as_user(Credential::user(1000, 1000, &[]));
                 fs.chown(path, Some(1000), None).await.unwrap();
                 self.cursors[which] = OpenOptions::new().write(true).open(&user, path).await.unwrap();
-                let mut how = OpenOptions::new();
-                how.read(true).append(true);
-                self.appending[which] =
-                    [how.open(&fs, path).await.unwrap(), how.open(&user, path).await.unwrap()];
+                self.appending[which] = [to_append(&fs, path).await, to_append(&user, path).await];
                 String::new()
             }
             _ => format!("{}", self.volume.commit().await.unwrap().position),
         }
     }
+}
+
+async fn to_append(fs: &Fs, path: &str) -> File {
+    OpenOptions::new().read(true).append(true).open(fs, path).await.unwrap()
 }
 
 /// Beside a volume on which each Write reaches the tree by itself, since it is watched: what is answered is the same, and

@@ -3,21 +3,12 @@
 use std::sync::Arc;
 
 use rfs::backends::RequestKind;
-use rfs::{At, Clock, ErrorKind, Timestamp, Volume};
+use rfs::{At, ErrorKind, Timestamp, Volume};
 use rfs_testkit::ManualClock;
 
-use crate::common::{options, sim};
+use crate::common::{TestClock, options, sim};
 
 const SECOND: i64 = 1_000_000_000;
-
-#[derive(Debug)]
-struct Manual(ManualClock);
-
-impl Clock for Manual {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_nanos(self.0.now_nanos())
-    }
-}
 
 fn at(second: i64) -> At {
     At::Time(Timestamp::from_nanos(second * SECOND))
@@ -27,7 +18,7 @@ fn at(second: i64) -> At {
 async fn the_newest_commit_by_then_is_found_by_halves() {
     let (_, store) = sim();
     let clock = ManualClock::new(100 * SECOND);
-    let of = |seed| options(seed).with_store(store.clone()).with_clock(Arc::new(Manual(clock.clone())));
+    let of = |seed| options(seed).with_store(store.clone()).with_clock(Arc::new(TestClock(clock.clone())));
     // Commits at 110, 120, ..., by two writers, so that the end of an epoch is among them.
     let mut volume = Volume::create("sim://", of(1)).await.unwrap();
     for number in 11..75 {
@@ -69,7 +60,7 @@ async fn the_newest_commit_by_then_is_found_by_halves() {
 async fn a_clock_that_went_back_hides_no_commit_that_was_made_in_time() {
     let (_, store) = sim();
     let clock = ManualClock::new(0);
-    let of = |seed| options(seed).with_store(store.clone()).with_clock(Arc::new(Manual(clock.clone())));
+    let of = |seed| options(seed).with_store(store.clone()).with_clock(Arc::new(TestClock(clock.clone())));
     for (seed, time) in [(1, 100), (2, 300), (3, 200), (4, 250)] {
         clock.advance(time * SECOND - clock.now_nanos());
         let volume = Volume::open_or_create("sim://", of(seed)).await.unwrap();

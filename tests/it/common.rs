@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rfs::{Compression, Encryption, Entropy, Fs, Options, Store, StoreOptions, Volume};
-use rfs_testkit::{CrashPlan, SimStore};
+use rfs::{Clock, Compression, Encryption, Entropy, Fs, Options, Store, StoreOptions, Timestamp, Volume};
+use rfs_testkit::{CrashPlan, ManualClock, SimStore};
 
 /// Options under which one seed replays one run, and nothing is committed unless asked for.
 pub(crate) fn options(seed: u64) -> Options {
@@ -14,6 +14,16 @@ pub(crate) fn options(seed: u64) -> Options {
         Options::new().with_entropy(Entropy::seeded(seed)).with_commit_interval(None).with_one_thread();
     // Every other volume keeps no page that it did not need just now.
     if seed.is_multiple_of(2) { options.with_tree_memory(0) } else { options }
+}
+
+/// The testkit's clock, for volumes.
+#[derive(Debug)]
+pub(crate) struct TestClock(pub(crate) ManualClock);
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(self.0.now_nanos())
+    }
 }
 
 /// A simulated store without faults, and the same as a store of volumes.

@@ -10,12 +10,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rfs::{Clock, Entropy, ErrorKind, Level, Lsn, Options, OwnerId, Store, StoreOptions, Timestamp, Volume};
+use rfs::{Entropy, ErrorKind, Level, Lsn, Options, OwnerId, Store, StoreOptions, Volume};
 use rfs_testkit::{
     Answer, Attr, CrashPlan, CrashSide, Dump, ManualClock, ModelFs, Profile, Rng, Rules, SimDisk, SimStore,
     Target, TestOp, Workload,
 };
 
+use crate::common::TestClock;
 use crate::handles::Handles;
 use crate::target::{attr_of, dump, expressible, nameless, perform};
 
@@ -23,15 +24,6 @@ const OPS: usize = 2_000;
 /// Who works, dies, and comes back.
 const OWNER: OwnerId = OwnerId(7);
 const STRANGER: OwnerId = OwnerId(8);
-
-#[derive(Debug)]
-struct TestClock(ManualClock);
-
-impl Clock for TestClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_nanos(self.0.now_nanos())
-    }
-}
 
 /// What a run does beside its operations.
 #[derive(Clone, Copy, Debug)]

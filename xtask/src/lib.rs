@@ -9,6 +9,7 @@ pub mod documents;
 pub mod figures;
 pub mod flights;
 pub mod fuzz;
+pub mod generated;
 pub mod model;
 pub mod mutate;
 pub mod process;

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use self::report::Raced;
 use crate::servers::{self, SEAWEEDFS};
-use crate::{Outcome, process, workspace};
+use crate::{Outcome, generated, process, workspace};
 
 /// The arguments as the list of commands shows them.
 pub const USAGE: &str = "[WORKLOAD...] [--runs N] [--divisor N] [--no-peers] [--no-server] [--json FILE] \
@@ -53,7 +53,7 @@ pub fn run(arguments: &[String]) -> Outcome {
     println!("{machine}\nall runs: {}", file.display());
     if options.document {
         let figures = report::figures(machine, &raced);
-        workspace::put_figures("docs/performance.md", "cargo xtask race --document", &figures)?;
+        generated::put_figures("docs/performance.md", "cargo xtask race --document", &figures)?;
     }
     let missed: Vec<String> = raced.iter().flat_map(Raced::missed).collect();
     if missed.is_empty() {

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::servers::{self, AZURITE, GCS, MINISTACK, MOTO, RCLONE, SEAWEEDFS, Server};
-use crate::{Outcome, process, workspace};
+use crate::{Outcome, generated, process, workspace};
 
 /// What the command takes.
 pub const USAGE: &str = "[--print]";
@@ -42,7 +42,7 @@ pub fn run(arguments: &[String]) -> Outcome {
         print!("{table}");
         return Ok(());
     }
-    workspace::put_figures("docs/stores.md", "cargo xtask stores", &table)
+    generated::put_figures("docs/stores.md", "cargo xtask stores", &table)
 }
 
 fn build() -> Result<PathBuf, String> {

@@ -1,10 +1,7 @@
 //! Where the workspace is and how its cargo is called.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-use crate::Outcome;
 
 /// The workspace's root directory.
 pub fn root() -> PathBuf {
@@ -38,28 +35,6 @@ pub fn cargo() -> Command {
     command
 }
 
-/// Puts figures into a document, in the place of those that `made_by` put there before.
-///
-/// # Errors
-/// The document has no place for them, or cannot be written.
-pub fn put_figures(document: &str, made_by: &str, figures: &str) -> Outcome {
-    let path = root().join(document);
-    let text =
-        fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    let text = with_figures(&text, made_by, figures).map_err(|why| format!("{document} {why}"))?;
-    fs::write(&path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))
-}
-
-fn with_figures(text: &str, made_by: &str, figures: &str) -> Result<String, String> {
-    let (begin, end) = (format!("<!-- made by `{made_by}` -->\n"), "<!-- end -->\n");
-    let place = || {
-        let (before, rest) = text.split_once(&begin)?;
-        let (_, after) = rest.split_once(end)?;
-        Some(format!("{before}{begin}\n{figures}\n{end}{after}"))
-    };
-    place().ok_or_else(|| format!("has no place for the figures, between {begin:?} and {end:?}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,16 +43,5 @@ mod tests {
     fn a_program_that_was_built_anew_is_found() {
         assert_eq!(replaced(Path::new("/t/debug/xtask (deleted)")), Some(PathBuf::from("/t/debug/xtask")));
         assert_eq!(replaced(Path::new("/t (deleted)/xtask")), None);
-    }
-
-    #[test]
-    fn figures_are_put_in_the_place_of_the_old_ones() {
-        let begin = "<!-- made by `it` -->\n";
-        let old = format!("before\n{begin}\nold\n<!-- end -->\nafter\n");
-        assert_eq!(
-            with_figures(&old, "it", "new\n").unwrap(),
-            format!("before\n{begin}\nnew\n\n<!-- end -->\nafter\n")
-        );
-        assert!(with_figures("nothing", "it", "new").is_err());
     }
 }

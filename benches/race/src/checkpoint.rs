@@ -6,11 +6,11 @@ use std::time::Instant;
 use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutMode, PutPayload, WriteMultipart};
-use rfs::{Store, StoreOptions};
+use rfs::{File, Store, Volume};
 
 use crate::contest::{Bound, Contestant, Course, Figure, Score, Target, Workload};
 use crate::memory::{RECORD, names};
-use crate::place::{far, noise, options, put_since, runtime, s3, volume};
+use crate::place::{far, fill, metered, noise, options, runtime, store, volume};
 
 const FILES: usize = 100_000;
 const CHANGED: usize = 10;
@@ -80,28 +80,24 @@ fn changed(paths: &[std::path::PathBuf]) -> impl Iterator<Item = &std::path::Pat
 }
 
 fn commit_changed(course: &Course) -> Score {
-    let paths = names("/files", 'a', course.size(FILES));
+    let count = course.size(FILES);
+    let paths = names("/files", 'a', count);
     runtime().block_on(async {
         let store = far();
         let volume = volume(store.clone(), options()).await;
         let fs = volume.fs();
-        fs.create_dir_all("/files").await.expect("the directory is made");
-        for path in &paths {
-            fs.write(path, RECORD).await.expect("a file is written");
-        }
+        fill(&volume, "/files", count).await;
         volume.commit().await.expect("the store takes it");
         // An image may be on its way, and is named by the next commit.
         fs.write("/settled", b"").await.expect("a file is written");
         volume.commit().await.expect("the store takes it");
-        let before = store.meter().snapshot();
-        let start = Instant::now();
-        for path in changed(&paths) {
-            fs.write(path, &RECORD[..50]).await.expect("the file takes it");
-        }
-        volume.commit().await.expect("the store takes it");
-        let took = start.elapsed();
-        let (requests, bytes) = put_since(&store, &before);
-        Score::of(1, took).asking(requests, bytes)
+        let work = async {
+            for path in changed(&paths) {
+                fs.write(path, &RECORD[..50]).await.expect("the file takes it");
+            }
+            volume.commit().await.expect("the store takes it");
+        };
+        metered(&store, 1, work).await.0
     })
 }
 
@@ -112,16 +108,14 @@ fn put_changed(course: &Course) -> Score {
     }
     runtime().block_on(async {
         let store = far();
-        let before = store.meter().snapshot();
-        let start = Instant::now();
-        for path in changed(&paths) {
-            let content = fs::read(path).expect("the file is read");
-            let name = path.file_name().expect("it has a name").to_string_lossy();
-            store.put(&name, content.into()).await.expect("the store takes it");
-        }
-        let took = start.elapsed();
-        let (requests, bytes) = put_since(&store, &before);
-        Score::of(1, took).asking(requests, bytes)
+        let work = async {
+            for path in changed(&paths) {
+                let content = fs::read(path).expect("the file is read");
+                let name = path.file_name().expect("it has a name").to_string_lossy();
+                store.put(&name, content.into()).await.expect("the store takes it");
+            }
+        };
+        metered(&store, 1, work).await.0
     })
 }
 
@@ -133,42 +127,36 @@ fn tar_and_put(course: &Course) -> Score {
     }
     runtime().block_on(async {
         let store = far();
-        let before = store.meter().snapshot();
-        let start = Instant::now();
-        let mut archive = tar::Builder::new(Vec::new());
-        archive.append_dir_all("files", &dir).expect("the files are read");
-        let archive = archive.into_inner().expect("the archive ends");
-        store.put("files.tar", archive.into()).await.expect("the store takes it");
-        let took = start.elapsed();
-        let (requests, bytes) = put_since(&store, &before);
-        Score::of(1, took).asking(requests, bytes)
+        let work = async {
+            let mut archive = tar::Builder::new(Vec::new());
+            archive.append_dir_all("files", &dir).expect("the files are read");
+            let archive = archive.into_inner().expect("the archive ends");
+            store.put("files.tar", archive.into()).await.expect("the store takes it");
+        };
+        metered(&store, 1, work).await.0
     })
 }
 
-/// The S3 server's store, or one on the disk.
-pub(crate) fn store(course: &Course) -> Store {
-    s3(course).unwrap_or_else(|| {
-        let url = format!("file://{}/store", course.disk.display());
-        Store::from_url(&url, StoreOptions::default()).expect("the store is opened")
-    })
+/// A volume that was committed, and an empty file in it.
+async fn committed(store: &Store) -> (Volume, File) {
+    let volume = volume(store.clone(), options()).await;
+    let file = volume.fs().create("/state").await.expect("the file is made");
+    volume.commit().await.expect("the store takes it");
+    (volume, file)
 }
 
 fn write_and_commit(course: &Course, len: usize) -> Score {
     let content = noise(course.size(len), 1);
     runtime().block_on(async {
         let store = store(course);
-        let volume = volume(store.clone(), options()).await;
-        let file = volume.fs().create("/state").await.expect("the file is made");
-        volume.commit().await.expect("the store takes it");
-        let before = store.meter().snapshot();
-        let start = Instant::now();
-        for (number, piece) in content.chunks(1 << 20).enumerate() {
-            file.write_all_at(piece, (number << 20) as u64).await.expect("the file takes it");
-        }
-        volume.commit().await.expect("the store takes it");
-        let took = start.elapsed();
-        let (requests, bytes) = put_since(&store, &before);
-        Score::of(1, took).asking(requests, bytes)
+        let (volume, file) = committed(&store).await;
+        let work = async {
+            for (number, piece) in content.chunks(1 << 20).enumerate() {
+                file.write_all_at(piece, (number << 20) as u64).await.expect("the file takes it");
+            }
+            volume.commit().await.expect("the store takes it");
+        };
+        metered(&store, 1, work).await.0
     })
 }
 
@@ -199,18 +187,14 @@ fn commit_small(course: &Course) -> Score {
     let count = course.size(COMMITS);
     runtime().block_on(async {
         let store = store(course);
-        let volume = volume(store.clone(), options()).await;
-        let file = volume.fs().create("/state").await.expect("the file is made");
-        volume.commit().await.expect("the store takes it");
-        let before = store.meter().snapshot();
-        let start = Instant::now();
-        for number in 0..count {
-            file.write_all_at(&[number as u8; 4096], 0).await.expect("the file takes it");
-            volume.commit().await.expect("the store takes it");
-        }
-        let took = start.elapsed();
-        let (requests, bytes) = put_since(&store, &before);
-        Score::of(count, took).asking(requests, bytes)
+        let (volume, file) = committed(&store).await;
+        let work = async {
+            for number in 0..count {
+                file.write_all_at(&[number as u8; 4096], 0).await.expect("the file takes it");
+                volume.commit().await.expect("the store takes it");
+            }
+        };
+        metered(&store, count, work).await.0
     })
 }
 

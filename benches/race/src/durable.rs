@@ -87,11 +87,12 @@ fn opened(runtime: &Runtime, course: &Course) -> (Volume, Arc<File>) {
     runtime.block_on(async {
         let options = options().with_local_dir(&course.disk).with_level(Level::Local);
         let volume = Volume::create("memory://", options).await.expect("a volume is made");
-        let log = OpenOptions::new().append(true).create(true).open(&volume.fs(), "/log").await;
-        (volume, Arc::new(log.expect("the log is opened")))
+        let log = log_of(&volume).await;
+        (volume, log)
     })
 }
 
+/// Appends, each as durable as the volume's level is when it returns; gives what each took.
 async fn append(log: &File, count: usize) -> Vec<Duration> {
     let mut times = Vec::with_capacity(count);
     for _ in 0..count {
@@ -101,6 +102,23 @@ async fn append(log: &File, count: usize) -> Vec<Duration> {
         times.push(start.elapsed());
     }
     times
+}
+
+/// So many appends from each of 32 tasks.
+pub(crate) async fn append_from_tasks(log: &Arc<File>, each: usize) -> Vec<Duration> {
+    let task = |log: Arc<File>| tokio::spawn(async move { append(&log, each).await });
+    let tasks: Vec<_> = (0..AT_ONCE).map(|_| task(Arc::clone(log))).collect();
+    let mut times = Vec::new();
+    for task in tasks {
+        times.extend(task.await.expect("the task ends"));
+    }
+    times
+}
+
+/// The file that is appended to.
+pub(crate) async fn log_of(volume: &Volume) -> Arc<File> {
+    let log = OpenOptions::new().append(true).create(true).open(&volume.fs(), "/log").await;
+    Arc::new(log.expect("the log is opened"))
 }
 
 fn append_alone(course: &Course) -> Score {
@@ -115,15 +133,7 @@ fn append_at_once(course: &Course) -> Score {
     let (runtime, count) = (runtime(), course.size(EACH));
     let (_volume, log) = opened(&runtime, course);
     let mut times = Vec::new();
-    let took = timed(|| {
-        runtime.block_on(async {
-            let task = |log: Arc<File>| tokio::spawn(async move { append(&log, count).await });
-            let tasks: Vec<_> = (0..AT_ONCE).map(|_| task(Arc::clone(&log))).collect();
-            for task in tasks {
-                times.extend(task.await.expect("the task ends"));
-            }
-        });
-    });
+    let took = timed(|| times = runtime.block_on(append_from_tasks(&log, count)));
     Score::of(count * AT_ONCE, took).with_times(times)
 }
 

@@ -15,6 +15,8 @@ mod limits;
 mod memory;
 mod place;
 mod reading;
+#[path = "../../volume/segments.rs"]
+mod segments;
 mod slate;
 
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! Volumes, stores and directories for all who race.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -9,7 +9,8 @@ use object_store::throttle::{ThrottleConfig, ThrottledStore};
 use rfs::{Options, Store, StoreOptions, Volume};
 use tokio::runtime::Runtime;
 
-use crate::contest::Course;
+use crate::contest::{Course, Score};
+use crate::memory::{RECORD, names};
 
 /// What S3 takes for a small object, about: no server here does.
 pub(crate) const PUT: Duration = Duration::from_millis(30);
@@ -40,16 +41,24 @@ pub(crate) fn far() -> Store {
     Store::new(store, "far://", Path::default(), StoreOptions::default())
 }
 
-/// The S3 server's, if there is one.
-pub(crate) fn s3(course: &Course) -> Option<Store> {
-    let s3 = course.s3.as_ref()?;
+/// The S3 server's store, or one on the disk.
+pub(crate) fn store(course: &Course) -> Store {
+    let Some(s3) = &course.s3 else { return on_disk(&disk_url(course)) };
     let options = StoreOptions::default()
         .with_endpoint(s3.endpoint.clone())
         .with_region("us-east-1")
         .with_access_key_id(s3.access_key.clone())
         .with_secret_access_key(s3.secret_key.clone())
         .with_allow_http(true);
-    Some(Store::from_url(&s3.url, options).expect("the store is opened"))
+    Store::from_url(&s3.url, options).expect("the store is opened")
+}
+
+pub(crate) fn disk_url(course: &Course) -> String {
+    format!("file://{}/store", course.disk.display())
+}
+
+pub(crate) fn on_disk(url: &str) -> Store {
+    Store::from_url(url, StoreOptions::default()).expect("the store is opened")
 }
 
 pub(crate) async fn volume(store: Store, options: Options) -> Volume {
@@ -71,8 +80,20 @@ pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
     out
 }
 
-/// What was put since `before`: requests and bytes.
-pub(crate) fn put_since(store: &Store, before: &rfs::backends::MeterSnapshot) -> (u64, u64) {
-    let spent = store.meter().snapshot() - *before;
-    (spent.requests(), spent.bytes())
+/// Makes a directory with so many files.
+pub(crate) async fn fill(volume: &Volume, dir: &str, count: usize) {
+    let fs = volume.fs();
+    fs.create_dir_all(dir).await.expect("the directory is made");
+    for path in names(dir, 'a', count) {
+        fs.write(path, RECORD).await.expect("a file is written");
+    }
+}
+
+/// How long `work` takes, which does so many units, and what it asks of the store.
+pub(crate) async fn metered<T>(store: &Store, units: usize, work: impl Future<Output = T>) -> (Score, T) {
+    let (before, start) = (store.meter().snapshot(), Instant::now());
+    let done = work.await;
+    let took = start.elapsed();
+    let spent = store.meter().snapshot() - before;
+    (Score::of(units, took).asking(spent.requests(), spent.bytes()), done)
 }

@@ -11,10 +11,10 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload, path::Path};
 use rfs::{At, Options, RestoreOptions, Store, StoreOptions, Volume};
 use rfs_journal::verify_segment;
 
-use crate::checkpoint::store;
 use crate::contest::{Bound, Contestant, Course, Figure, Score, Target, Workload};
 use crate::memory::{RECORD, faster, names};
-use crate::place::{noise, options, runtime, volume};
+use crate::place::{disk_url, fill, metered, noise, on_disk, options, runtime, store, volume};
+use crate::segments::segments_of;
 
 const SEQUENTIAL: usize = 256 << 20;
 /// How a volume fetches what is read from front to back: so many bytes, and so many such pieces at a time.
@@ -23,6 +23,8 @@ const AT_ONCE: usize = 8;
 const RECORDS: usize = 1_000_000;
 const RESTORED: usize = 100_000;
 const HELD: usize = 1_000_000;
+/// Tells a process of its own where to make the volume that is held.
+const FILL: &str = "RFS_RACE_FILL";
 
 pub(crate) const WORKLOADS: &[Workload] = &[
     Workload {
@@ -80,20 +82,20 @@ async fn write_sequential(course: &Course) -> (Store, Vec<u8>) {
 fn read_file(course: &Course) -> Score {
     runtime().block_on(async {
         let (store, content) = write_sequential(course).await;
-        let before = store.meter().snapshot();
-        let start = Instant::now();
-        let options = options().with_store(store.clone());
-        let volume = Volume::open_read_only("", options, At::Head).await.expect("the volume is opened");
-        let file = volume.fs().open("/state").await.expect("the file is opened");
-        let (mut at, mut buffer) = (0, vec![0; 1 << 20]);
-        while at < content.len() {
-            let len = file.read_at(&mut buffer, at as u64).await.expect("the file is read");
-            assert!(len > 0 && buffer[..len] == content[at..at + len], "what was written is read");
-            at += len;
-        }
-        let took = start.elapsed();
-        let (requests, bytes) = crate::place::put_since(&store, &before);
-        Score::of(at, took).asking(requests, bytes)
+        let work = async {
+            let options = options().with_store(store.clone());
+            let volume = Volume::open_read_only("", options, At::Head).await.expect("the volume is opened");
+            let file = volume.fs().open("/state").await.expect("the file is opened");
+            let (mut at, mut buffer) = (0, vec![0; 1 << 20]);
+            while at < content.len() {
+                let len = file.read_at(&mut buffer, at as u64).await.expect("the file is read");
+                assert!(len > 0 && buffer[..len] == content[at..at + len], "what was written is read");
+                at += len;
+            }
+            // What closing takes is not counted.
+            (volume, file)
+        };
+        metered(&store, content.len(), work).await.0
     })
 }
 
@@ -142,15 +144,7 @@ async fn write_changes(stored: &InMemory, count: usize) -> (usize, Vec<(String, 
     }
     let changes = volume.position().0 as usize;
     volume.close().await.expect("the volume is closed");
-    let mut objects: Vec<_> = stored.list(None).try_collect().await.expect("the store lists");
-    objects.retain(|object| object.location.as_ref().contains("/segments/"));
-    objects.sort_by(|one, other| one.location.cmp(&other.location));
-    let mut segments = Vec::new();
-    for object in objects {
-        let found = stored.get(&object.location).await.expect("the object is there");
-        segments.push((object.location.to_string(), found.bytes().await.expect("the object is read")));
-    }
-    (changes, segments)
+    (changes, segments_of(stored).await)
 }
 
 fn replay(course: &Course) -> Score {
@@ -180,13 +174,10 @@ fn decode(course: &Course) -> Score {
     })
 }
 
-async fn write_files(stored: &InMemory, count: usize) {
-    let volume = volume(in_memory(stored), options()).await;
-    let fs = volume.fs();
-    fs.create_dir_all("/files").await.expect("the directory is made");
-    for path in names("/files", 'a', count) {
-        fs.write(path, RECORD).await.expect("a file is written");
-    }
+/// Makes a volume of so many files.
+async fn write_files(store: Store, count: usize) {
+    let volume = volume(store, options()).await;
+    fill(&volume, "/files", count).await;
     volume.close().await.expect("the volume is closed");
 }
 
@@ -194,7 +185,7 @@ fn restore(course: &Course) -> Score {
     let count = course.size(RESTORED);
     runtime().block_on(async {
         let stored = InMemory::new();
-        write_files(&stored, count).await;
+        write_files(in_memory(&stored), count).await;
         let opened = options().with_store(in_memory(&stored));
         let start = Instant::now();
         let volume = Volume::open_read_only("", opened, At::Head).await.expect("the volume is opened");
@@ -236,35 +227,24 @@ fn resident() -> f64 {
 
 fn held(course: &Course) -> Score {
     let count = course.size(HELD);
-    let url = format!("file://{}/store", course.disk.display());
-    let open = |options: Options| options.with_tree_memory(u64::MAX / 4).with_cache(0, 0);
+    if let Ok(url) = std::env::var(FILL) {
+        runtime().block_on(write_files(on_disk(&url), count));
+        return Score::of(count, Duration::ZERO);
+    }
+    let url = disk_url(course);
     // Another process makes the volume: what it leaves in the allocator would be used again.
     let exe = std::env::current_exe().expect("it is a program");
-    if std::env::var_os("RFS_RACE_FILL").is_none() {
-        let filled = std::process::Command::new(exe)
-            .args(["run", "mem", "rfs", "--dir"])
-            .arg(&course.disk)
-            .args(["--divisor", &course.divisor.to_string()])
-            .env("RFS_RACE_FILL", &url)
-            .stdout(std::process::Stdio::null())
-            .status();
-        assert!(filled.expect("it starts").success(), "the volume is made");
-    } else {
-        let url = std::env::var("RFS_RACE_FILL").expect("it is a URL");
-        return runtime().block_on(async {
-            let store = Store::from_url(&url, StoreOptions::default()).expect("the store is opened");
-            let volume = volume(store, options()).await;
-            let fs = volume.fs();
-            fs.create_dir_all("/files").await.expect("the directory is made");
-            for path in names("/files", 'a', count) {
-                fs.write(path, RECORD).await.expect("a file is written");
-            }
-            volume.close().await.expect("the volume is closed");
-            Score::of(count, Duration::ZERO)
-        });
-    }
+    let filled = std::process::Command::new(exe)
+        .args(["run", "mem", "rfs", "--dir"])
+        .arg(&course.disk)
+        .args(["--divisor", &course.divisor.to_string()])
+        .env(FILL, &url)
+        .stdout(std::process::Stdio::null())
+        .status();
+    assert!(filled.expect("it starts").success(), "the volume is made");
     runtime().block_on(async {
-        let volume = Volume::open_read_only(&url, open(options()), At::Head).await;
+        let options = options().with_tree_memory(u64::MAX / 4).with_cache(0, 0);
+        let volume = Volume::open_read_only(&url, options, At::Head).await;
         let volume = volume.expect("the volume is opened");
         volume.fs().metadata("/").await.expect("the root is there");
         let before = resident();

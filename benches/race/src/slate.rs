@@ -1,14 +1,11 @@
 //! Records that are in the store when they are acknowledged, from many tasks at once, beside SlateDB.
 
-use std::sync::Arc;
-use std::time::Instant;
-
-use rfs::{Level, OpenOptions, Volume};
+use rfs::Level;
 
 use crate::contest::{Contestant, Course, Score, Workload};
-use crate::durable::{AT_ONCE, RECORD};
+use crate::durable::{AT_ONCE, append_from_tasks, log_of};
 use crate::memory::faster;
-use crate::place::{far, options, runtime};
+use crate::place::{far, metered, options, runtime, volume};
 
 const EACH: usize = 20;
 
@@ -27,39 +24,22 @@ fn append(course: &Course) -> Score {
     let each = course.size(EACH);
     runtime().block_on(async {
         let store = far();
-        let options = options().with_store(store.clone()).with_level(Level::Remote);
-        let volume = Volume::create("", options).await.expect("a volume is made");
-        let log = OpenOptions::new().append(true).create(true).open(&volume.fs(), "/log").await;
-        let log = Arc::new(log.expect("the log is opened"));
-        let before = store.meter().snapshot();
-        let start = Instant::now();
-        let task = |log: Arc<rfs::File>| {
-            tokio::spawn(async move {
-                let mut times = Vec::new();
-                for _ in 0..each {
-                    let start = Instant::now();
-                    log.append(RECORD).await.expect("the file takes it");
-                    log.sync_all().await.expect("the store takes it");
-                    times.push(start.elapsed());
-                }
-                times
-            })
-        };
-        let tasks: Vec<_> = (0..AT_ONCE).map(|_| task(Arc::clone(&log))).collect();
-        let mut times = Vec::new();
-        for task in tasks {
-            times.extend(task.await.expect("the task ends"));
-        }
-        let took = start.elapsed();
-        let (requests, bytes) = crate::place::put_since(&store, &before);
-        Score::of(each * AT_ONCE, took).with_times(times).asking(requests, bytes)
+        let volume = volume(store.clone(), options().with_level(Level::Remote)).await;
+        let log = log_of(&volume).await;
+        let (score, times) = metered(&store, each * AT_ONCE, append_from_tasks(&log, each)).await;
+        score.with_times(times)
     })
 }
 
 #[cfg(feature = "slatedb")]
 fn put(course: &Course) -> Score {
+    use std::sync::Arc;
+    use std::time::Instant;
+
     use slatedb::Db;
     use slatedb::config::Settings;
+
+    use crate::durable::RECORD;
 
     let each = course.size(EACH);
     runtime().block_on(async {

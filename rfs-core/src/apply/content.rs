@@ -21,7 +21,9 @@ impl Tree {
             return Err(Misfit::Exhausted);
         }
         let extent = Extent { place, len };
-        let replaced = if offset == inode.size && self.lengthen_last(ino, offset, extent)? {
+        let longer = if offset == inode.size { self.load_longer(ino, offset, extent)? } else { None };
+        let replaced = if let Some((start, longer)) = longer {
+            self.put_longer(ino, start, longer, len)?;
             0
         } else {
             self.load_put(ino, offset, extent)?;

@@ -24,16 +24,16 @@ impl Raced {
     /// A line for each contestant, and one for each target.
     pub(super) fn table(&self) -> String {
         let mut table = String::new();
-        let text = |field: &str| self.workload[field].as_str().unwrap_or_default();
-        let _ = writeln!(table, "\n{}: {}", text("name"), text("what"));
-        let unit = format!("{}/s", text("unit"));
+        let workload = &self.workload;
+        let _ = writeln!(table, "\n{}: {}", text(workload, "name"), text(workload, "what"));
+        let unit = format!("{}/s", text(workload, "unit"));
         let _ = writeln!(
             table,
             "  {:<26} {:>14} {:>25} {:>9} {:>9} {:>11} {:>9}  level",
             "", unit, "min..max", "rfs is", "p99, us", "bytes", "requests"
         );
         for (index, contestant) in self.contestants().iter().enumerate() {
-            let name = contestant["name"].as_str().unwrap_or_default();
+            let name = text(contestant, "name");
             if let Some(why) = self.missing(index) {
                 let _ = writeln!(table, "  {name:<26} missing: {why}");
                 continue;
@@ -52,7 +52,7 @@ impl Raced {
                 of("p99_us"),
                 of("bytes"),
                 of("requests"),
-                contestant["level"].as_str().unwrap_or_default(),
+                text(contestant, "level"),
             );
             if let Some(value) = median(self.figures_of(index, "value")) {
                 let _ = writeln!(table, "  {name:<26} {value:>14.1} (the figure that counts)");
@@ -68,10 +68,10 @@ impl Raced {
     fn figures(&self) -> String {
         let mut rows = String::new();
         for (index, contestant) in self.contestants().iter().enumerate() {
-            let text = |field: &str| contestant[field].as_str().unwrap_or_default();
             let of = |figure: &str| median(self.figures_of(index, figure)).map(short).unwrap_or_default();
-            let workload = if index == 0 { self.workload["name"].as_str().unwrap_or_default() } else { "" };
-            let _ = write!(rows, "| {workload} | {} | {} ", text("name"), text("level"));
+            let workload = if index == 0 { text(&self.workload, "name") } else { "" };
+            let _ =
+                write!(rows, "| {workload} | {} | {} ", text(contestant, "name"), text(contestant, "level"));
             let _ = match self.missing(index) {
                 Some(why) => writeln!(rows, "| missing: {why} | | | | | |"),
                 None => writeln!(
@@ -91,7 +91,7 @@ impl Raced {
 
     /// The targets that are not met.
     pub(super) fn missed(&self) -> Vec<String> {
-        let name = self.workload["name"].as_str().unwrap_or_default();
+        let name = text(&self.workload, "name");
         let missed = self.verdicts().into_iter().filter(|(_, met)| !met);
         missed.map(|(said, _)| format!("{name}: {said}")).collect()
     }
@@ -161,25 +161,28 @@ impl Raced {
 
 /// All that was raced, for a document.
 pub(super) fn figures(machine: &str, raced: &[Raced]) -> String {
-    let mut text = format!("Measured on {machine}.\n\n");
-    text +=
-        "| workload | who | level | a second, median | min..max | rfs is | p99, us | requests | bytes |\n";
-    text += "|---|---|---|---|---|---|---|---|---|\n";
-    text.extend(raced.iter().map(Raced::figures));
-    text += "\n| workload | target | found |\n|---|---|---|\n";
+    let mut out = format!("Measured on {machine}.\n\n");
+    out += "| workload | who | level | a second, median | min..max | rfs is | p99, us | requests | bytes |\n";
+    out += "|---|---|---|---|---|---|---|---|---|\n";
+    out.extend(raced.iter().map(Raced::figures));
+    out += "\n| workload | target | found |\n|---|---|---|\n";
     for one in raced {
         for (said, met) in one.verdicts() {
             let verdict = if met { "met" } else { "**not met**" };
-            let name = one.workload["name"].as_str().unwrap_or_default();
-            let _ = writeln!(text, "| {name} | {said} | {verdict} |");
+            let _ = writeln!(out, "| {} | {said} | {verdict} |", text(&one.workload, "name"));
         }
     }
-    text += "\nWhat each workload does:\n\n";
+    out += "\nWhat each workload does:\n\n";
     for one in raced {
-        let field = |field: &str| one.workload[field].as_str().unwrap_or_default();
-        let _ = writeln!(text, "- `{}`: {}. Counted are {}.", field("name"), field("what"), field("unit"));
+        let field = |field| text(&one.workload, field);
+        let _ = writeln!(out, "- `{}`: {}. Counted are {}.", field("name"), field("what"), field("unit"));
     }
-    text
+    out
+}
+
+/// A field that holds text.
+fn text<'a>(of: &'a Value, field: &str) -> &'a str {
+    of[field].as_str().unwrap_or_default()
 }
 
 fn times(ratio: f64) -> String {
