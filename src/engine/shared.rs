@@ -380,6 +380,7 @@ impl Shared {
             && let Some(piece) = pieces.pop()
         {
             push(fetch(piece).await?);
+            return Ok(fetched);
         }
         let mut all = stream::iter(pieces.into_iter().map(fetch)).buffered(FETCHES);
         while let Some(piece) = all.try_next().await? {
