@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rfs::{ErrorKind, Volume};
 use rfs_testkit::sim::{Accident, Machine, Process};
-use rfs_testkit::{CrashSide, Rng};
+use rfs_testkit::{CallKind, CrashSide, Rng};
 
 use crate::history::{Tail, tree_of};
 use crate::session::Session;
@@ -68,6 +68,12 @@ impl Writers {
         };
         mend(&process);
         let patient = self.rng.chance(50);
+        if patient && self.rng.chance(40) {
+            // In the middle of its opening, which puts a superblock and a fence, or at its first commit: others commit
+            // meanwhile, and collect what it goes by.
+            let time = Duration::from_secs(16 << self.rng.below(10));
+            process.sleep_before(CallKind::Put, self.rng.below(3), time);
+        }
         let mut options = self.setting.options(&process, URL, patient, &mut self.rng);
         if self.has_disk {
             options = options.with_disk(Arc::new(process.disk().clone()));

@@ -415,6 +415,7 @@ fn adopt(
         let Walk { name, file, len, .. } = walk;
         let mut file = LogFile { name, file, segments: Vec::new(), end: 0, len, full: false, found: (0, 0) };
         let mut first = None;
+        let begun = !walk.segments.is_empty();
         let found_end = walk.segments.iter().map(|found| found.end().0).max().unwrap_or_default();
         for (number, found) in walk.segments.into_iter().enumerate() {
             if !run.contains(&(file_at, number)) {
@@ -444,8 +445,9 @@ fn adopt(
         match first {
             Some(id) => in_use.push((id, file)),
             None => {
-                if found_end > lsn {
-                    // These records are given up. They must not be taken for the continuation by a later opener.
+                if begun && found_end >= lsn {
+                    // What was begun here is given up. It must not be taken for the continuation by a later opener, nor
+                    // become whole by what the next writer puts in its place.
                     file.wipe()?;
                 }
                 free.push(file);
@@ -459,11 +461,11 @@ fn adopt(
     if let Some((name, footer)) = unsealed {
         // Only the run's last segment can be unsealed, and it is in the file that is written to.
         debug_assert_eq!(files.in_use.last().map(|file| &file.name), Some(&name));
-        // Nor must what was given up behind it, in the same file.
-        files.wipe_behind(footer.len() as u64)?;
         files.push(&[&footer])?;
         files.flush()?;
     }
+    // Nor what was given up behind it, in the same file.
+    files.wipe_end()?;
     files.write_again(residency)?;
     files.sync_all()?;
     let writer = LogWriter::on_disk(identity, Arc::clone(residency), files, lsn, chain);

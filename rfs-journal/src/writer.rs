@@ -14,9 +14,7 @@ use rfs_core::{Ino, Lsn, SegmentId};
 use crate::appender::{Item, Work};
 use crate::frame::{ClosedFrame, FrameHeader, volume_mark};
 use crate::resident::{FilePart, Residency, Sealed};
-use crate::segment::{
-    ByteSection, FrameInfo, RecordPosition, SEGMENT_HEADER_LEN, SegmentFound, SegmentHeader, VolumeId,
-};
+use crate::segment::{ByteSection, FrameInfo, RecordPosition, SEGMENT_HEADER_LEN, SegmentHeader, VolumeId};
 use crate::{ChainHash, Disk, DiskFile, FORMAT, FRAME_HEADER_LEN, Footer, JournalError, NUMBER_END};
 
 /// The size of files, unless it is set.
@@ -383,18 +381,14 @@ impl Files {
         }
     }
 
-    /// Makes sure that no segment starts `skip` bytes behind the end of what is written, where the next one will.
-    pub(crate) fn wipe_behind(&self, skip: u64) -> Result<(), JournalError> {
+    /// Sees to it that nothing of a segment that an earlier writer began stands where the next one will, once the log is
+    /// synced. It need not be a whole header to become one again: the first bytes of any two are the same, and the sectors
+    /// that they lie in reach the disk each for itself.
+    pub(crate) fn wipe_end(&self) -> Result<(), JournalError> {
         let Some(file) = self.in_use.last() else { return Ok(()) };
-        let at = file.end + skip;
-        let mut header = [0; SEGMENT_HEADER_LEN];
-        file.file.read_at(&mut header, at).map_err(JournalError::io("read", &file.name))?;
-        if SegmentHeader::find(&header) == SegmentFound::Nothing {
-            return Ok(());
-        }
-        let wiped = file.file.write_all_at(&[0; SEGMENT_HEADER_LEN], at);
-        wiped.map_err(JournalError::io("write", &file.name))?;
-        file.file.sync_data().map_err(JournalError::io("sync", &file.name))
+        let len = file.len.saturating_sub(file.end).min(SEGMENT_HEADER_LEN as u64);
+        let wiped = file.file.write_all_at(&[0; SEGMENT_HEADER_LEN][..len as usize], file.end);
+        wiped.map_err(JournalError::io("write", &file.name))
     }
 
     /// Starts a segment: in the file that is being written, or in the next when that one is full.

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::network::Network;
 use super::world::World;
-use crate::{CrashPlan, CrashSide, Rng, SimDisk};
+use crate::{CallKind, CrashPlan, CrashSide, Rng, SimDisk};
 
 /// What ends a process, beside itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +91,7 @@ impl Machine {
             disk: self.disk.clone(),
             asleep: AtomicBool::new(false),
             woken: Notify::new(),
+            drowsy: Mutex::new(None),
             told: Mutex::new(false),
         }));
         self.process = Some(process.clone());
@@ -111,6 +112,8 @@ struct Running {
     asleep: AtomicBool,
     /// Wakes those who wait for that in the order in which they came; a watch channel would do it in another one each time.
     woken: Notify,
+    /// After so many more requests of this kind it falls asleep, for this time.
+    drowsy: Mutex<Option<(CallKind, u64, Duration)>>,
     /// Its death is in the trace.
     told: Mutex<bool>,
 }
@@ -172,6 +175,12 @@ impl Process {
         self.wake();
     }
 
+    /// Falls asleep right before a request of this kind, when so many more of them have been sent, and wakes after this
+    /// time: what it goes by is long out of date when the request is sent.
+    pub fn sleep_before(&self, kind: CallKind, skip: u64, time: Duration) {
+        *self.0.drowsy.lock() = Some((kind, skip, time));
+    }
+
     /// Wakes.
     pub fn wake(&self) {
         self.0.world.note(&format!("{} wakes", self.0.name));
@@ -192,6 +201,22 @@ impl Process {
         }
     }
 
+    /// Waits until it can send a request; says whether it is alive then.
+    pub(super) async fn may_send(&self, kind: CallKind) -> bool {
+        if !self.awake().await {
+            return false;
+        }
+        if let Some(time) = self.0.is_drowsy(kind) {
+            self.sleep();
+            let process = self.clone();
+            drop(self.0.world.spawn(async move {
+                process.0.world.pause(time).await;
+                process.wake();
+            }));
+        }
+        self.awake().await
+    }
+
     pub(super) fn plan(&self) -> &CrashPlan {
         &self.0.plan
     }
@@ -205,6 +230,19 @@ impl Process {
 }
 
 impl Running {
+    /// Counts a request; for how long it is to sleep before it, if it is.
+    fn is_drowsy(&self, kind: CallKind) -> Option<Duration> {
+        let mut drowsy = self.drowsy.lock();
+        let (_, skip, time) = drowsy.as_mut().filter(|(of, ..)| *of == kind)?;
+        if *skip > 0 {
+            *skip -= 1;
+            return None;
+        }
+        let time = *time;
+        *drowsy = None;
+        Some(time)
+    }
+
     fn rouse(&self) {
         self.asleep.store(false, Ordering::Release);
         self.woken.notify_waiters();

@@ -62,7 +62,7 @@ impl Network {
         what: String,
         act: BoxFuture<'static, Result<T>>,
     ) -> Result<Answer<T>> {
-        if !self.process.awake().await {
+        if !self.process.may_send(kind).await {
             return Err(dead());
         }
         let world = self.process.world().clone();

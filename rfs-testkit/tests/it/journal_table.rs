@@ -211,6 +211,56 @@ fn what_was_given_up_behind_a_torn_footer_does_not_come_back() {
     }
 }
 
+/// The power was lost while a segment was begun: the first bytes of its header, which are in another sector than the rest, did
+/// not reach the disk. Those of the next writer's header, at the same place, are the same, and it dies in the same way. What
+/// both have on the disk is a whole segment, which the second one did not see.
+#[test]
+fn a_lost_segment_does_not_come_back_by_the_first_bytes_of_the_next() {
+    for lost in [1, 8, 24, 40] {
+        let disk = empty_disk();
+        let mut engine = engine_on(&disk);
+        frames(&mut engine, 0, 2, 100, false);
+        engine.finish().unwrap();
+        frames(&mut engine, 2, 2, 100, false);
+        let place = part(&written(&disk, LOG), Kind::SegmentHeader, 1).range;
+        let mut bytes = disk.content(LOG).unwrap();
+        bytes[place.start..][..lost].fill(0);
+        disk.set_content(LOG, &bytes);
+
+        let (residency, log) = open_from_start(&shared(&disk), NEXT).unwrap();
+        assert_eq!(log.tail.len(), 4, "{lost} bytes: the records of the second segment are lost");
+        let mut bytes = disk.content(LOG).unwrap();
+        let replayed = replay(&Snapshot::empty(), &log);
+        let mut next = JournalEngine::reopened(replayed, residency, log, Cut::default(), Pace::Full);
+        frames(&mut next, 20, 2, 50, false);
+        let written = disk.content(LOG).unwrap();
+        bytes[place.start..][..lost].copy_from_slice(&written[place.start..][..lost]);
+        disk.set_content(LOG, &bytes);
+        let third = WriterIdentity { epoch: 3, ..NEXT };
+        let (_, log) = open_from_start(&shared(&disk), third).unwrap();
+        assert_eq!(log.tail.len(), 4, "{lost} bytes: they come back");
+    }
+}
+
+/// As above, in a file of its own, whose first sector did reach the disk, and that of the next writer did not: it writes the
+/// same bytes to a file, so what was missing of the first one's frame is on the disk then.
+#[test]
+fn a_lost_segment_does_not_come_back_by_the_bytes_of_the_same_write() {
+    let (marker, [first, second], _) = two_files(false);
+    let frame = part(&second, Kind::Frame, 0);
+    let missing = frame.range.start + 70..frame.range.start + 80;
+    let mut cut = second.clone();
+    cut[missing.clone()].fill(0);
+    let disk = disk_with(&[(MARKER, &marker), (LOG, &first), (SECOND_LOG, &cut)]);
+    let (_, log) = open_from_start(&shared(&disk), NEXT).unwrap();
+    assert_eq!(log.tail.len(), 8, "the records of the second file are lost");
+    let mut bytes = disk.content(SECOND_LOG).unwrap();
+    bytes[missing.clone()].copy_from_slice(&second[missing]);
+    disk.set_content(SECOND_LOG, &bytes);
+    let (_, log) = open_from_start(&shared(&disk), WriterIdentity { epoch: 3, ..NEXT }).unwrap();
+    assert_eq!(log.tail.len(), 8, "they come back");
+}
+
 #[test]
 fn a_file_whose_number_is_too_great_is_no_log_file() {
     let disk = empty_disk();
