@@ -3,6 +3,7 @@
 //! The contestants are in `benches/race`, a crate of its own: see there what each does. A round is one run of each, each
 //! in a process of its own; what is compared is what was measured in the same round.
 
+mod mounts;
 mod report;
 
 use std::path::PathBuf;
@@ -85,19 +86,39 @@ fn race(options: &Options, mut keep: impl FnMut(Value) -> Outcome) -> Outcome {
     let place = directory.join("race");
     std::fs::create_dir_all(&place).map_err(|error| format!("cannot create {}: {error}", place.display()))?;
     let server = if options.server { Some(SEAWEEDFS.start(&directory, None)?) } else { None };
-    let environment = server.as_ref().map(|running| running.environment("RFS_RACE_S3")).unwrap_or_default();
+    let mut environment =
+        server.as_ref().map(|running| running.environment("RFS_RACE_S3")).unwrap_or_default();
+    let mounts = |workload: &Value| workload["mounts"] == true;
+    if workloads.iter().any(mounts) {
+        match mounts::missing() {
+            Some(why) => {
+                eprintln!("nothing is raced that needs a mount: {why}");
+                workloads.retain(|workload| !mounts(workload));
+            }
+            None => environment.extend(mounts::prepare(options.peers, server.as_ref())?),
+        }
+    }
     for workload in workloads {
         let mut rounds = Vec::new();
         for round in 0..options.runs {
             eprintln!("{}, round {} of {}", workload["name"], round + 1, options.runs);
+            let of = workload.clone();
             let run = |workload: &str, contestant: &str| {
-                let mut command = Command::new(&program);
+                let apart = mounts(&of);
+                let mut command = if apart { mounts::apart(&program) } else { Command::new(&program) };
                 command.args(["run", workload, contestant, "--dir"]).arg(&place);
                 command.args(["--divisor", &options.divisor.to_string()]);
                 command.env_remove("AWS_CA_BUNDLE").envs(environment.iter().cloned());
                 // Nobody pays for what another one left to be written.
                 process::run(&mut Command::new("sync"))?;
-                let said = process::capture(&mut command)?;
+                let said = match process::capture(&mut command) {
+                    // What hangs or breaks in a mount of others is theirs.
+                    Err(error) if apart && !contestant.starts_with("rfs") => {
+                        eprintln!("{error}");
+                        return Ok(serde_json::json!({ "missing": "it did not get to its end" }));
+                    }
+                    said => said?,
+                };
                 let said = String::from_utf8_lossy(&said);
                 serde_json::from_str(said.trim())
                     .map_err(|error| format!("{workload}, {contestant}: {said:?}: {error}"))

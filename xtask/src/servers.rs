@@ -14,8 +14,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::{Outcome, process, time, workspace};
-use install::{Package, cannot};
+use install::cannot;
 
+pub(crate) use install::Package;
+pub(crate) use known::JUICEFS;
 pub use known::{AZURITE, GCS, MINISTACK, MOTO, RCLONE, SEAWEEDFS};
 
 /// The bucket that is there before a server counts as started.
@@ -84,6 +86,14 @@ impl Server {
         }
     }
 
+    /// Where it comes from.
+    ///
+    /// # Panics
+    /// When it is a part of this task.
+    pub(crate) const fn package(&self) -> &Package {
+        self.package.as_ref().expect("it comes from a registry")
+    }
+
     /// Installs it below `directory` unless it is there.
     pub fn install(&self, directory: &Path) -> Outcome {
         self.package.as_ref().map_or(Ok(()), |package| package.install(directory).map(drop))
@@ -113,7 +123,9 @@ impl Server {
             .map_err(|error| format!("cannot find a free loopback port: {error}"))?;
         drop(listeners);
         let port = ports[0];
-        let mut running = Running { server: self, port, log: PathBuf::new(), part: None, supervisor: None };
+        let further_ports = ports[1..].to_vec();
+        let mut running =
+            Running { server: self, port, further_ports, log: PathBuf::new(), part: None, supervisor: None };
         let Some(package) = &self.package else {
             let double = gcs::Double::start(port, BUCKET)
                 .map_err(|error| format!("cannot start {} on port {port}: {error}", self.name))?;
@@ -163,6 +175,7 @@ pub struct Running {
     /// Which one it is.
     pub server: &'static Server,
     port: u16,
+    further_ports: Vec<u16>,
     log: PathBuf,
     part: Option<gcs::Double>,
     supervisor: Option<Child>,
@@ -176,6 +189,17 @@ impl Running {
             Platform::Azure => format!("{root}/{ACCESS_KEY}"),
             Platform::S3 | Platform::Gcs => root,
         }
+    }
+
+    /// Where the filer of SeaweedFS answers, as its clients want it told.
+    pub fn filer(&self) -> String {
+        let port = |name| {
+            known::SEAWEEDFS_PORTS.iter().position(|known| *known == name).map(|at| self.further_ports[at])
+        };
+        let [Some(http), Some(grpc)] = ["filer.port", "filer.port.grpc"].map(port) else {
+            return String::new();
+        };
+        format!("{}:{http}.{grpc}", Ipv4Addr::LOCALHOST)
     }
 
     /// The variables by which the tests find the server.

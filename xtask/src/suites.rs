@@ -11,9 +11,9 @@ mod ground;
 mod options;
 mod pjdfstest;
 mod programs;
-mod sandbox;
+pub(crate) mod sandbox;
 mod stressng;
-mod tools;
+pub(crate) mod tools;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -14,6 +14,8 @@ pub(crate) struct Workload {
     pub(crate) unit: &'static str,
     pub(crate) contestants: &'static [Contestant],
     pub(crate) targets: &'static [Target],
+    /// It starts other programs, and mounts: so it runs in namespaces of its own.
+    pub(crate) mounts: bool,
 }
 
 /// Who does it. The first one of a workload is rfs.
@@ -24,9 +26,11 @@ pub(crate) struct Contestant {
     pub(crate) run: fn(&Course) -> Score,
 }
 
-/// What the first contestant has to reach.
+/// What a contestant has to reach.
 #[derive(Serialize)]
 pub(crate) struct Target {
+    /// Whose figure it is; the first one's if nobody is named.
+    pub(crate) who: Option<&'static str>,
     /// The other contestant; none for a figure of its own.
     pub(crate) against: Option<&'static str>,
     pub(crate) figure: Figure,
@@ -77,6 +81,17 @@ pub(crate) struct S3 {
     pub(crate) secret_key: String,
 }
 
+impl S3 {
+    /// The bucket, and what the names of all objects of this run begin with.
+    pub(crate) fn bucket_and_prefix(&self) -> &str {
+        self.url.strip_prefix("s3://").unwrap_or(&self.url)
+    }
+
+    pub(crate) fn bucket(&self) -> &str {
+        self.bucket_and_prefix().split('/').next().unwrap_or_default()
+    }
+}
+
 impl Course {
     /// So much, or less when it is to be quick.
     pub(crate) fn size(&self, full: usize) -> usize {
@@ -101,7 +116,7 @@ pub(crate) struct Score {
     pub(crate) p99_us: Option<f64>,
     /// Why it did not run.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) missing: Option<&'static str>,
+    pub(crate) missing: Option<String>,
 }
 
 impl Score {
@@ -109,12 +124,8 @@ impl Score {
         Self { seconds: took.as_secs_f64(), units: units as u64, ..Self::default() }
     }
 
-    #[cfg_attr(
-        all(feature = "okaywal", feature = "raft-engine", feature = "slatedb"),
-        expect(dead_code, reason = "nobody is missing")
-    )]
-    pub(crate) fn missing(why: &'static str) -> Self {
-        Self { missing: Some(why), ..Self::default() }
+    pub(crate) fn missing(why: impl Into<String>) -> Self {
+        Self { missing: Some(why.into()), ..Self::default() }
     }
 
     pub(crate) fn asking(self, requests: u64, bytes: u64) -> Self {

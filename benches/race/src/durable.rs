@@ -33,6 +33,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
             Contestant { name: "raft-engine", level: "local disk", run: journals::raft_engine_alone },
         ],
         targets: &[faster("pwrite+fdatasync", 0.9), faster("okaywal", 1.0), faster("raft-engine", 1.0)],
+        mounts: false,
     },
     Workload {
         name: "sync32",
@@ -45,6 +46,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
             Contestant { name: "raft-engine", level: "local disk", run: journals::raft_engine_at_once },
         ],
         targets: &[faster("group commit by hand", 0.9), faster("okaywal", 1.0), faster("raft-engine", 1.0)],
+        mounts: false,
     },
 ];
 

@@ -13,6 +13,8 @@ mod journals;
 #[path = "../../volume/limits.rs"]
 mod limits;
 mod memory;
+mod mounted;
+mod mounts;
 mod place;
 mod reading;
 #[path = "../../volume/segments.rs"]
@@ -21,13 +23,20 @@ mod slate;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use serde_json::json;
 
 use crate::contest::{Course, S3, Workload};
 
-const WORKLOADS: &[&[Workload]] =
-    &[memory::WORKLOADS, durable::WORKLOADS, checkpoint::WORKLOADS, reading::WORKLOADS, slate::WORKLOADS];
+const WORKLOADS: &[&[Workload]] = &[
+    memory::WORKLOADS,
+    durable::WORKLOADS,
+    checkpoint::WORKLOADS,
+    reading::WORKLOADS,
+    slate::WORKLOADS,
+    mounted::WORKLOADS,
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -63,6 +72,7 @@ fn described(workload: &Workload) -> serde_json::Value {
         "unit": workload.unit,
         "contestants": contestants,
         "targets": workload.targets,
+        "mounts": workload.mounts,
     })
 }
 
@@ -74,7 +84,9 @@ fn run(workload: &str, contestant: &str, dir: &std::path::Path, divisor: usize) 
         eprintln!("rfs-race: no such workload or contestant; `rfs-race list` shows them");
         return ExitCode::from(2);
     };
-    let name = format!("rfs-race-{}", std::process::id());
+    // In a namespace of its own every process has the same number.
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("it is after 1970");
+    let name = format!("rfs-race-{}", now.as_nanos());
     let places = [dir.join(&name), PathBuf::from("/dev/shm").join(&name)];
     for place in &places {
         std::fs::create_dir_all(place).expect("the directory can be made");
@@ -82,7 +94,7 @@ fn run(workload: &str, contestant: &str, dir: &std::path::Path, divisor: usize) 
     let var = |name: &str| std::env::var(format!("RFS_RACE_S3_{name}")).ok();
     let s3 = var("ENDPOINT").map(|endpoint| S3 {
         endpoint,
-        url: format!("s3://{}/race-{}", var("BUCKET").unwrap_or_default(), std::process::id()),
+        url: format!("s3://{}/{name}", var("BUCKET").unwrap_or_default()),
         access_key: var("ACCESS_KEY").unwrap_or_default(),
         secret_key: var("SECRET_KEY").unwrap_or_default(),
     });

@@ -36,6 +36,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
             Contestant { name: "raw ranged gets", level: "-", run: read_object },
         ],
         targets: &[faster("raw ranged gets", 0.9)],
+        mounts: false,
     },
     Workload {
         name: "replay",
@@ -47,8 +48,9 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         ],
         targets: &[
             faster("decode alone", 0.5),
-            Target { against: None, figure: Figure::Rate, bound: Bound::AtLeast(1e6) },
+            Target { who: None, against: None, figure: Figure::Rate, bound: Bound::AtLeast(1e6) },
         ],
+        mounts: false,
     },
     Workload {
         name: "restore",
@@ -59,13 +61,15 @@ pub(crate) const WORKLOADS: &[Workload] = &[
             Contestant { name: "get and write", level: "page cache", run: get_and_write },
         ],
         targets: &[faster("get and write", 0.8)],
+        mounts: false,
     },
     Workload {
         name: "mem",
         what: "memory that the tree of 1,000,000 files of 100 B takes, beside their names, all loaded from the store",
         unit: "files",
         contestants: &[Contestant { name: "rfs", level: "-", run: held }],
-        targets: &[Target { against: None, figure: Figure::Value, bound: Bound::AtMost(250.0) }],
+        targets: &[Target { who: None, against: None, figure: Figure::Value, bound: Bound::AtMost(250.0) }],
+        mounts: false,
     },
 ];
 

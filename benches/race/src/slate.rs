@@ -18,6 +18,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[Workload {
         Contestant { name: "slatedb", level: "store", run: put },
     ],
     targets: &[faster("slatedb", 1.0)],
+    mounts: false,
 }];
 
 fn append(course: &Course) -> Score {

@@ -42,7 +42,7 @@ impl Raced {
             let ratio = if index == 0 {
                 String::new()
             } else {
-                self.ratio(index, "rate").map(times).unwrap_or_default()
+                self.ratio(0, index, "rate").map(times).unwrap_or_default()
             };
             let _ = writeln!(
                 table,
@@ -79,7 +79,7 @@ impl Raced {
                     "| {} | {} | {} | {} | {} | {} |",
                     of("rate"),
                     self.spread(index),
-                    self.ratio(index, "rate").filter(|_| index > 0).map(times).unwrap_or_default(),
+                    self.ratio(0, index, "rate").filter(|_| index > 0).map(times).unwrap_or_default(),
                     of("p99_us"),
                     of("requests"),
                     of("bytes"),
@@ -114,12 +114,16 @@ impl Raced {
         let targets = self.workload["targets"].as_array().map(Vec::as_slice).unwrap_or_default();
         let verdict = |target: &Value| {
             let figure = target["figure"].as_str()?;
+            let index_of = |name: &str| self.contestants().iter().position(|one| one["name"] == name);
+            let (who, whose) = match target["who"].as_str() {
+                Some(who) => (index_of(who)?, format!("{who}'s {figure}")),
+                None => (0, figure.to_owned()),
+            };
             let (found, of_what) = match target["against"].as_str() {
                 Some(against) => {
-                    let index = self.contestants().iter().position(|one| one["name"] == against)?;
-                    (self.ratio(index, figure)?, format!("{figure}, of {against}'s"))
+                    (self.ratio(who, index_of(against)?, figure)?, format!("{whose}, of {against}'s"))
                 }
-                None => (median(self.figures_of(0, figure))?, figure.to_owned()),
+                None => (median(self.figures_of(who, figure))?, whose),
             };
             let (word, bound, met) =
                 match (target["bound"]["at_least"].as_f64(), target["bound"]["at_most"].as_f64()) {
@@ -149,11 +153,11 @@ impl Raced {
         self.rounds.iter().filter_map(|scores| figure_of(scores.get(contestant)?, figure)).collect()
     }
 
-    /// The median of what the first contestant's figure is of another's, round by round.
-    fn ratio(&self, other: usize, figure: &str) -> Option<f64> {
+    /// The median of what a contestant's figure is of another's, round by round.
+    fn ratio(&self, one: usize, other: usize, figure: &str) -> Option<f64> {
         let ratio = |scores: &Vec<Value>| {
             let other = figure_of(scores.get(other)?, figure)?;
-            Some(figure_of(scores.first()?, figure)? / other)
+            Some(figure_of(scores.get(one)?, figure)? / other)
         };
         median(self.rounds.iter().filter_map(ratio).collect())
     }
@@ -262,6 +266,7 @@ mod tests {
                 {"against": "limit", "figure": "time", "bound": {"at_most": 0.1}},
                 {"against": "peer", "figure": "rate", "bound": {"at_least": 1.0}},
                 {"against": null, "figure": "value", "bound": {"at_most": 7.0}},
+                {"who": "limit", "against": "rfs", "figure": "rate", "bound": {"at_least": 0.5}},
             ],
         });
         let round = |rfs: f64, limit: f64| {
@@ -277,12 +282,18 @@ mod tests {
     #[test]
     fn what_is_compared_is_of_one_round() {
         let raced = raced();
-        assert_eq!(raced.ratio(1, "rate"), Some(4.0));
-        assert_eq!(raced.ratio(1, "time"), Some(0.25));
-        assert_eq!(raced.ratio(2, "rate"), None);
+        assert_eq!(raced.ratio(0, 1, "rate"), Some(4.0));
+        assert_eq!(raced.ratio(0, 1, "time"), Some(0.25));
+        assert_eq!(raced.ratio(0, 2, "rate"), None);
         let verdicts = raced.verdicts();
-        assert_eq!(verdicts.iter().map(|(_, met)| *met).collect::<Vec<_>>(), [true, false, true]);
-        assert_eq!(raced.missed(), ["append: time, of limit's: 0.25, at most 0.10"]);
+        assert_eq!(verdicts.iter().map(|(_, met)| *met).collect::<Vec<_>>(), [true, false, true, false]);
+        assert_eq!(
+            raced.missed(),
+            [
+                "append: time, of limit's: 0.25, at most 0.10",
+                "append: limit's rate, of rfs's: 0.25, at least 0.50"
+            ]
+        );
         let table = raced.table();
         assert!(table.contains("missing: it was not built") && table.contains("NOT MET"), "{table}");
         let again = Raced::from_json(&raced.json());

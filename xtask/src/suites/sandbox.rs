@@ -14,7 +14,7 @@ use crate::{Outcome, process, time, workspace};
 pub(super) const SCRATCH: &str = "scratch";
 
 /// Why a run cannot be started on this machine, or nothing.
-pub(super) fn missing(with_mount: bool) -> Option<String> {
+pub(crate) fn missing(with_mount: bool) -> Option<String> {
     if with_mount && !Path::new("/dev/fuse").exists() {
         return Some("there is no /dev/fuse here, so nothing can be mounted".to_owned());
     }

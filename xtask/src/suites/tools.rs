@@ -8,7 +8,7 @@ use crate::{Outcome, process, workspace};
 
 /// Something that must be there before a suite starts.
 #[derive(Clone, Copy)]
-pub(super) struct Need {
+pub(crate) struct Need {
     /// Programs of the system, each with the Debian package that has it.
     programs: &'static [(&'static str, &'static str)],
     /// A header of the system that the build needs, with its Debian package.
@@ -38,12 +38,12 @@ pub(super) const PATHCONF: Need =
 pub(super) const STRESS_NG: Need = system(&[("stress-ng", "stress-ng"), ("mkfs.ext4", "e2fsprogs")]);
 
 /// Programs of the system.
-pub(super) const fn system(programs: &'static [(&'static str, &'static str)]) -> Need {
+pub(crate) const fn system(programs: &'static [(&'static str, &'static str)]) -> Need {
     Need { programs, header: None, build: None }
 }
 
 /// Installs what is not there.
-pub(super) fn install(needs: &[Need]) -> Outcome {
+pub(crate) fn install(needs: &[Need]) -> Outcome {
     install_packages(needs)?;
     for need in needs {
         match need.build {
@@ -57,7 +57,7 @@ pub(super) fn install(needs: &[Need]) -> Outcome {
 }
 
 /// Builds the command-line tool.
-pub(super) fn build_rfs() -> Outcome {
+pub(crate) fn build_rfs() -> Outcome {
     process::run(workspace::cargo().args(["build", "--release", "--locked", "--package", "rfs-cli"]))
 }
 
@@ -68,7 +68,7 @@ pub(super) fn build_checked_rfs() -> Result<PathBuf, String> {
 }
 
 /// The command-line tool of this workspace.
-pub(super) fn built_rfs() -> PathBuf {
+pub(crate) fn built_rfs() -> PathBuf {
     target_directory().join("release/rfs")
 }
 
