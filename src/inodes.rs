@@ -12,6 +12,7 @@ use rfs_core::{
 
 use crate::engine::{Caller, Live, Origin, Refused, Watch};
 use crate::error::{Error, Result};
+use crate::options::Level;
 use crate::volume::Handle;
 
 /// The tree of a volume by inode numbers, for those who resolve paths themselves: mounts and servers.
@@ -246,6 +247,12 @@ impl Inodes {
     /// [`ErrorKind::Outage`](crate::ErrorKind::Outage).
     pub async fn sync(&self) -> Result<()> {
         self.handle.shared.sync().await.map_err(|error| error.during("sync"))
+    }
+
+    /// The volume's level: what [`Inodes::sync`] waits for.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        self.handle.shared.options.level
     }
 
     /// Tells from now on what others than this `Inodes` and its clones change.

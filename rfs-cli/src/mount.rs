@@ -36,6 +36,7 @@ pub(crate) fn open_at(args: &args::OpenAt) -> Outcome {
         let options = MountOptions::new()
             .with_source(&args.url)
             .with_read_only(true)
+            .with_exclusive(true)
             .with_allow_other(rustix::process::geteuid().is_root())
             .with_server(std::process::id());
         serve_until_told(volume, &args.url, &args.dir, options, &mut signals).await
@@ -135,6 +136,7 @@ pub(crate) fn options(url: &str, kernel: &args::Kernel) -> MountOptions {
     let mut options = MountOptions::new()
         .with_source(url)
         .with_writeback(kernel.writeback)
+        .with_exclusive(true)
         .with_set_id(!kernel.nosuid)
         .with_devices(!kernel.nodev);
     if let Some(threads) = kernel.threads {

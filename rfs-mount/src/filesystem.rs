@@ -407,7 +407,10 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn opendir(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        self.open_inode(reply, Ino(ino.0), flags, FopenFlags::empty());
+        // The kernel drops a listing that it keeps when it changes the directory, and at no other time.
+        let kept = FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
+        let how = if self.served.exclusive { kept } else { FopenFlags::empty() };
+        self.open_inode(reply, Ino(ino.0), flags, how);
     }
 
     fn readdir(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {

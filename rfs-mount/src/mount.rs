@@ -64,7 +64,7 @@ impl Mount {
         let (ask, asked) = mpsc::unbounded_channel();
         let inodes = volume.inodes();
         let changes = inodes.watch();
-        let served = Arc::new(Served::new(inodes, runtime.clone(), options.writeback, options.server, ask));
+        let served = Arc::new(Served::new(inodes, runtime.clone(), &options, ask));
         let (end, ended) = watch::channel(false);
         let filesystem = Filesystem::new(Arc::clone(&served), end);
         let config = config(&options, volume.url());

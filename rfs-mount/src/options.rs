@@ -19,6 +19,7 @@ pub struct MountOptions {
     pub(crate) devices: bool,
     pub(crate) read_only: bool,
     pub(crate) writeback: bool,
+    pub(crate) exclusive: bool,
     pub(crate) server: Option<u32>,
     pub(crate) runtime: Option<tokio::runtime::Handle>,
 }
@@ -34,6 +35,7 @@ impl Default for MountOptions {
             devices: true,
             read_only: false,
             writeback: false,
+            exclusive: false,
             server: None,
             runtime: None,
         }
@@ -92,6 +94,15 @@ impl MountOptions {
     /// committed in the background is then a mixture: names of now, content of some seconds ago.
     pub fn with_writeback(mut self, writeback: bool) -> Self {
         self.writeback = writeback;
+        self
+    }
+
+    /// Whether nothing but the mount changes the volume while it is mounted. Default: no, the program may.
+    ///
+    /// If so, the kernel keeps listings of directories, until it changes them itself. It is never told of other changes
+    /// to them.
+    pub fn with_exclusive(mut self, exclusive: bool) -> Self {
+        self.exclusive = exclusive;
         self
     }
 

@@ -12,6 +12,7 @@ use rfs::model::At;
 use rfs::{Attr, Cookie, Credential, Errno, ErrorKind, Ino, Inodes, Op, Outcome, Result, Target};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::MountOptions;
 use crate::attributes;
 use crate::known::Known;
 
@@ -28,6 +29,7 @@ pub(crate) struct Served {
     pub(crate) inodes: Inodes,
     pub(crate) known: Known,
     pub(crate) writeback: bool,
+    pub(crate) exclusive: bool,
     pub(crate) server: Option<u32>,
     /// There once the mount is.
     pub(crate) notifier: OnceLock<Notifier>,
@@ -52,15 +54,15 @@ impl Served {
     pub(crate) fn new(
         inodes: Inodes,
         runtime: tokio::runtime::Handle,
-        writeback: bool,
-        server: Option<u32>,
+        options: &MountOptions,
         invalidate: mpsc::UnboundedSender<Invalidate>,
     ) -> Self {
         Self {
             inodes,
             known: Known::default(),
-            writeback,
-            server,
+            writeback: options.writeback,
+            exclusive: options.exclusive,
+            server: options.server,
             notifier: OnceLock::new(),
             invalidate,
             runtime,

@@ -9,11 +9,9 @@
 //! 5. *settle*: one create-only put, repeated byte for byte until its outcome is known;
 //! 6. *finish*: waiters are told, and what is committed may leave this machine.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use futures::{StreamExt, TryStreamExt, stream};
 use rfs_core::{CommitId, Lsn, SegmentId, StateHash, Timestamp, Tree};
 use rfs_journal::{ChainHash, Sealed};
 use rfs_recovery::collect::LearntCommit;
@@ -21,19 +19,15 @@ use rfs_recovery::commit_log::{Draft, Published, Publisher};
 use rfs_recovery::objects::{AddedSegment, ImageRef};
 use tokio::sync::oneshot::Sender;
 use tokio::time::{Duration, Instant};
-use tracing::{Instrument, Span, debug, info, info_span, warn};
-
-use rfs_backends::COMPRESSED_SUFFIX;
+use tracing::{Instrument, Span, info, info_span, warn};
 
 use super::Shared;
 use super::collector::collect_soon;
 use super::live::{Job, Journaled, Live};
+use super::uploads::{Uploader, Uploads, journal_len, segment_pieces, upload, upload_ahead};
 use crate::clock::sleep;
 use crate::error::{Error, ErrorKind, Result};
-use crate::options::Compression;
 
-/// How many segments are uploaded at a time.
-const UPLOADS: usize = 4;
 /// How long the committer rests after the store failed it, beyond the store's own retries.
 const REST: Duration = Duration::from_secs(1);
 
@@ -85,10 +79,6 @@ pub(crate) struct Outage {
     pub(crate) error: Error,
 }
 
-/// Segments that are in the store and that no commit names yet.
-#[derive(Debug, Default)]
-pub(crate) struct Uploaded(BTreeMap<SegmentId, String>);
-
 /// What the committer goes by.
 #[derive(Debug)]
 pub(crate) struct Committer {
@@ -123,6 +113,7 @@ pub(crate) struct Ending(pub(crate) Arc<Shared>);
 impl Drop for Ending {
     fn drop(&mut self) {
         let what = "the volume was closed, or the runtime that it was opened on ended; open it again";
+        self.0.uploads.end();
         self.0.fail(&Error::new(ErrorKind::Closed, what));
     }
 }
@@ -164,9 +155,10 @@ pub(crate) async fn run(ending: Ending) {
         let bytes_due = journaled.is_due(shared.commits.borrow().fixed_journal, &shared.options);
         let time_due = due.is_some_and(|due| due <= Instant::now());
         if !(resting || asked || jobs || (dirty && (bytes_due || time_due))) {
-            if let Err(error) = upload_ahead(&shared).await {
-                debug!(%error, "an upload ahead of its commit failed; the commit tries again");
-                rest = Some(Instant::now() + REST);
+            if let Ok(guard) = shared.publisher.try_lock()
+                && let Some(committer) = guard.as_ref()
+            {
+                upload_ahead(&shared, committer.last_segment, committer.uploader());
             }
             continue;
         }
@@ -391,6 +383,10 @@ impl Committer {
         Ok(())
     }
 
+    const fn uploader(&self) -> Uploader {
+        Uploader { writer: self.writer, epoch: self.publisher.next_id().epoch }
+    }
+
     /// Steps 2 to 4: write, upload, prepare.
     async fn prepare(&mut self, shared: &Arc<Shared>, doing: &str) -> Result<()> {
         let job = &self.current.as_ref().expect("a commit was fixed").job;
@@ -404,13 +400,12 @@ impl Committer {
         };
         heavy_unless(is_small && !shared.has_disk(), shared, drive).await?;
         let sealed = sealed_segments(shared, self.last_segment, job.boundary.segment)?;
-        let mut uploaded = shared.uploaded.lock().await;
-        let inlined = inlined_from(&sealed, &uploaded, shared.options.inline_bytes);
-        upload(shared, &mut uploaded, &sealed[..inlined], self.writer, job.id.epoch).await?;
+        let inlined = inlined_from(&sealed, &shared.uploads, shared.options.inline_bytes);
+        let keys = upload(shared, &sealed[..inlined], self.uploader()).await?;
         let mut inline = Vec::new();
         let mut segments = Vec::with_capacity(sealed.len());
         for segment in &sealed {
-            let key = uploaded.0.get(&segment.header.id).cloned();
+            let key = keys.get(&segment.header.id).cloned();
             if key.is_none() {
                 inline.extend(segment_pieces(shared, segment.header.id)?);
             }
@@ -455,7 +450,7 @@ impl Committer {
         });
         current.prepared = Some((chain, state));
         if let Some(last) = current.job.boundary.segment {
-            uploaded.0.retain(|id, _| *id > last);
+            shared.uploads.forget(last);
         }
         Ok(())
     }
@@ -519,56 +514,6 @@ impl Committer {
     }
 }
 
-/// Uploads segments that are sealed and too large to be inlined, before a commit asks for them.
-async fn upload_ahead(shared: &Arc<Shared>) -> Result<()> {
-    let Ok(mut guard) = shared.publisher.try_lock() else { return Ok(()) };
-    let Some(committer) = guard.as_mut() else { return Ok(()) };
-    let Ok(mut uploaded) = shared.uploaded.try_lock() else { return Ok(()) };
-    let mut ready = Vec::new();
-    let mut id = committer.last_segment.map_or(SegmentId(0), SegmentId::next);
-    while let Some(sealed) = shared.residency.sealed(id) {
-        id = id.next();
-        ready.push(sealed);
-    }
-    ready.retain(|sealed| journal_len(sealed) > shared.options.inline_bytes);
-    let epoch = committer.publisher.next_id().epoch;
-    upload(shared, &mut uploaded, &ready, committer.writer, epoch).await
-}
-
-async fn upload(
-    shared: &Arc<Shared>,
-    uploaded: &mut Uploaded,
-    sealed: &[Sealed],
-    writer: u128,
-    epoch: u64,
-) -> Result<()> {
-    let missing = sealed.iter().map(|sealed| sealed.header.id).filter(|id| !uploaded.0.contains_key(id));
-    let missing: Vec<SegmentId> = missing.collect();
-    let mut uploads = stream::iter(missing)
-        .map(|id| async move {
-            let key = shared.keys.segment(id, epoch, writer);
-            let key = match shared.options.compression {
-                Compression::None => key,
-                Compression::Zstd => key + COMPRESSED_SUFFIX,
-            };
-            let put = shared.store.put_large(&key, segment_pieces(shared, id)?).await;
-            put.map_err(|error| Error::store(format!("upload segment {key}"), error))?;
-            Ok::<_, Error>((id, key))
-        })
-        .buffer_unordered(UPLOADS);
-    while let Some((id, key)) = uploads.try_next().await? {
-        uploaded.0.insert(id, key);
-    }
-    Ok(())
-}
-
-fn segment_pieces(shared: &Shared, id: SegmentId) -> Result<Vec<bytes::Bytes>> {
-    let pieces = shared.residency.segment_bytes(id);
-    let pieces =
-        pieces.map_err(|error| Error::journal(format!("read segment {id} for its commit"), error))?;
-    pieces.ok_or_else(|| Error::new(ErrorKind::Bug, format!("segment {id} left before it was committed")))
-}
-
 /// The segments after `last` up to and with `to`.
 fn sealed_segments(shared: &Shared, last: Option<SegmentId>, to: Option<SegmentId>) -> Result<Vec<Sealed>> {
     let Some(to) = to else { return Ok(Vec::new()) };
@@ -584,23 +529,18 @@ fn sealed_segments(shared: &Shared, last: Option<SegmentId>, to: Option<SegmentI
 }
 
 /// From which segment on all are inlined: the last ones, as far as they fit.
-fn inlined_from(sealed: &[Sealed], uploaded: &Uploaded, budget: u64) -> usize {
+fn inlined_from(sealed: &[Sealed], uploads: &Uploads, budget: u64) -> usize {
     let mut left = budget;
     let mut from = sealed.len();
     for segment in sealed.iter().rev() {
         let Some(rest) = left.checked_sub(journal_len(segment)) else { break };
-        if uploaded.0.contains_key(&segment.header.id) {
+        if uploads.has(segment.header.id) {
             break;
         }
         left = rest;
         from -= 1;
     }
     from
-}
-
-/// Bytes of a segment's frames.
-fn journal_len(sealed: &Sealed) -> u64 {
-    sealed.len - u64::from(sealed.footer_len)
 }
 
 fn added(sealed: &Sealed, key: Option<String>) -> AddedSegment {

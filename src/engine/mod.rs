@@ -18,6 +18,7 @@ mod pin;
 mod read_ahead;
 mod rewind;
 mod shared;
+mod uploads;
 mod usage;
 mod watch;
 

@@ -27,7 +27,7 @@ use tracing::{debug, info, warn};
 use super::Collector;
 use super::appending::LiveLock;
 use super::at_time::commit_at;
-use super::committer::{CommitState, Committer, Ending, Receipt, Uploaded, run};
+use super::committer::{CommitState, Committer, Ending, Receipt, run};
 use super::driver::Driver;
 use super::image::ImageState;
 use super::latest::Latest;
@@ -561,7 +561,7 @@ fn share(
         waits: Waits::default(),
         origins: AtomicU64::new(0),
         publisher: tokio::sync::Mutex::new(committer),
-        uploaded: tokio::sync::Mutex::new(Uploaded::default()),
+        uploads: super::uploads::Uploads::default(),
         image: Mutex::new(image),
         image_ended: Notify::new(),
         collector,

@@ -58,8 +58,7 @@ pub(crate) struct Shared {
     /// How many [`Inodes`](crate::Inodes) there ever were: each is an origin of changes.
     pub(crate) origins: AtomicU64,
     pub(crate) publisher: tokio::sync::Mutex<Option<super::committer::Committer>>,
-    /// One upload of sealed segments at a time; what was uploaded and no commit names yet.
-    pub(crate) uploaded: tokio::sync::Mutex<super::committer::Uploaded>,
+    pub(crate) uploads: super::uploads::Uploads,
     pub(crate) image: Mutex<super::image::ImageState>,
     /// No image is being made any more.
     pub(crate) image_ended: Notify,

@@ -194,23 +194,12 @@ fn is_mounted(dir: &Path) -> bool {
 }
 
 impl Drop for Site {
+    /// All was measured: nobody is waited for.
     fn drop(&mut self) {
-        if is_mounted(&self.mount_point) {
-            let unmount = |lazily: &[&str]| {
-                let done = Command::new("umount").args(lazily).arg(&self.mount_point).status();
-                done.is_ok_and(|status| status.success())
-            };
-            if !unmount(&[]) {
-                unmount(&["--lazy"]);
-            }
-        }
-        // Some upload what they have left.
-        let start = Instant::now();
-        while start.elapsed() < LIMIT && matches!(self.server.try_wait(), Ok(None)) {
-            thread::sleep(Duration::from_millis(10));
-        }
         // It may have ended by itself.
         _ = self.server.kill();
         _ = self.server.wait();
+        // What it left ends with the namespaces, if this does not.
+        _ = Command::new("umount").arg("--lazy").arg(&self.mount_point).status();
     }
 }

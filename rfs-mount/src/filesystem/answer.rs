@@ -3,9 +3,9 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use fuser::{FileHandle, FopenFlags, OpenFlags, ReplyEmpty, ReplyEntry, ReplyOpen};
+use fuser::{Errno, FileHandle, FopenFlags, OpenFlags, ReplyEmpty, ReplyEntry, ReplyOpen};
 use rfs::model::At;
-use rfs::{Credential, Ino, Op};
+use rfs::{Credential, Ino, Level, Op};
 
 use super::{Filesystem, access};
 use crate::reply::{Refuse, entry};
@@ -47,6 +47,10 @@ impl Filesystem {
     }
 
     pub(super) fn sync(&self, reply: ReplyEmpty) {
+        if self.served.inodes.level() == Level::Memory {
+            // There is nothing to wait for, and so the kernel does not ask again.
+            return reply.error(Errno::ENOSYS);
+        }
         self.answer(reply, |served| async move { served.inodes.sync().await }, |reply, ()| reply.ok());
     }
 
