@@ -1,6 +1,8 @@
 //! `cargo xtask ci`: all that must pass before a change goes in, cheapest first.
 
-use crate::{Outcome, deps, documents, fuzz, model, process, simulate, suites, test, time, workspace};
+use crate::{
+    Outcome, deps, documents, fuzz, instructions, model, process, simulate, suites, test, time, workspace,
+};
 
 struct Step {
     heading: &'static str,
@@ -35,6 +37,7 @@ const STEPS: &[Step] = &[
     Step { heading: "documents", run: || documents::run(&[]) },
     Step { heading: "model of the commit protocol", run: model::run_python },
     Step { heading: "test", run: || test::run(&[]) },
+    Step { heading: "instructions of operations", run: || instructions::run(&[]) },
     Step { heading: "simulator, 500 seeds", run: simulate::run_few },
     Step { heading: "foreign suites, the quick ones", run: suites::run_quick },
     Step { heading: "fuzzing, 10 seconds a target", run: fuzz::run_few },

@@ -10,6 +10,7 @@ pub mod figures;
 pub mod flights;
 pub mod fuzz;
 pub mod generated;
+pub mod instructions;
 pub mod model;
 pub mod mutate;
 pub mod process;

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use xtask::{
-    Outcome, ci, deps, documents, flights, fuzz, model, mutate, race, scale, serve, simulate, stores, suites,
-    test,
+    Outcome, ci, deps, documents, flights, fuzz, instructions, model, mutate, race, scale, serve, simulate,
+    stores, suites, test,
 };
 
 struct Command {
@@ -50,6 +50,12 @@ const COMMANDS: &[Command] = &[
         arguments: race::USAGE,
         summary: "rfs beside its peers and the physical limits, in turns, with a verdict on each target",
         run: race::run,
+    },
+    Command {
+        name: "instructions",
+        arguments: instructions::USAGE,
+        summary: "the instructions that operations take, counted by callgrind, against their budgets",
+        run: instructions::run,
     },
     Command {
         name: "scale",

@@ -20,7 +20,7 @@ pub const USAGE: &str = "[WORKLOAD...] [--runs N] [--divisor N] [--no-peers] [--
                          [--again] [--document]";
 
 /// The crates that are raced against, each a feature.
-const PEERS: &str = "okaywal,raft-engine,slatedb";
+const PEERS: &str = "okaywal,raft-engine,slatedb,walrus,fjall,redb,sqlite";
 /// Fewer runs say little about a machine that does other things, too.
 const RUNS: usize = 7;
 
