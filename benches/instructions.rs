@@ -81,8 +81,7 @@ fn create(volume: &Volume, count: u64) {
 fn rename(volume: &Volume, count: u64) {
     let (fs, mut from, mut to) = (filled(volume), String::new(), String::new());
     for number in 0..count {
-        let names = if number / FILES % 2 == 0 { ['a', 'b'] } else { ['b', 'a'] };
-        let [old, new] = names;
+        let [old, new] = if (number / FILES).is_multiple_of(2) { ['a', 'b'] } else { ['b', 'a'] };
         let (old, new) = (named(&mut from, old, number % FILES), named(&mut to, new, number % FILES));
         fs.rename(old, new).expect("the file is renamed");
     }

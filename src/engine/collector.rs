@@ -22,6 +22,9 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// So many commits that were published since the last collection are noted: if there are more it asks the store.
 const PUBLISHED_MAX: usize = 1 << 12;
+/// Between collections in the background it rests so many times as long as the last one took: lists of a volume with many
+/// commits take a while, and images may come several times a second.
+const REST_TIMES: u32 = 9;
 /// How long closing a volume collects at most.
 const CLOSING: Duration = Duration::from_secs(60);
 
@@ -35,6 +38,8 @@ pub(crate) struct Collector {
     published: Mutex<Vec<(CommitId, LearntCommit)>>,
     /// An image made garbage that no collection has looked for.
     owed: AtomicBool,
+    /// Before this time none begins by itself.
+    rests_until: Mutex<Option<Instant>>,
     /// One waits for its turn, and does for all who would come after it.
     waiting: AtomicBool,
     /// One compaction at a time.
@@ -83,6 +88,14 @@ impl Collector {
 
     pub(super) fn is_ending(&self) -> bool {
         self.ending.load(Ordering::Acquire)
+    }
+
+    /// Waits until a collection may begin by itself.
+    async fn rest(&self) {
+        let until = *self.rests_until.lock();
+        if let Some(until) = until {
+            sleep(until.saturating_duration_since(Instant::now())).await;
+        }
     }
 
     /// Notes a commit that was made.
@@ -175,9 +188,12 @@ pub(crate) fn collect_soon(shared: &Arc<Shared>, after: CommitId) {
         let mut commits = shared.commits.view();
         let over = commits.until(|state| state.failed);
         let collection = async {
+            shared.collector.rest().await;
             let learnt = shared.collector.learnt.lock().await;
             drop(waiting);
+            let begun = Instant::now();
             let collected = collect_with(&shared, learnt).await;
+            *shared.collector.rests_until.lock() = Some(Instant::now() + begun.elapsed() * REST_TIMES);
             if collected.is_ok()
                 && let Err(error) = compact_some(&shared, Zeal::Due).await
             {

@@ -56,6 +56,13 @@ const GATHER_TURNS: usize = 64;
 /// So many turns without another one who asks are enough: tasks that were woken may begin on other threads.
 const QUIET_TURNS: usize = 8;
 
+/// Who is expected to ask again is waited for so large a part of the time that the last commit took.
+const PATIENCE_PART: u32 = 16;
+/// However long it took.
+const PATIENCE_MOST: Duration = Duration::from_millis(20);
+/// Less than that is too little for a timer.
+const PATIENCE_LEAST: Duration = Duration::from_millis(1);
+
 /// Where the commits stand.
 #[derive(Clone, Debug)]
 pub(crate) struct CommitState {
@@ -124,6 +131,7 @@ pub(crate) async fn run(ending: Ending) {
     let mut due: Option<Instant> = None;
     // After a failure nothing is sent before this time, whatever wakes the committer.
     let mut rest: Option<Instant> = None;
+    let mut rhythm = Rhythm::default();
     loop {
         match rest.or(due) {
             Some(at) => tokio::select! {
@@ -163,14 +171,20 @@ pub(crate) async fn run(ending: Ending) {
             continue;
         }
         let wanted = asked || (dirty && (bytes_due || time_due));
-        gather(&shared).await;
+        gather(&shared, &rhythm).await;
         let failure = shared.live.read().failure.clone();
         if let Some(bug) = failure.filter(|failure| failure.kind() == ErrorKind::Bug) {
             // Whoever found it may not have told those who wait.
             shared.fail(&bug);
             return;
         }
+        let (asks, begun) = (shared.asks.load(Ordering::Acquire), Instant::now());
         let done = commit_all(&shared, dirty && (bytes_due || time_due)).await;
+        rhythm = Rhythm {
+            asks,
+            expected: shared.asks.load(Ordering::Acquire) + asks.saturating_sub(rhythm.asks),
+            took: if done.is_ok() { begun.elapsed() } else { Duration::ZERO },
+        };
         match done {
             Ok(()) => {
                 let fixed = shared.commits.borrow().fixed;
@@ -209,7 +223,9 @@ pub(crate) async fn run(ending: Ending) {
 
 /// Lets those go first who are about to ask for a commit: mostly whom the last one woke. What they do becomes a part of this
 /// one. They would have to wait for it, and then for one of their own, with half of the others each time.
-async fn gather(shared: &Shared) {
+///
+/// Those whom the last commit served are expected to ask again, if they do so within a small part of the time that it took.
+async fn gather(shared: &Shared, last: &Rhythm) {
     let (mut asks, mut quiet) = (shared.asks.load(Ordering::Acquire), 0);
     for _ in 0..GATHER_TURNS {
         tokio::task::yield_now().await;
@@ -217,9 +233,33 @@ async fn gather(shared: &Shared) {
         quiet = if now == asks { quiet + 1 } else { 0 };
         asks = now;
         if quiet == QUIET_TURNS {
-            return;
+            break;
         }
     }
+    let patience = (last.took / PATIENCE_PART).min(PATIENCE_MOST);
+    if patience < PATIENCE_LEAST {
+        return;
+    }
+    let expected = async {
+        while shared.asks.load(Ordering::Acquire) < last.expected && !shared.closing.load(Ordering::Acquire) {
+            shared.wake.notified().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = expected => {}
+        () = sleep(patience) => {}
+    }
+}
+
+/// How the last commit went, for those that come after.
+#[derive(Debug, Default)]
+struct Rhythm {
+    /// How often a commit had been asked for when it was fixed.
+    asks: u64,
+    /// How often that will have been when all whom it served have asked for one again.
+    expected: u64,
+    took: Duration,
 }
 
 /// Asks for a commit of everything up to now, and waits for it.

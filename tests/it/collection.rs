@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use object_store::throttle::{ThrottleConfig, ThrottledStore};
 use object_store::{ObjectStore, ObjectStoreExt};
 use rfs::backends::RequestKind;
 use rfs::{At, Store, StoreOptions, Volume};
@@ -12,7 +13,7 @@ use crate::common::{memory_url, options, sim, store_on, store_over};
 use crate::gate::Gate;
 
 /// With automatic collection the store has what the newest state needs, however long the volume is written.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn garbage_is_collected_by_itself() {
     let (sim, store) = sim();
     let options = options(1).with_store(store).with_image_every(u64::MAX, 4);
@@ -83,6 +84,26 @@ async fn collections_do_not_pile_up() {
     // for it, and the one at the end.
     let lists = (volume.metered() - before).of(RequestKind::List).requests;
     assert!((5..=18).contains(&lists), "{lists} lists");
+}
+
+/// Images come one after the other, and lists take a second: nine tenths of the time nothing is collected.
+#[tokio::test(start_paused = true)]
+async fn a_collection_rests_before_the_next() {
+    let (sim, _) = sim();
+    let slow = ThrottleConfig { wait_list_per_call: Duration::from_secs(1), ..ThrottleConfig::default() };
+    let slow = ThrottledStore::new(sim, slow);
+    let options = options(1).with_store(store_over(Arc::new(slow))).with_image_every(u64::MAX, 1);
+    let options = options.with_retention(1, Duration::ZERO).with_auto_collect(true);
+    let volume = Volume::create("sim://", options).await.unwrap();
+    let before = volume.metered();
+    for round in 0..300_u32 {
+        volume.fs().write("/a", round.to_le_bytes()).await.unwrap();
+        volume.commit().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    // A collection lists seven times, and takes three seconds or more; without a rest there are 341.
+    let lists = (volume.metered() - before).of(RequestKind::List).requests;
+    assert!((40..=100).contains(&lists), "{lists} lists in five minutes");
 }
 
 /// A store in memory hands out parts of its objects: what is cached of one must not keep all of it when it is deleted.

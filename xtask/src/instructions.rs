@@ -66,12 +66,12 @@ fn build() -> Result<PathBuf, String> {
     build.args(["--message-format", "json-render-diagnostics"]);
     let said = process::capture(&mut build)?;
     let said = String::from_utf8_lossy(&said);
-    let programs = said.lines().filter_map(|line| {
+    let mut programs = said.lines().filter_map(|line| {
         let message: Value = serde_json::from_str(line).ok()?;
         let is_it = message["target"]["name"] == "instructions";
         message["executable"].as_str().filter(|_| is_it).map(PathBuf::from)
     });
-    programs.last().ok_or_else(|| "cargo did not say where the program is".to_owned())
+    programs.next_back().ok_or_else(|| "cargo did not say where the program is".to_owned())
 }
 
 /// All instructions of a run.

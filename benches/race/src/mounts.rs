@@ -94,7 +94,7 @@ impl Mounter {
                 let mut command = program("RFS", "rfs")?;
                 // One volume for all runs: SeaweedFS takes seconds to show that it is safe, when one is made.
                 let url = format!("s3://{}/mounted", s3.bucket());
-                command.args(["mount", "--create", &url]).arg(at);
+                command.args(["mount", "--create", "--keep-for", "10s", &url]).arg(at);
                 match self {
                     Self::Local => command.args(["--level", "local", "--local-dir"]).arg(beside("local")?),
                     Self::Memory => command.args(["--level", "memory"]),
