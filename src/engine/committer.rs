@@ -171,20 +171,13 @@ pub(crate) async fn run(ending: Ending) {
             continue;
         }
         let wanted = asked || (dirty && (bytes_due || time_due));
-        gather(&shared, &rhythm).await;
         let failure = shared.live.read().failure.clone();
         if let Some(bug) = failure.filter(|failure| failure.kind() == ErrorKind::Bug) {
             // Whoever found it may not have told those who wait.
             shared.fail(&bug);
             return;
         }
-        let (asks, begun) = (shared.asks.load(Ordering::Acquire), Instant::now());
-        let done = commit_all(&shared, dirty && (bytes_due || time_due)).await;
-        rhythm = Rhythm {
-            asks,
-            expected: shared.asks.load(Ordering::Acquire) + asks.saturating_sub(rhythm.asks),
-            took: if done.is_ok() { begun.elapsed() } else { Duration::ZERO },
-        };
+        let done = commit_all(&shared, dirty && (bytes_due || time_due), &mut rhythm).await;
         match done {
             Ok(()) => {
                 let fixed = shared.commits.borrow().fixed;
@@ -340,11 +333,14 @@ pub(crate) async fn commit_named(
 }
 
 /// Publishes what is fixed, in order, then, if that is due or was asked for and not done by that, everything up to now.
-async fn commit_all(shared: &Arc<Shared>, mut wanted: bool) -> Result<()> {
+async fn commit_all(shared: &Arc<Shared>, mut wanted: bool, rhythm: &mut Rhythm) -> Result<()> {
     let mut guard = shared.publisher.lock().await;
     let Some(committer) = guard.as_mut() else { return Ok(()) };
     loop {
         if committer.current.is_none() {
+            if wanted || shared.is_commit_asked() {
+                gather(shared, rhythm).await;
+            }
             let Some(job) = next_job(shared, &mut wanted) else { return Ok(()) };
             committer.current = Some(Current {
                 job,
@@ -358,7 +354,13 @@ async fn commit_all(shared: &Arc<Shared>, mut wanted: bool) -> Result<()> {
             .current
             .as_ref()
             .map(|current| info_span!("commit", id = %current.job.id, lsn = current.job.boundary.lsn.0));
+        let (asks, begun) = (shared.asks.load(Ordering::Acquire), Instant::now());
         committer.publish(shared).instrument(span.unwrap_or_else(Span::none)).await?;
+        *rhythm = Rhythm {
+            asks,
+            expected: shared.asks.load(Ordering::Acquire) + asks.saturating_sub(rhythm.asks),
+            took: begun.elapsed(),
+        };
     }
 }
 
